@@ -1,0 +1,278 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
+	id, attempt := c.GetId(), attemptFrom(c.GetAttempt())
+	to, kind, ok := next(m.stateOf(id), EventBegin)
+	switch {
+	case !ok:
+		return m.reject(id, kind, "")
+	case c.GetHasSince() && c.GetSince() < m.forgottenFinish:
+		return m.reject(id, KindExpired, fmt.Sprintf("since %d is below the highest forgotten Finish %d", c.GetSince(), m.forgottenFinish))
+	case attempt.Term != term || attempt.Generation != m.generation || attempt.Sequence == 0:
+		return m.reject(id, KindWrongTerm, fmt.Sprintf("attempt %s in an entry of term %d, generation %d", attempt, term, m.generation))
+	case m.begun.has(attempt):
+		return m.reject(id, KindAttemptBegun, attempt.String())
+	}
+	digest, branches, rejected := m.beginBranches(c)
+	if rejected != nil {
+		rejected.State = m.stateOf(id)
+		return Result{Rejection: rejected}
+	}
+	m.begun.add(attempt)
+	t := &Txn{
+		ID: id, Attempt: attempt, Priority: m.priority(c.GetRetryOf(), attempt), Digest: digest, State: to,
+		TimeoutMS: c.GetTimeoutMs(), BeginIndex: index, Branches: branches,
+	}
+	for i := range branches {
+		m.unfinished[branches[i].Participant]++
+	}
+	m.store(t)
+	return Result{Txn: t}
+}
+
+// priority is inherited from the aborted try that is named (P12).
+func (m *Machine) priority(retryOf string, own Attempt) Attempt {
+	if t := m.txns[retryOf]; t != nil && (t.State == Aborting || t.State == Aborted) && !t.Refused {
+		return t.Priority
+	}
+	return own
+}
+
+// beginBranches checks a Begin against limits and registry (P18).
+func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
+	broken := func(err string) (Digest, []Branch, *Rejection) {
+		return Digest{}, nil, &Rejection{Kind: KindMalformed, Detail: err}
+	}
+	if err := CheckID("id", c.GetId()); err != nil {
+		return broken(err.Error())
+	}
+	digest, ok := DigestFrom(c.GetDigest())
+	if !ok {
+		return broken("digest: 16 bytes")
+	}
+	if n := len(c.GetBranches()); n == 0 || n > MaxBranches {
+		return broken(fmt.Sprintf("branches: 1 to %d, got %d", MaxBranches, n))
+	}
+	branches := make([]Branch, len(c.GetBranches()))
+	for i, b := range c.GetBranches() {
+		p := m.participants[b.GetParticipant()]
+		if p == nil {
+			return Digest{}, nil, &Rejection{Kind: KindParticipantUnknown, Detail: b.GetParticipant()}
+		}
+		if !p.Open() {
+			return Digest{}, nil, &Rejection{Kind: KindParticipantClosed, Detail: b.GetParticipant()}
+		}
+		bd, ok := DigestFrom(b.GetDigest())
+		if !ok || len(b.GetPayload()) > MaxPayloadBytes {
+			return broken(fmt.Sprintf("branches[%d]: digest of 16 bytes, payload of at most %d", i, MaxPayloadBytes))
+		}
+		for j := range i {
+			if branches[j].Participant == p.Name {
+				return broken("branches: participant " + p.Name + " twice")
+			}
+		}
+		// The registry's string is shared by all transactions.
+		branches[i] = Branch{Participant: p.Name, Digest: bd, Detail: &Detail{Payload: b.GetPayload()}}
+	}
+	return digest, branches, nil
+}
+
+func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
+	id := c.GetId()
+	event := EventDecideAbort
+	if c.GetCommit() {
+		event = EventDecideCommit
+	}
+	old := m.txns[id]
+	if old != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
+		return m.reject(id, KindOtherAttempt, old.Attempt.String())
+	}
+	to, kind, ok := next(m.stateOf(id), event)
+	if !ok {
+		return m.reject(id, kind, "")
+	}
+	if len(c.GetVotes()) != len(old.Branches) {
+		return m.reject(id, KindVotes, fmt.Sprintf("%d votes for %d branches", len(c.GetVotes()), len(old.Branches)))
+	}
+	t := old.clone()
+	t.State, t.DecideIndex = to, index
+	if !c.GetCommit() {
+		t.Reason = reasonFrom(c.GetReason())
+	}
+	for i := range t.Branches {
+		v := c.GetVotes()[i]
+		if c.GetCommit() && !Vote(v.GetVote()).Yes() {
+			return m.reject(id, KindVotes, "no yes from "+t.Branches[i].Participant)
+		}
+		decideBranch(&t.Branches[i], v)
+	}
+	for i := range t.Branches {
+		if t.Branches[i].Settled != Unsettled {
+			m.release(t.Branches[i].Participant)
+		}
+	}
+	if !t.owesAny() { // every branch was READ_ONLY
+		t.State, _, _ = next(t.State, EventFinish)
+		t.FinishIndex = index
+	}
+	m.store(t)
+	return Result{Txn: t}
+}
+
+// decideBranch keeps the vote and drops the payload, whose digest stays.
+func decideBranch(b *Branch, v *fsmpb.BranchVote) {
+	b.Vote, b.Truncated, b.Detail = Vote(v.GetVote()), v.GetTruncated(), nil
+	if reason := reasonFrom(v.GetReason()); reason != nil || len(v.GetResult()) > 0 {
+		b.Detail = &Detail{Result: v.GetResult(), Reason: reason}
+	}
+	if b.Vote == VoteReadOnly { // no phase 2, no acknowledgement (P9)
+		b.Settled = SettledDone
+	}
+}
+
+func (t *Txn) owesAny() bool {
+	for i := range t.Branches {
+		if t.Owes(i) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
+	id := c.GetId()
+	old := m.txns[id]
+	if old != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
+		return m.reject(id, KindOtherAttempt, old.Attempt.String())
+	}
+	to, kind, ok := next(m.stateOf(id), EventFinish)
+	if !ok {
+		return m.reject(id, kind, "")
+	}
+	if len(c.GetSettled()) != len(old.Branches) {
+		return m.reject(id, KindOwes, fmt.Sprintf("%d settlements for %d branches", len(c.GetSettled()), len(old.Branches)))
+	}
+	t := old.clone()
+	for i := range t.Branches {
+		if t.Branches[i].Settled != Unsettled { // READ_ONLY, or an operator was faster
+			continue
+		}
+		s := Settled(c.GetSettled()[i])
+		if s == Unsettled || s > GivenUp {
+			return m.reject(id, KindOwes, t.Branches[i].Participant)
+		}
+		t.Branches[i].Settled = s
+	}
+	for i := range t.Branches {
+		if old.Branches[i].Settled == Unsettled {
+			m.release(t.Branches[i].Participant)
+		}
+	}
+	t.State, t.FinishIndex = to, index
+	m.store(t)
+	return Result{Txn: t}
+}
+
+// applyForget drops finished transactions; items that do not match stay.
+func (m *Machine) applyForget(c *fsmpb.Forget) Result {
+	n := 0
+	for _, item := range c.GetItems() {
+		t := m.txns[item.GetId()]
+		if t == nil || t.FinishIndex != item.GetFinishIndex() || t.NeedsOperator() {
+			continue
+		}
+		if _, _, ok := next(t.State, EventForget); !ok {
+			continue
+		}
+		delete(m.txns, item.GetId())
+		m.forgottenFinish = max(m.forgottenFinish, t.FinishIndex)
+		n++
+	}
+	m.finished.forgotten(n, m.txns)
+	return Result{}
+}
+
+// applyRefuse aborts an id that nobody knows, for good.
+func (m *Machine) applyRefuse(index uint64, c *fsmpb.Refuse) Result {
+	id := c.GetId()
+	if err := CheckID("id", id); err != nil {
+		return malformed(err.Error())
+	}
+	to, kind, ok := next(m.stateOf(id), EventRefuse)
+	switch {
+	case !ok:
+		return m.reject(id, kind, "")
+	case c.GetHasSince() && c.GetSince() < m.forgottenFinish:
+		return m.reject(id, KindExpired, fmt.Sprintf("since %d is below the highest forgotten Finish %d", c.GetSince(), m.forgottenFinish))
+	}
+	t := &Txn{
+		ID: id, State: to, Refused: true, BeginIndex: index, DecideIndex: index, FinishIndex: index,
+		Reason: &Reason{Code: ReasonRequested, Message: cut(c.GetMessage())},
+	}
+	m.store(t)
+	return Result{Txn: t}
+}
+
+func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
+	id := c.GetId()
+	old := m.txns[id]
+	if old != nil && c.GetAttempt() != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
+		return m.reject(id, KindOtherAttempt, old.Attempt.String())
+	}
+	event := EventGiveUp
+	if c.GetAcknowledge() {
+		event = EventAcknowledge
+	}
+	to, kind, ok := next(m.stateOf(id), event)
+	if !ok {
+		return m.reject(id, kind, "")
+	}
+	t := old.clone()
+	t.State = to
+	t.Acknowledged = t.Acknowledged || c.GetAcknowledge()
+	for i := range t.Branches {
+		b := &t.Branches[i]
+		if t.Owes(i) && slices.Contains(c.GetGiveUp(), b.Participant) {
+			b.Settled = GivenUp
+			b.Detail = &Detail{
+				Result: b.Result(),
+				Reason: &Reason{Participant: b.Participant, Message: cut("given up by " + c.GetOperator())},
+			}
+			m.release(b.Participant)
+		}
+	}
+	m.store(t)
+	return Result{Txn: t}
+}
+
+// ReasonRequested is the wire's code for an abort that somebody asked for.
+const ReasonRequested ReasonCode = 6
+
+func reasonFrom(p *fsmpb.Reason) *Reason {
+	if p == nil {
+		return nil
+	}
+	return &Reason{Code: ReasonCode(p.GetCode()), Participant: p.GetParticipant(), Message: cut(p.GetMessage())}
+}
+
+func (r *Reason) proto() *fsmpb.Reason {
+	if r == nil {
+		return nil
+	}
+	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: r.Message}
+}
+
+func cut(s string) string {
+	if len(s) > MaxReasonBytes {
+		s = s[:MaxReasonBytes]
+	}
+	return strings.ToValidUTF8(s, "�") // a rune may have been cut in two
+}

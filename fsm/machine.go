@@ -1,0 +1,155 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// Machine is the replicated state. Make one with New or Restore.
+type Machine struct {
+	clusterID  string
+	generation uint32
+	index      uint64 // of the last entry applied
+	term       uint64 // of the last Establish
+	leaderID   string // of the last Establish
+	// forgottenFinish is the highest Finish index among forgotten transactions (P8, P10).
+	forgottenFinish uint64
+	nodes           map[string]NodeAddress
+	participants    map[string]*Participant
+	txns            map[string]*Txn
+	begun           begun
+
+	// Derived from the above, rebuilt by Restore.
+	live       map[string]struct{} // ids not finished
+	finished   finishedQueue
+	unfinished map[string]int // branches that owe something, by participant
+}
+
+// Result is the answer to one command. Txn and Participant are the records as
+// they stand after it, also beside a Rejection where there is one.
+type Result struct {
+	Index       uint64
+	Term        uint64
+	Txn         *Txn
+	Participant *Participant
+	Rejection   *Rejection
+}
+
+// New is the empty state.
+func New() *Machine {
+	return &Machine{
+		nodes:        map[string]NodeAddress{},
+		participants: map[string]*Participant{},
+		txns:         map[string]*Txn{},
+		live:         map[string]struct{}{},
+		unfinished:   map[string]int{},
+	}
+}
+
+// Apply takes the log entry at index, written in term, and answers each of its
+// commands in order. An error means bytes that cannot be understood: the
+// caller must stop the process, since to go on would be to diverge.
+func (m *Machine) Apply(index, term uint64, entry []byte) ([]Result, error) {
+	batch, err := decodeBatch(entry)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(batch.GetCommands()))
+	for i, c := range batch.GetCommands() {
+		r, err := m.applyCommand(index, term, batch.GetTerm(), c)
+		if err != nil {
+			return nil, fmt.Errorf("command %d: %w", i, err)
+		}
+		r.Index, r.Term = index, term
+		results[i] = r
+	}
+	m.index = index
+	return results, nil
+}
+
+func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (Result, error) {
+	if e := c.GetEstablish(); e != nil {
+		return m.applyEstablish(term, e), nil
+	}
+	if proposed != term {
+		// A worker of an earlier leadership woke up late: it may not speak in this one.
+		detail := fmt.Sprintf("proposed in term %d, logged in term %d", proposed, term)
+		return Result{Rejection: &Rejection{Kind: KindWrongTerm, Detail: detail}}, nil
+	}
+	switch k := c.GetKind().(type) {
+	case *fsmpb.Command_Begin:
+		return m.applyBegin(index, term, k.Begin), nil
+	case *fsmpb.Command_Decide:
+		return m.applyDecide(index, k.Decide), nil
+	case *fsmpb.Command_Finish:
+		return m.applyFinish(index, k.Finish), nil
+	case *fsmpb.Command_Forget:
+		return m.applyForget(k.Forget), nil
+	case *fsmpb.Command_Refuse:
+		return m.applyRefuse(index, k.Refuse), nil
+	case *fsmpb.Command_Resolve:
+		return m.applyResolve(k.Resolve), nil
+	case *fsmpb.Command_RegisterParticipant:
+		return m.applyRegister(k.RegisterParticipant), nil
+	case *fsmpb.Command_RemoveParticipant:
+		return m.applyRemove(k.RemoveParticipant), nil
+	case *fsmpb.Command_AnnounceNode:
+		m.announce(k.AnnounceNode.GetNode())
+		return Result{}, nil
+	}
+	return Result{}, fmt.Errorf("unknown kind of command: run the newer program")
+}
+
+func (m *Machine) applyEstablish(term uint64, c *fsmpb.Establish) Result {
+	if m.clusterID == "" {
+		m.clusterID, m.generation = c.GetClusterId(), 1
+	}
+	m.term, m.leaderID = term, c.GetNode().GetId()
+	m.announce(c.GetNode())
+	return Result{}
+}
+
+func (m *Machine) announce(n *fsmpb.NodeAddress) {
+	if n.GetId() == "" {
+		return
+	}
+	m.nodes[n.GetId()] = NodeAddress{ID: n.GetId(), RPCAddress: n.GetRpcAddress(), HTTPAddress: n.GetHttpAddress()}
+}
+
+// store makes t the record of its id.
+func (m *Machine) store(t *Txn) {
+	old := m.txns[t.ID]
+	invariant(old == nil || !old.State.Decided() || old.State.Commit() == t.State.Commit(), "I1: a decision changed: "+t.ID)
+	m.txns[t.ID] = t
+	if t.State.Finished() {
+		delete(m.live, t.ID)
+		if old == nil || !old.State.Finished() {
+			m.finished.push(t.FinishIndex, t.ID)
+		}
+		return
+	}
+	m.live[t.ID] = struct{}{}
+}
+
+func (m *Machine) stateOf(id string) State {
+	if t := m.txns[id]; t != nil {
+		return t.State
+	}
+	return Unknown
+}
+
+func (m *Machine) reject(id string, kind Kind, detail string) Result {
+	return Result{Txn: m.txns[id], Rejection: &Rejection{Kind: kind, State: m.stateOf(id), Detail: detail}}
+}
+
+func malformed(detail string) Result {
+	return Result{Rejection: &Rejection{Kind: KindMalformed, Detail: detail}}
+}
+
+// invariant stops the process rather than let replicas act on a broken state.
+func invariant(ok bool, what string) {
+	if !ok {
+		panic("fsm: invariant broken: " + what)
+	}
+}

@@ -1,0 +1,117 @@
+package fsm
+
+import (
+	"slices"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// ParticipantState is where a registered participant stands (P18).
+type ParticipantState uint8
+
+// The states of a participant.
+const (
+	ParticipantActive ParticipantState = iota + 1
+	// ParticipantDraining takes no new Begin; it is removed when its last branch is settled.
+	ParticipantDraining
+	// ParticipantRemoved may still ask for outcomes.
+	ParticipantRemoved
+)
+
+var participantStateNames = [...]string{"", "active", "draining", "removed"}
+
+func (s ParticipantState) String() string {
+	if int(s) < len(participantStateNames) {
+		return participantStateNames[s]
+	}
+	return "state?"
+}
+
+// Participant is one registered name. It is immutable once stored.
+type Participant struct {
+	Name        string
+	Endpoints   []string
+	Kind        string
+	Incarnation string
+	// PendingIncarnation is data that turned up under the name and waits for an operator (P14).
+	PendingIncarnation string
+	State              ParticipantState
+}
+
+// Open reports whether a Begin may name it.
+func (p *Participant) Open() bool {
+	return p.State == ParticipantActive && p.PendingIncarnation == ""
+}
+
+// NodeAddress is where a coordinator node serves.
+type NodeAddress struct {
+	ID          string
+	RPCAddress  string
+	HTTPAddress string
+}
+
+func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
+	if err := CheckParticipant("name", c.GetName()); err != nil {
+		return malformed(err.Error())
+	}
+	if n := len(c.GetEndpoints()); n == 0 || n > MaxEndpoints {
+		return malformed("endpoints: 1 to 16")
+	}
+	old := m.participants[c.GetName()]
+	p := &Participant{
+		Name: c.GetName(), Endpoints: slices.Clone(c.GetEndpoints()), Kind: c.GetKind(),
+		Incarnation: c.GetIncarnation(), State: ParticipantActive,
+	}
+	switch {
+	case old == nil, old.State == ParticipantRemoved:
+	case old.Incarnation == "" || c.GetIncarnation() == "" || old.Incarnation == c.GetIncarnation() || c.GetAccept():
+		if p.Incarnation == "" {
+			p.Incarnation = old.Incarnation
+		}
+		p.Name = old.Name
+	default:
+		// Other data under a known name: known decisions must not reach it.
+		next := *old
+		next.PendingIncarnation = c.GetIncarnation()
+		m.participants[old.Name] = &next
+		return Result{
+			Participant: &next,
+			Rejection: &Rejection{
+				Kind:   KindIncarnation,
+				Detail: "participant " + old.Name + " is registered with data " + old.Incarnation + ", not " + c.GetIncarnation() + ": an operator must accept it",
+			},
+		}
+	}
+	m.participants[p.Name] = p
+	return Result{Participant: p}
+}
+
+func (m *Machine) applyRemove(c *fsmpb.RemoveParticipant) Result {
+	old := m.participants[c.GetName()]
+	if old == nil {
+		return Result{Rejection: &Rejection{Kind: KindParticipantUnknown, Detail: c.GetName()}}
+	}
+	next := *old
+	next.State = ParticipantDraining
+	if m.unfinished[old.Name] == 0 {
+		next.State = ParticipantRemoved
+	}
+	m.participants[old.Name] = &next
+	return Result{Participant: &next}
+}
+
+// release counts one branch of a participant as settled.
+func (m *Machine) release(participant string) {
+	n := m.unfinished[participant] - 1
+	invariant(n >= 0, "more branches settled than begun at "+participant)
+	if n > 0 {
+		m.unfinished[participant] = n
+		return
+	}
+	delete(m.unfinished, participant)
+	if p := m.participants[participant]; p != nil && p.State == ParticipantDraining {
+		next := *p
+		next.State = ParticipantRemoved
+		m.participants[participant] = &next
+	}
+}

@@ -1,0 +1,179 @@
+package fsm
+
+import (
+	"time"
+)
+
+// State is where a transaction stands.
+type State uint8
+
+// The states, with the numbers of the wire.
+const (
+	Unknown State = iota
+	Preparing
+	Committing
+	Aborting
+	Committed
+	Aborted
+)
+
+var stateNames = [...]string{"UNKNOWN", "PREPARING", "COMMITTING", "ABORTING", "COMMITTED", "ABORTED"}
+
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "STATE?"
+}
+
+// Decided reports whether the outcome is fixed.
+func (s State) Decided() bool { return s >= Committing && s <= Aborted }
+
+// Finished reports whether no branch owes an acknowledgement any more.
+func (s State) Finished() bool { return s == Committed || s == Aborted }
+
+// Commit reports whether the decision was COMMIT.
+func (s State) Commit() bool { return s == Committing || s == Committed }
+
+// Vote is a branch's answer to Prepare.
+type Vote uint8
+
+// The votes, with the numbers of the wire. VoteNone was not heard.
+const (
+	VoteNone Vote = iota
+	VotePrepared
+	VoteReadOnly
+	VoteAborted
+)
+
+// Yes reports whether the vote allows COMMIT.
+func (v Vote) Yes() bool { return v == VotePrepared || v == VoteReadOnly }
+
+// Settled is how a branch of a decided transaction came to its end.
+type Settled uint8
+
+// The settlements, with the numbers of the wire.
+const (
+	Unsettled Settled = iota
+	SettledDone
+	HeuristicCommit
+	HeuristicRollback
+	HeuristicHazard
+	GivenUp
+)
+
+// NeedsOperator reports whether the settlement must be acknowledged by a person (P8).
+func (s Settled) NeedsOperator() bool { return s > SettledDone && s <= GivenUp }
+
+// ReasonCode says why something aborted, with the numbers of the wire.
+type ReasonCode uint32
+
+// Reason is why a transaction or a branch aborted.
+type Reason struct {
+	Code        ReasonCode
+	Participant string
+	Message     string
+}
+
+// Txn is one transaction. It is immutable once stored (I5).
+type Txn struct {
+	ID       string
+	Attempt  Attempt
+	Priority Attempt
+	// Digest is over the whole content: branches in order with their payloads, and the timeout.
+	Digest Digest
+	State  State
+	// Refused: aborted by a client before anybody began it; there are no branches.
+	Refused bool
+	// Acknowledged: an operator has seen its heuristic or given-up branches.
+	Acknowledged bool
+	TimeoutMS    uint32
+	Reason       *Reason
+	BeginIndex   uint64
+	DecideIndex  uint64
+	FinishIndex  uint64
+	Branches     []Branch
+}
+
+// Branch is one participant's part of a transaction.
+type Branch struct {
+	Participant string
+	Digest      Digest
+	Vote        Vote
+	Settled     Settled
+	// Truncated: the result was too large for the log.
+	Truncated bool
+	// Detail is nil for most finished branches, which saves memory.
+	Detail *Detail
+}
+
+// Detail is the bulky part of a branch.
+type Detail struct {
+	// Payload is dropped at the decision.
+	Payload []byte
+	Result  []byte
+	Reason  *Reason
+}
+
+// Payload is the branch's work; nil after the decision.
+func (b *Branch) Payload() []byte {
+	if b.Detail == nil {
+		return nil
+	}
+	return b.Detail.Payload
+}
+
+// Result is what the branch read, if the log keeps it.
+func (b *Branch) Result() []byte {
+	if b.Detail == nil {
+		return nil
+	}
+	return b.Detail.Result
+}
+
+// Reason is why the branch voted ABORTED, or nil.
+func (b *Branch) Reason() *Reason {
+	if b.Detail == nil {
+		return nil
+	}
+	return b.Detail.Reason
+}
+
+// Timeout is the prepare budget.
+func (t *Txn) Timeout() time.Duration { return time.Duration(t.TimeoutMS) * time.Millisecond }
+
+// NeedsOperator reports whether a person must look before it may be forgotten.
+func (t *Txn) NeedsOperator() bool {
+	if t.Acknowledged {
+		return false
+	}
+	for i := range t.Branches {
+		if t.Branches[i].Settled.NeedsOperator() {
+			return true
+		}
+	}
+	return false
+}
+
+// Owes reports whether branch i still owes an acknowledgement of the decision.
+func (t *Txn) Owes(i int) bool {
+	return t.State.Decided() && t.Branches[i].Settled == Unsettled
+}
+
+// BranchOf is the index of a participant's branch, or -1.
+func (t *Txn) BranchOf(participant string) int {
+	for i := range t.Branches {
+		if t.Branches[i].Participant == participant {
+			return i
+		}
+	}
+	return -1
+}
+
+// clone is a copy whose branches may be written until it is stored.
+func (t *Txn) clone() *Txn {
+	c := *t
+	c.Branches = make([]Branch, len(t.Branches))
+	copy(c.Branches, t.Branches)
+	return &c
+}
