@@ -61,7 +61,7 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 	if n := len(c.GetBranches()); n == 0 || n > MaxBranches {
 		return broken(fmt.Sprintf("branches: 1 to %d, got %d", MaxBranches, n))
 	}
-	branches := make([]Branch, len(c.GetBranches()))
+	branches, total := make([]Branch, len(c.GetBranches())), 0
 	for i, b := range c.GetBranches() {
 		p := m.participants[b.GetParticipant()]
 		if p == nil {
@@ -73,6 +73,9 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 		bd, ok := DigestFrom(b.GetDigest())
 		if !ok || len(b.GetPayload()) > MaxPayloadBytes {
 			return broken(fmt.Sprintf("branches[%d]: digest of 16 bytes, payload of at most %d", i, MaxPayloadBytes))
+		}
+		if total += len(b.GetPayload()); total > MaxTransactionBytes {
+			return broken(fmt.Sprintf("branches: payloads of at most %d bytes together", MaxTransactionBytes))
 		}
 		for j := range i {
 			if branches[j].Participant == p.Name {
@@ -107,12 +110,17 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 	if !c.GetCommit() {
 		t.Reason = reasonFrom(c.GetReason())
 	}
+	room := MaxLoggedResultBytes
 	for i := range t.Branches {
 		v := c.GetVotes()[i]
-		if c.GetCommit() && !Vote(v.GetVote()).Yes() {
+		switch {
+		case v.GetVote() > uint32(VoteAborted):
+			return m.reject(id, KindVotes, fmt.Sprintf("vote %d from %s", v.GetVote(), t.Branches[i].Participant))
+		case c.GetCommit() && !Vote(v.GetVote()).Yes():
 			return m.reject(id, KindVotes, "no yes from "+t.Branches[i].Participant)
 		}
-		decideBranch(&t.Branches[i], v)
+		decideBranch(&t.Branches[i], v, room)
+		room -= len(t.Branches[i].Result())
 	}
 	for i := range t.Branches {
 		if t.Branches[i].Settled != Unsettled {
@@ -127,11 +135,16 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 	return Result{Txn: t}
 }
 
-// decideBranch keeps the vote and drops the payload, whose digest stays.
-func decideBranch(b *Branch, v *fsmpb.BranchVote) {
+// decideBranch keeps the vote, and the result if there is room for it, and
+// drops the payload, whose digest stays.
+func decideBranch(b *Branch, v *fsmpb.BranchVote, room int) {
 	b.Vote, b.Truncated, b.Detail = Vote(v.GetVote()), v.GetTruncated(), nil
-	if reason := reasonFrom(v.GetReason()); reason != nil || len(v.GetResult()) > 0 {
-		b.Detail = &Detail{Result: v.GetResult(), Reason: reason}
+	result := v.GetResult()
+	if len(result) > room {
+		result, b.Truncated = nil, true
+	}
+	if reason := reasonFrom(v.GetReason()); reason != nil || len(result) > 0 {
+		b.Detail = &Detail{Result: result, Reason: reason}
 	}
 	if b.Vote == VoteReadOnly { // no phase 2, no acknowledgement (P9)
 		b.Settled = SettledDone
@@ -165,11 +178,11 @@ func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
 		if t.Branches[i].Settled != Unsettled { // READ_ONLY, or an operator was faster
 			continue
 		}
-		s := Settled(c.GetSettled()[i])
-		if s == Unsettled || s > GivenUp {
+		s := c.GetSettled()[i]
+		if s == uint32(Unsettled) || s > uint32(GivenUp) {
 			return m.reject(id, KindOwes, t.Branches[i].Participant)
 		}
-		t.Branches[i].Settled = s
+		t.Branches[i].Settled = Settled(s)
 	}
 	for i := range t.Branches {
 		if old.Branches[i].Settled == Unsettled {
@@ -181,22 +194,35 @@ func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
 	return Result{Txn: t}
 }
 
-// applyForget drops finished transactions; items that do not match stay.
+// applyForget drops finished transactions; items that do not match stay. It is
+// rejected, for the reason of the first item, if every item stays.
 func (m *Machine) applyForget(c *fsmpb.Forget) Result {
-	n := 0
+	n, stays := 0, Result{}
 	for _, item := range c.GetItems() {
-		t := m.txns[item.GetId()]
-		if t == nil || t.FinishIndex != item.GetFinishIndex() || t.NeedsOperator() {
+		id := item.GetId()
+		t := m.txns[id]
+		_, kind, ok := next(m.stateOf(id), EventForget)
+		switch {
+		case !ok:
+		case t.FinishIndex != item.GetFinishIndex(): // the id has been used again
+			kind, ok = KindNotFinished, false
+		case t.NeedsOperator():
+			kind, ok = KindNeedsOperator, false
+		}
+		if !ok {
+			if stays.Rejection == nil {
+				stays = m.reject(id, kind, fmt.Sprintf("Finish index %d", item.GetFinishIndex()))
+			}
 			continue
 		}
-		if _, _, ok := next(t.State, EventForget); !ok {
-			continue
-		}
-		delete(m.txns, item.GetId())
+		delete(m.txns, id)
 		m.forgottenFinish = max(m.forgottenFinish, t.FinishIndex)
 		n++
 	}
 	m.finished.forgotten(n, m.txns)
+	if n == 0 {
+		return stays
+	}
 	return Result{}
 }
 
@@ -235,6 +261,14 @@ func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
 	if !ok {
 		return m.reject(id, kind, "")
 	}
+	for _, name := range c.GetGiveUp() {
+		if old.BranchOf(name) < 0 {
+			return m.reject(id, KindParticipantUnknown, "no branch of "+name)
+		}
+	}
+	if event == EventGiveUp && len(c.GetGiveUp()) == 0 {
+		return m.reject(id, KindMalformed, "give up: names of participants")
+	}
 	t := old.clone()
 	t.State = to
 	t.Acknowledged = t.Acknowledged || c.GetAcknowledge()
@@ -260,7 +294,7 @@ func reasonFrom(p *fsmpb.Reason) *Reason {
 	if p == nil {
 		return nil
 	}
-	return &Reason{Code: ReasonCode(p.GetCode()), Participant: p.GetParticipant(), Message: cut(p.GetMessage())}
+	return &Reason{Code: ReasonCode(p.GetCode()), Participant: cut(p.GetParticipant()), Message: cut(p.GetMessage())}
 }
 
 func (r *Reason) proto() *fsmpb.Reason {
@@ -274,5 +308,5 @@ func cut(s string) string {
 	if len(s) > MaxReasonBytes {
 		s = s[:MaxReasonBytes]
 	}
-	return strings.ToValidUTF8(s, "�") // a rune may have been cut in two
+	return strings.ToValidUTF8(s, "") // a rune may have been cut in two
 }

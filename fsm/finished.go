@@ -47,6 +47,16 @@ func (q *finishedQueue) forgotten(n int, txns map[string]*Txn) {
 	q.items, q.head = kept, 0
 }
 
+// last is the index of the newest record, 0 if there is none.
+func (q *finishedQueue) last(txns map[string]*Txn) uint64 {
+	for i := len(q.items) - 1; i >= q.head; i-- {
+		if q.items[i].valid(txns) {
+			return q.items[i].index
+		}
+	}
+	return 0
+}
+
 // forgettable lists, oldest first, up to limit records that may be forgotten:
 // those finished at or before index upTo, and beyond that as many as exceed keep.
 func (q *finishedQueue) forgettable(txns map[string]*Txn, upTo uint64, keep, limit int) []finishedItem {

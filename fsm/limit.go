@@ -19,6 +19,9 @@ const (
 	MaxReasonBytes        = 512       // text of one reason; longer ones are cut
 	MaxEndpoints          = 16        // endpoints of one participant
 	MaxEndpointBytes      = 256       // one endpoint, host:port
+	MaxNodeIDBytes        = 64        // id of a node or of the cluster
+	MaxKindBytes          = 64        // a participant's kind
+	MaxIncarnationBytes   = 64        // the incarnation of a participant's data
 	MinTimeout            = 50 * time.Millisecond
 	MaxTimeout            = 60 * time.Second
 	DefaultTimeout        = 5 * time.Second

@@ -23,7 +23,8 @@ type Machine struct {
 	// Derived from the above, rebuilt by Restore.
 	live       map[string]struct{} // ids not finished
 	finished   finishedQueue
-	unfinished map[string]int // branches that owe something, by participant
+	unfinished map[string]int      // branches that owe something, by participant
+	operator   map[string]struct{} // ids whose branches wait for a person
 }
 
 // Result is the answer to one command. Txn and Participant are the records as
@@ -44,6 +45,7 @@ func New() *Machine {
 		txns:         map[string]*Txn{},
 		live:         map[string]struct{}{},
 		unfinished:   map[string]int{},
+		operator:     map[string]struct{}{},
 	}
 }
 
@@ -69,7 +71,7 @@ func (m *Machine) Apply(index, term uint64, entry []byte) ([]Result, error) {
 }
 
 func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (Result, error) {
-	if e := c.GetEstablish(); e != nil {
+	if e := c.GetEstablish(); e != nil && (proposed == 0 || proposed == term) {
 		return m.applyEstablish(term, e), nil
 	}
 	if proposed != term {
@@ -95,26 +97,9 @@ func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (
 	case *fsmpb.Command_RemoveParticipant:
 		return m.applyRemove(k.RemoveParticipant), nil
 	case *fsmpb.Command_AnnounceNode:
-		m.announce(k.AnnounceNode.GetNode())
-		return Result{}, nil
+		return m.applyAnnounce(k.AnnounceNode.GetNode()), nil
 	}
 	return Result{}, fmt.Errorf("unknown kind of command: run the newer program")
-}
-
-func (m *Machine) applyEstablish(term uint64, c *fsmpb.Establish) Result {
-	if m.clusterID == "" {
-		m.clusterID, m.generation = c.GetClusterId(), 1
-	}
-	m.term, m.leaderID = term, c.GetNode().GetId()
-	m.announce(c.GetNode())
-	return Result{}
-}
-
-func (m *Machine) announce(n *fsmpb.NodeAddress) {
-	if n.GetId() == "" {
-		return
-	}
-	m.nodes[n.GetId()] = NodeAddress{ID: n.GetId(), RPCAddress: n.GetRpcAddress(), HTTPAddress: n.GetHttpAddress()}
 }
 
 // store makes t the record of its id.
@@ -122,6 +107,11 @@ func (m *Machine) store(t *Txn) {
 	old := m.txns[t.ID]
 	invariant(old == nil || !old.State.Decided() || old.State.Commit() == t.State.Commit(), "I1: a decision changed: "+t.ID)
 	m.txns[t.ID] = t
+	if t.NeedsOperator() {
+		m.operator[t.ID] = struct{}{}
+	} else {
+		delete(m.operator, t.ID)
+	}
 	if t.State.Finished() {
 		delete(m.live, t.ID)
 		if old == nil || !old.State.Finished() {

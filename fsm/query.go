@@ -60,7 +60,7 @@ func (m *Machine) Live() []*Txn {
 	return list
 }
 
-// LiveCount and FinishedCount size the state.
+// LiveCount counts the transactions that are not finished.
 func (m *Machine) LiveCount() int { return len(m.live) }
 
 // FinishedCount counts finished transactions that are kept.
@@ -68,10 +68,7 @@ func (m *Machine) FinishedCount() int { return m.finished.count }
 
 // LastFinish is the Finish index of the newest finished transaction, 0 if there is none.
 func (m *Machine) LastFinish() uint64 {
-	if n := len(m.finished.items); n > m.finished.head {
-		return m.finished.items[n-1].index
-	}
-	return 0
+	return m.finished.last(m.txns)
 }
 
 // Forgettable lists, oldest first, up to limit finished transactions for a
@@ -134,26 +131,5 @@ func (m *Machine) Stands(id string, a Attempt, participant string, digest Digest
 	return DecidedAbort, t.State.Finished()
 }
 
-// Counts sizes the state by transaction state.
-type Counts struct {
-	Preparing, Deciding, Finished, NeedsOperator int
-}
-
-// Count walks the unfinished transactions; those that need an operator are
-// counted among the finished too.
-func (m *Machine) Count() Counts {
-	c := Counts{Finished: m.finished.count}
-	for id := range m.live { // sums do not depend on the order
-		if m.txns[id].State == Preparing {
-			c.Preparing++
-		} else {
-			c.Deciding++
-		}
-	}
-	for _, item := range m.finished.items[m.finished.head:] {
-		if item.valid(m.txns) && m.txns[item.id].NeedsOperator() {
-			c.NeedsOperator++
-		}
-	}
-	return c
-}
+// NeedsOperator lists the ids whose heuristic or given-up branches wait for a person.
+func (m *Machine) NeedsOperator() []string { return slices.Sorted(maps.Keys(m.operator)) }

@@ -43,19 +43,20 @@ func (p *Participant) Open() bool {
 	return p.State == ParticipantActive && p.PendingIncarnation == ""
 }
 
-// NodeAddress is where a coordinator node serves.
-type NodeAddress struct {
-	ID          string
-	RPCAddress  string
-	HTTPAddress string
-}
-
 func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 	if err := CheckParticipant("name", c.GetName()); err != nil {
 		return malformed(err.Error())
 	}
 	if n := len(c.GetEndpoints()); n == 0 || n > MaxEndpoints {
 		return malformed("endpoints: 1 to 16")
+	}
+	for _, e := range c.GetEndpoints() {
+		if e == "" || len(e) > MaxEndpointBytes {
+			return malformed("endpoints: 1 to 256 bytes each")
+		}
+	}
+	if len(c.GetKind()) > MaxKindBytes || len(c.GetIncarnation()) > MaxIncarnationBytes {
+		return malformed("kind and incarnation: at most 64 bytes each")
 	}
 	old := m.participants[c.GetName()]
 	p := &Participant{
@@ -69,6 +70,9 @@ func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 			p.Incarnation = old.Incarnation
 		}
 		p.Name = old.Name
+		if old.State == ParticipantDraining {
+			p.State = ParticipantDraining // who announces itself does not undo its removal
+		}
 	default:
 		// Other data under a known name: known decisions must not reach it.
 		next := *old

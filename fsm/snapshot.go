@@ -227,6 +227,9 @@ func (m *Machine) rebuild() {
 	var finished []*Txn
 	for _, id := range slices.Sorted(maps.Keys(m.txns)) {
 		t := m.txns[id]
+		if t.NeedsOperator() {
+			m.operator[id] = struct{}{}
+		}
 		if t.State.Finished() {
 			finished = append(finished, t)
 			continue

@@ -25,7 +25,12 @@ var eventNames = [...]string{
 	"Begin", "Decide(COMMIT)", "Decide(ABORT)", "Finish", "Forget", "Refuse", "Resolve(give up)", "Resolve(acknowledge)",
 }
 
-func (e Event) String() string { return eventNames[e] }
+func (e Event) String() string {
+	if int(e) < len(eventNames) {
+		return eventNames[e]
+	}
+	return "event?"
+}
 
 // cell is one field of the table: the next state, or why nothing changes.
 type cell struct {
@@ -37,7 +42,7 @@ func goes(to State) cell     { return cell{to: to} }
 func rejects(kind Kind) cell { return cell{reject: kind} }
 
 // transitions is the one table of the protocol (state × command → state).
-// Guards beyond it (attempt, votes, registry, since) are in machine.go.
+// Guards beyond it (attempt, votes, registry, since) are in apply_txn.go.
 var transitions = [...][events]cell{
 	Unknown: {
 		EventBegin:        goes(Preparing),

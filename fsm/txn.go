@@ -80,7 +80,7 @@ type Txn struct {
 	ID       string
 	Attempt  Attempt
 	Priority Attempt
-	// Digest is over the whole content: branches in order with their payloads, and the timeout.
+	// Digest is over the content: the branches, in order, with their payloads.
 	Digest Digest
 	State  State
 	// Refused: aborted by a client before anybody began it; there are no branches.

@@ -1,0 +1,275 @@
+package fsm
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files and the generated table of docs/protocol.md")
+
+// world is a machine with the log position that goes with it.
+type world struct {
+	t        testing.TB
+	m        *Machine
+	index    uint64
+	term     uint64
+	sequence uint64
+}
+
+// newWorld is an established cluster in term 1 with participants a, b and c.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, m: New(), term: 1}
+	w.apply(establish("n1"))
+	w.apply(register("a"), register("b"), register("c"))
+	return w
+}
+
+// apply logs the commands as one entry of the current term.
+func (w *world) apply(commands ...*fsmpb.Command) []Result {
+	w.t.Helper()
+	w.index++
+	results, err := w.m.Apply(w.index, w.term, encode(w.t, w.term, commands...))
+	if err != nil {
+		w.t.Fatalf("apply at %d: %v", w.index, err)
+	}
+	return results
+}
+
+func (w *world) one(command *fsmpb.Command) Result {
+	w.t.Helper()
+	return w.apply(command)[0]
+}
+
+// ok applies a command that must be taken.
+func (w *world) ok(command *fsmpb.Command) Result {
+	w.t.Helper()
+	r := w.one(command)
+	if r.Rejection != nil {
+		w.t.Fatalf("rejected: %v", r.Rejection)
+	}
+	return r
+}
+
+// no applies a command that must be rejected and change nothing but the index.
+func (w *world) no(command *fsmpb.Command, want Kind) Result {
+	w.t.Helper()
+	before := w.content()
+	r := w.one(command)
+	if r.Rejection == nil {
+		w.t.Fatalf("taken, want rejection %q", want)
+	}
+	if r.Rejection.Kind != want {
+		w.t.Fatalf("rejection %v, want %q", r.Rejection, want)
+	}
+	if after := w.content(); after != before {
+		w.t.Fatalf("a rejected command changed the state")
+	}
+	return r
+}
+
+// content is the state's hash with the index taken out.
+func (w *world) content() string {
+	index := w.m.index
+	w.m.index = 0
+	defer func() { w.m.index = index }()
+	_, hash := w.m.Snapshot().Hash()
+	return hash
+}
+
+func (w *world) attempt() Attempt {
+	w.sequence++
+	return Attempt{Generation: 1, Term: w.term, Sequence: w.sequence}
+}
+
+// begin logs a transaction over the participants and returns its attempt.
+func (w *world) begin(id string, participants ...string) Attempt {
+	w.t.Helper()
+	a := w.attempt()
+	w.ok(begin(id, a, participants...))
+	return a
+}
+
+// to brings a new transaction over a and b to the state.
+func (w *world) to(id string, s State) Attempt {
+	w.t.Helper()
+	if s == Unknown {
+		return w.attempt()
+	}
+	a := w.begin(id, "a", "b")
+	if s == Preparing {
+		return a
+	}
+	if s.Commit() {
+		w.ok(commit(id, a, VotePrepared, VotePrepared))
+	} else {
+		w.ok(abort(id, a, VoteNone, VoteAborted))
+	}
+	if s.Finished() {
+		w.ok(finish(id, a, SettledDone, SettledDone))
+	}
+	return a
+}
+
+func encode(t testing.TB, term uint64, commands ...*fsmpb.Command) []byte {
+	t.Helper()
+	entry, err := EncodeBatch(term, commands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entry
+}
+
+func snapshotBytes(t testing.TB, s *Snapshot) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	n, err := s.WriteTo(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n != int64(b.Len()) {
+		t.Fatalf("WriteTo says %d bytes and wrote %d", n, b.Len())
+	}
+	return b.Bytes()
+}
+
+func restore(t testing.TB, b []byte) *Machine {
+	t.Helper()
+	m, err := Restore(bytes.NewReader(b))
+	if err != nil {
+		t.Fatalf("restore: %v", err)
+	}
+	return m
+}
+
+func hashOf(m *Machine) string {
+	_, hash := m.Snapshot().Hash()
+	return hash
+}
+
+// golden compares with a file of testdata, or writes it under -update.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs: a change of the durable format needs a new version.\n got %x\nwant %x", path, got, want)
+	}
+}
+
+// render is a result as text, the same for equal results.
+func render(t testing.TB, r Result) string {
+	t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d/%d", r.Index, r.Term)
+	marshal := func(m proto.Message) {
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, " %x", raw)
+	}
+	if r.Txn != nil {
+		marshal(r.Txn.proto())
+	}
+	if r.Participant != nil {
+		marshal(r.Participant.proto())
+	}
+	if r.Rejection != nil {
+		fmt.Fprintf(&b, " %v", r.Rejection)
+	}
+	return b.String()
+}
+
+// checkDerived compares everything derived with a recount, and checks I3 and I4.
+func checkDerived(m *Machine) error {
+	live, operator, unfinished, finished := map[string]struct{}{}, map[string]struct{}{}, map[string]int{}, map[string]uint64{}
+	for id, t := range m.txns {
+		if t.ID != id {
+			return fmt.Errorf("record of %q under %q", t.ID, id)
+		}
+		if !t.Refused && !m.begun.has(t.Attempt) {
+			return fmt.Errorf("%q has attempt %s, which never began", id, t.Attempt)
+		}
+		if t.NeedsOperator() {
+			operator[id] = struct{}{}
+		}
+		if t.State.Finished() {
+			finished[id] = t.FinishIndex
+		} else {
+			live[id] = struct{}{}
+		}
+		for i, b := range t.Branches {
+			if t.State.Commit() && !b.Vote.Yes() {
+				return fmt.Errorf("I3: %q is %s without a yes of %s", id, t.State, b.Participant)
+			}
+			if t.State.Finished() && t.Owes(i) {
+				return fmt.Errorf("I4: %q is %s and %s owes", id, t.State, b.Participant)
+			}
+			if b.Settled == Unsettled {
+				unfinished[b.Participant]++
+			}
+		}
+	}
+	for name, p := range m.participants {
+		if p.State == ParticipantRemoved && unfinished[name] > 0 {
+			return fmt.Errorf("%s is removed with %d unfinished branches", name, unfinished[name])
+		}
+		if p.State == ParticipantDraining && unfinished[name] == 0 {
+			return fmt.Errorf("%s is drained and not removed", name)
+		}
+	}
+	queued, last := map[string]uint64{}, uint64(0)
+	for _, item := range m.finished.items[m.finished.head:] {
+		if item.index < last {
+			return fmt.Errorf("finished queue is out of order at %q", item.id)
+		}
+		last = item.index
+		if !item.valid(m.txns) {
+			continue
+		}
+		if _, twice := queued[item.id]; twice {
+			return fmt.Errorf("%q is queued twice", item.id)
+		}
+		queued[item.id] = item.index
+	}
+	switch {
+	case !maps.Equal(live, m.live):
+		return fmt.Errorf("live is %v, recounted %v", slices.Sorted(maps.Keys(m.live)), slices.Sorted(maps.Keys(live)))
+	case !maps.Equal(operator, m.operator):
+		return fmt.Errorf("operator is %v, recounted %v", m.NeedsOperator(), slices.Sorted(maps.Keys(operator)))
+	case !maps.Equal(unfinished, m.unfinished):
+		return fmt.Errorf("unfinished is %v, recounted %v", m.unfinished, unfinished)
+	case !maps.Equal(finished, queued):
+		return fmt.Errorf("finished queue holds %v, the records say %v", queued, finished)
+	case m.finished.count != len(finished):
+		return fmt.Errorf("finished count is %d, recounted %d", m.finished.count, len(finished))
+	}
+	newest := uint64(0)
+	for _, index := range finished {
+		newest = max(newest, index)
+	}
+	if m.LastFinish() != newest {
+		return fmt.Errorf("last finish is %d, recounted %d", m.LastFinish(), newest)
+	}
+	return nil
+}

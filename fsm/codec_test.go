@@ -1,0 +1,115 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// sample holds one command of every kind.
+func sample() []*fsmpb.Command {
+	a := Attempt{Generation: 1, Term: 7, Sequence: 3}
+	d := commit("t-1", a, VotePrepared, VoteReadOnly)
+	d.GetDecide().Votes[0].Result = []byte("seat 12A")
+	d.GetDecide().Votes[1].Truncated = true
+	return []*fsmpb.Command{
+		establish("n1"), announce("n2"), register("seats"),
+		beginWith("t-1", a, func(c *fsmpb.Begin) { c.RetryOf, c.Since, c.HasSince = "t-0", 5, true }, "seats", "payments"),
+		d, abort("t-2", a, VoteNone), finish("t-1", a, SettledDone, HeuristicHazard), forget("t-1", 12),
+		refuseSince("t-3", 9), giveUp("t-1", a, "seats"), acknowledge("t-1", a), remove("seats"),
+	}
+}
+
+func TestEntryFormatIsGolden(t *testing.T) {
+	golden(t, "entry.golden", encode(t, 7, sample()...))
+}
+
+func TestEntryOfEveryKindIsRead(t *testing.T) {
+	results, err := New().Apply(1, 7, encode(t, 7, sample()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != len(sample()) {
+		t.Errorf("%d results for %d commands", len(results), len(sample()))
+	}
+}
+
+// Any single bit that flips in an entry is found; nothing is applied.
+func TestEntryFlipsAreFound(t *testing.T) {
+	entry := encode(t, 7, sample()...)
+	empty := hashOf(New())
+	for i := range entry {
+		for bit := range 8 {
+			bad := append([]byte(nil), entry...)
+			bad[i] ^= 1 << bit
+			m := New()
+			if _, err := m.Apply(1, 7, bad); err == nil {
+				t.Fatalf("byte %d, bit %d: accepted", i, bit)
+			}
+			if hashOf(m) != empty {
+				t.Fatalf("byte %d, bit %d: the state changed", i, bit)
+			}
+		}
+	}
+}
+
+func TestEntryCutShortIsFound(t *testing.T) {
+	entry := encode(t, 7, sample()...)
+	for n := range entry {
+		if _, err := New().Apply(1, 7, entry[:n]); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%d of %d bytes: %v", n, len(entry), err)
+		}
+	}
+}
+
+// sealed is an entry with a right CRC around any body.
+func sealed(version byte, body []byte) []byte {
+	entry := append([]byte{version, 0, 0, 0, 0}, body...)
+	binary.BigEndian.PutUint32(entry[1:], crc32.Checksum(body, castagnoli))
+	return entry
+}
+
+func TestEntryOfANewerProgramStops(t *testing.T) {
+	// A Batch with one Command whose only field has a number that is not known.
+	command := protowire.AppendTag(nil, 99, protowire.BytesType)
+	command = protowire.AppendBytes(command, []byte("new"))
+	unknownKind := protowire.AppendTag(nil, 2, protowire.BytesType)
+	unknownKind = protowire.AppendBytes(unknownKind, command)
+	noKind := protowire.AppendTag(nil, 2, protowire.BytesType)
+	noKind = protowire.AppendBytes(noKind, nil)
+	body := encode(t, 0, establish("n1"))[entryHeader:]
+
+	for name, entry := range map[string][]byte{
+		"format version 0":       sealed(0, body),
+		"format version 2":       sealed(FormatVersion+1, body),
+		"format version 255":     sealed(255, body),
+		"unknown kind":           sealed(FormatVersion, unknownKind),
+		"no kind":                sealed(FormatVersion, noKind),
+		"unknown behind a known": sealed(FormatVersion, append(append([]byte(nil), body...), unknownKind...)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New().Apply(1, 0, entry)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "newer program") {
+				t.Errorf("error %q does not tell the operator to run the newer program", err)
+			}
+		})
+	}
+	if _, err := New().Apply(1, 0, sealed(FormatVersion, []byte{0xff})); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a body that is no proto: %v", err)
+	}
+}
+
+func TestEncodeRefusesInvalidUTF8(t *testing.T) {
+	if _, err := EncodeBatch(1, []*fsmpb.Command{refuse("a\xffb")}); err == nil {
+		t.Error("an entry that no replica could read was made")
+	}
+}

@@ -1,0 +1,82 @@
+package node
+
+import (
+	"sync"
+
+	"github.com/concordat-tx/concordat/fsm"
+)
+
+// attempts makes one leadership's attempts and knows which are open: made or
+// resumed, and neither decided nor known never to begin. Attempts are made in
+// ascending order, so the oldest open one, the floor (P8), is at the head.
+type attempts struct {
+	mu     sync.Mutex
+	last   fsm.Attempt // the newest made
+	open   []fsm.Attempt
+	closed map[fsm.Attempt]struct{} // closed, but not yet at the head
+}
+
+// newAttempts starts with last as the newest attempt ever made in this term,
+// and with the attempts of PREPARING records, oldest first.
+func newAttempts(last fsm.Attempt, preparing []fsm.Attempt) *attempts {
+	return &attempts{last: last, open: preparing, closed: map[fsm.Attempt]struct{}{}}
+}
+
+// make makes the next attempt and opens it.
+func (a *attempts) make() fsm.Attempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last.Sequence++
+	a.open = append(a.open, a.last)
+	return a.last
+}
+
+// close ends an attempt: decided, or known never to begin.
+func (a *attempts) close(done fsm.Attempt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed[done] = struct{}{}
+	for len(a.open) > 0 {
+		if _, ok := a.closed[a.open[0]]; !ok {
+			return
+		}
+		delete(a.closed, a.open[0])
+		a.open = a.open[1:]
+	}
+}
+
+// floor is the lowest attempt that is open or not made yet.
+func (a *attempts) floor() fsm.Attempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.open) > 0 {
+		return a.open[0]
+	}
+	next := a.last
+	next.Sequence++
+	return next
+}
+
+// made reports whether an attempt of this term was made, and whether it is open.
+func (a *attempts) status(q fsm.Attempt) (made, open bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	made = q.Compare(a.last) <= 0
+	if len(a.open) == 0 || q.Less(a.open[0]) || !made {
+		return made, false
+	}
+	_, closed := a.closed[q]
+	if closed {
+		return made, false
+	}
+	// Ascending, so a search would do; what is asked is nearly always at the head.
+	for _, o := range a.open {
+		if o == q {
+			return made, true
+		}
+		if q.Less(o) {
+			break
+		}
+	}
+	return made, false
+}

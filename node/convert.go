@@ -1,0 +1,100 @@
+package node
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// Between the wire's words and the state's: the numbers are the same by
+// design, and a test holds them to it.
+
+func reasonProto(r *fsm.Reason) *pb.Reason {
+	if r == nil {
+		return nil
+	}
+	return &pb.Reason{Code: pb.Reason_Code(r.Code), Participant: r.Participant, Message: r.Message}
+}
+
+func reasonFrom(p *pb.Reason, participant string) *fsm.Reason {
+	if p == nil {
+		return nil
+	}
+	return &fsm.Reason{Code: fsm.ReasonCode(p.GetCode()), Participant: participant, Message: p.GetMessage()}
+}
+
+func reasonLog(r *fsm.Reason) *fsmpb.Reason {
+	if r == nil {
+		return nil
+	}
+	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: r.Message}
+}
+
+func attemptLog(a fsm.Attempt) *fsmpb.Attempt {
+	return &fsmpb.Attempt{Generation: a.Generation, Term: a.Term, Sequence: a.Sequence}
+}
+
+func outcomeOf(s fsm.State) pb.Outcome {
+	switch {
+	case !s.Decided():
+		return pb.Outcome_OUTCOME_UNSPECIFIED
+	case s.Commit():
+		return pb.Outcome_COMMIT
+	}
+	return pb.Outcome_ABORT
+}
+
+// response shows a record. results, if not nil, are the whole results of the
+// branches, which the log may have cut.
+func response(t *fsm.Txn, results [][]byte, index uint64, node string) *pb.TransactionResponse {
+	r := &pb.TransactionResponse{
+		Id: t.ID, State: pb.State(t.State), Outcome: outcomeOf(t.State), Index: index, Node: node,
+		Results: pb.Results_RESULTS_COMPLETE, NeedsOperator: t.NeedsOperator(),
+		Branches: make([]*pb.BranchStatus, len(t.Branches)),
+	}
+	if !t.Refused {
+		r.Attempt, r.Priority = rpc.AttemptProto(t.Attempt), rpc.AttemptProto(t.Priority)
+	}
+	if r.GetOutcome() == pb.Outcome_ABORT {
+		r.Reason = reasonProto(t.Reason)
+	}
+	for i := range t.Branches {
+		b := &t.Branches[i]
+		s := &pb.BranchStatus{
+			Participant: b.Participant, Vote: pb.Vote(b.Vote), Reason: reasonProto(b.Reason()),
+			Result: b.Result(), Settled: pb.Settled(b.Settled),
+		}
+		switch {
+		case results != nil:
+			s.Result = results[i]
+		case b.Truncated:
+			s.ResultUnavailable = true
+			r.Results = pb.Results_RESULTS_UNAVAILABLE
+		}
+		if t.Owes(i) {
+			r.Pending = append(r.Pending, b.Participant)
+		}
+		r.Branches[i] = s
+	}
+	return r
+}
+
+// contentDigest identifies what a Submit asks for: its branches, in order.
+// Lengths stand before the parts, so no two contents have the same bytes (P16).
+func contentDigest(branches []*pb.Branch) (content fsm.Digest, each []fsm.Digest) {
+	h := sha256.New()
+	each = make([]fsm.Digest, len(branches))
+	var length [4]byte
+	for i, b := range branches {
+		each[i] = fsm.DigestOf(b.GetPayload())
+		binary.BigEndian.PutUint32(length[:], uint32(len(b.GetParticipant())))
+		h.Write(length[:])
+		h.Write([]byte(b.GetParticipant()))
+		h.Write(each[i][:])
+	}
+	return fsm.Digest(h.Sum(nil)[:fsm.DigestBytes]), each
+}

@@ -1,0 +1,297 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/concordat-tx/concordat/cluster"
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/node/drive"
+	"github.com/concordat-tx/concordat/rpc"
+)
+
+// flight is one unfinished transaction at its leader: the shell around its
+// driver, and where callers wait for it.
+type flight struct {
+	l      *leader
+	id     string
+	digest fsm.Digest
+	begun  time.Time
+	bytes  int
+
+	events chan event
+
+	mu      sync.Mutex
+	rec     *fsm.Txn // as last applied; nil until Begin is applied
+	results [][]byte // whole results, once decided here
+	err     error    // why it ended without a record
+	// decided is closed when the record is decided or err is set; completed
+	// when every branch has applied the decision.
+	decided, completed chan struct{}
+
+	stuck   []bool // branches counted in their link's stuck
+	resumed bool   // begun under an earlier leadership
+}
+
+// event is what a call, a client or an operator tells the flight.
+type event struct {
+	op      drive.Op // of the call that ended; 0: none
+	branch  int
+	answer  drive.Answer
+	settled fsm.Settled
+	err     error
+
+	wake  string      // a participant answers again
+	abort *fsm.Reason // somebody asks to abort
+	rec   *fsm.Txn    // an operator's command was applied
+}
+
+func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *flight {
+	return &flight{
+		l: l, id: id, digest: digest, begun: time.Now(), bytes: bytes,
+		// Each branch has one call out, two where the phases overlap; a waking
+		// participant, a client or an operator waits for room if it must.
+		events:  make(chan event, 2*branches+4),
+		decided: make(chan struct{}), completed: make(chan struct{}),
+		stuck: make([]bool, branches),
+	}
+}
+
+// begin proposes the Begin and drives the transaction to its end.
+func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin) {
+	r, err := f.l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}})
+	switch {
+	case err != nil && cluster.OutcomeOf(err) == cluster.NotApplied:
+		f.l.attempts.close(attempt) // no log holds it
+		f.fail(proposeError(err, f.id))
+		return
+	case err != nil:
+		// It may yet be applied, so the attempt stays open as long as this leadership.
+		f.fail(proposeError(err, f.id))
+		return
+	case r.Rejection != nil:
+		f.l.attempts.close(attempt)
+		f.fail(rejectionError(r.Rejection, f.id))
+		return
+	}
+	f.run(ctx, r.Txn)
+}
+
+// run drives rec until it is finished or the leadership ends.
+func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
+	prepareCtx, stopPrepares := context.WithCancel(ctx)
+	defer stopPrepares()
+	f.update(rec)
+	d, effects := drive.New(f.l.driveConfig, rec, f.l.now())
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		for len(effects) > 0 {
+			e := effects[0]
+			effects = append(effects[1:], f.do(ctx, prepareCtx, stopPrepares, d, e)...)
+		}
+		f.countStuck(d)
+		if d.Finished() {
+			return
+		}
+		wait := time.Hour
+		if next := d.Next(); next != 0 {
+			wait = max(next-f.l.now(), 0)
+		}
+		timer.Reset(wait)
+		select {
+		case ev := <-f.events:
+			effects = f.take(d, ev)
+		case <-timer.C:
+			effects = d.OnTime(f.l.now())
+		case <-ctx.Done():
+			f.fail(lostLeadership(f.id))
+			return
+		}
+	}
+}
+
+// take tells the driver what happened.
+func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
+	now := f.l.now()
+	switch {
+	case ev.wake != "":
+		if i := d.Record().BranchOf(ev.wake); i >= 0 {
+			return d.OnReachable(now, i)
+		}
+		return nil
+	case ev.abort != nil:
+		return d.OnAbort(now, ev.abort)
+	case ev.rec != nil:
+		f.update(ev.rec)
+		return d.OnApplied(now, ev.rec)
+	case ev.err != nil:
+		f.l.logFailure(f.id, d, ev)
+		return d.OnFailed(now, ev.branch, ev.op)
+	case ev.op == drive.Prepare:
+		return d.OnVote(now, ev.branch, ev.answer)
+	}
+	return d.OnAck(now, ev.branch, ev.settled)
+}
+
+// do carries one effect out; proposals are waited for, calls are not.
+func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *drive.Driver, e drive.Effect) []drive.Effect {
+	switch e.Op {
+	case drive.Prepare:
+		f.l.goCall(func() { f.prepare(prepareCtx, d.Record(), e.Branch, e.Budget) })
+	case drive.Commit, drive.Rollback:
+		f.l.goCall(func() { f.settle(ctx, d.Record(), e.Branch, e.Op) })
+	case drive.Decide:
+		stopPrepares() // no vote counts any more
+		f.mu.Lock()
+		f.results = wholeResults(d.Answers())
+		f.mu.Unlock()
+		return f.propose(ctx, d, f.l.node.replica.Propose, decideCommand(d))
+	case drive.Finish:
+		return f.propose(ctx, d, f.l.proposeLazily, finishCommand(d))
+	case drive.Decided:
+		f.l.attempts.close(d.Record().Attempt)
+		f.l.observeDecided(f, d.Record())
+		close(f.decided)
+	case drive.Completed:
+		f.l.observeCompleted(f, d.Record())
+		close(f.completed)
+	}
+	return nil
+}
+
+// propose waits for a command's fate and tells the driver the record.
+func (f *flight) propose(ctx context.Context, d *drive.Driver,
+	by func(context.Context, *fsmpb.Command) (fsm.Result, error), c *fsmpb.Command,
+) []drive.Effect {
+	r, err := by(ctx, c)
+	if err != nil || r.Txn == nil {
+		if ctx.Err() == nil {
+			f.l.log.Warn("a command was not applied; it is proposed again", "txn", f.id, "error", err, "rejection", r.Rejection)
+		}
+		return d.OnNotApplied(f.l.now())
+	}
+	f.update(r.Txn)
+	return d.OnApplied(f.l.now(), r.Txn)
+}
+
+// update keeps the record for those who ask.
+func (f *flight) update(rec *fsm.Txn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rec = rec
+}
+
+// fail ends the wait of every caller; after a decision there is nothing to fail.
+func (f *flight) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.decided:
+	default:
+		f.err = err
+		close(f.decided)
+	}
+}
+
+// state is the record and whole results as they stand.
+func (f *flight) state() (rec *fsm.Txn, results [][]byte, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rec, f.results, f.err
+}
+
+// owes reports whether branch i of rec has not acknowledged, as far as the state knows.
+func (f *flight) owes(rec *fsm.Txn, i int) bool {
+	select {
+	case <-f.completed:
+		return false
+	default:
+		return rec.Owes(i)
+	}
+}
+
+// tell hands the flight an event, unless it ends.
+func (f *flight) tell(ctx context.Context, ev event) {
+	select {
+	case f.events <- ev:
+	case <-ctx.Done():
+	case <-f.l.ctx.Done():
+	case <-f.completed:
+	}
+}
+
+// countStuck keeps the links' counts of branches whose last call failed.
+func (f *flight) countStuck(d *drive.Driver) {
+	rec := d.Record()
+	for i := range f.stuck {
+		now := !d.Finished() && d.Failing(i) > 0
+		if now == f.stuck[i] {
+			continue
+		}
+		f.stuck[i] = now
+		k := f.l.link(rec.Branches[i].Participant)
+		if now {
+			k.stuck.Add(1)
+		} else {
+			k.stuck.Add(-1)
+		}
+	}
+}
+
+func decideCommand(d *drive.Driver) *fsmpb.Command {
+	rec, decision := d.Record(), d.Decision()
+	c := &fsmpb.Decide{
+		Id: rec.ID, Attempt: attemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
+		Votes: make([]*fsmpb.BranchVote, len(rec.Branches)),
+	}
+	room := fsm.MaxLoggedResultBytes
+	for i, a := range d.Answers() {
+		v := &fsmpb.BranchVote{Vote: uint32(a.Vote), Reason: reasonLog(a.Reason)}
+		if len(a.Result) <= room {
+			v.Result = a.Result
+			room -= len(a.Result)
+		} else {
+			v.Truncated = true
+		}
+		c.Votes[i] = v
+	}
+	return &fsmpb.Command{Kind: &fsmpb.Command_Decide{Decide: c}}
+}
+
+func finishCommand(d *drive.Driver) *fsmpb.Command {
+	rec := d.Record()
+	c := &fsmpb.Finish{Id: rec.ID, Attempt: attemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
+	for i, s := range d.Settlements() {
+		c.Settled[i] = uint32(s)
+	}
+	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
+}
+
+func wholeResults(answers []drive.Answer) [][]byte {
+	results := make([][]byte, len(answers))
+	for i := range answers {
+		results[i] = answers[i].Result
+	}
+	return results
+}
+
+// lostLeadership is the answer to callers of a deposed leader: unknown, never abort (P10).
+func lostLeadership(id string) error {
+	e := rpc.Errorf(rpc.ReasonOutcomeUnknown,
+		"this node lost the leadership while transaction %s was under way; submit the same id and content again, or abort the id, to learn its outcome", id)
+	e.Txn = id
+	return e
+}
+
+func proposeError(err error, id string) error {
+	if cluster.OutcomeOf(err) == cluster.NotApplied {
+		return notProposed(err)
+	}
+	e := rpc.Errorf(rpc.ReasonOutcomeUnknown,
+		"the log did not say whether transaction %s began; submit the same id and content again, or abort the id: %w", id, err)
+	e.Txn = id
+	return e
+}

@@ -1,0 +1,248 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/concordat-tx/concordat/cluster"
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/node/drive"
+	"github.com/concordat-tx/concordat/rpc"
+)
+
+// leader is one leadership of this node: everything that ends with it.
+type leader struct {
+	node       *Node
+	log        hclog.Logger
+	ctx        context.Context
+	term       uint64
+	clusterID  string
+	generation uint32
+	start      time.Time
+	attempts   *attempts
+	// driveConfig is shared by all drivers.
+	driveConfig drive.Config
+
+	// wg joins every goroutine of the leadership.
+	wg sync.WaitGroup
+
+	mu      sync.Mutex
+	flights map[string]*flight
+	bytes   int // payload in flight
+	links   map[string]*link
+	closed  bool
+}
+
+// RunLeadership calls this for each leadership, past its barrier, and waits
+// for it to return before the next may start.
+func (n *Node) lead(ctx context.Context, won cluster.Leadership) {
+	l := n.newLeader(ctx, won)
+	l.log.Info("leading", "term", l.term, "index", won.Index)
+	l.resume()
+	n.leader.Store(l)
+	n.metrics.established()
+	n.health.leading(true)
+	l.housekeep()
+	n.health.leading(false)
+	n.leader.Store(nil)
+	l.close()
+	n.metrics.leading.Set(0)
+	l.log.Info("no longer leading", "term", l.term)
+}
+
+func (n *Node) newLeader(ctx context.Context, won cluster.Leadership) *leader {
+	l := &leader{
+		node: n, log: n.log, ctx: ctx, term: won.Term, start: time.Now(),
+		flights: map[string]*flight{}, links: map[string]*link{},
+		driveConfig: drive.Config{RetryMin: n.cfg.RetryMin, RetryMax: n.cfg.RetryMax, Jitter: jitter},
+	}
+	n.replica.View(func(m *fsm.Machine) { l.clusterID, l.generation = m.ClusterID(), m.Generation() })
+	return l
+}
+
+// jitter spreads a delay over its upper half.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1)
+}
+
+// resume gives every unfinished transaction to a driver (P9).
+func (l *leader) resume() {
+	var live []*fsm.Txn
+	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
+	var preparing []fsm.Attempt
+	for _, t := range live {
+		if t.State == fsm.Preparing {
+			preparing = append(preparing, t.Attempt)
+		}
+	}
+	l.attempts = newAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
+	l.node.metrics.tookOver(len(live))
+	for _, t := range live {
+		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
+		f.resumed = true
+		for i := range t.Branches {
+			f.bytes += len(t.Branches[i].Payload())
+		}
+		if t.State.Decided() {
+			close(f.decided)
+			f.rec = t
+		}
+		l.add(f)
+		l.goFlight(f, func() { f.run(l.ctx, t) })
+	}
+	if len(live) > 0 {
+		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
+	}
+}
+
+// add enters a flight; the caller has checked that the id is free.
+func (l *leader) add(f *flight) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addLocked(f)
+}
+
+func (l *leader) addLocked(f *flight) {
+	l.flights[f.id] = f
+	l.bytes += f.bytes
+}
+
+// goFlight runs a flight in a goroutine and removes it when it ends. Its
+// record stands in the state by then, so whoever looks finds one or the other.
+func (l *leader) goFlight(f *flight, run func()) {
+	l.wg.Go(func() {
+		run()
+		l.mu.Lock()
+		delete(l.flights, f.id)
+		l.bytes -= f.bytes
+		l.mu.Unlock()
+		if f.resumed && l.ctx.Err() == nil {
+			l.node.metrics.resumedSettled(time.Since(l.start))
+		}
+	})
+}
+
+func (l *leader) goCall(call func()) { l.wg.Go(call) }
+
+func (l *leader) flight(id string) *flight {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flights[id]
+}
+
+// snapshotFlights lists the flights as they stand.
+func (l *leader) snapshotFlights() []*flight {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]*flight, 0, len(l.flights))
+	for _, f := range l.flights {
+		list = append(list, f)
+	}
+	return list
+}
+
+// now is the leadership's monotonic clock; never 0, which means "not planned".
+func (l *leader) now() time.Duration { return time.Since(l.start) + 1 }
+
+// participant is the registry's record, or nil.
+func (l *leader) participant(name string) (p *fsm.Participant) {
+	l.node.replica.View(func(m *fsm.Machine) { p = m.Participant(name) })
+	return p
+}
+
+// link is the way to a participant, made on first use.
+func (l *leader) link(name string) *link {
+	l.mu.Lock()
+	k := l.links[name]
+	l.mu.Unlock()
+	if k != nil {
+		return k
+	}
+	var endpoints []string
+	if p := l.participant(name); p != nil {
+		endpoints = p.Endpoints
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.links[name]; k != nil {
+		return k
+	}
+	k = newLink(name, endpoints, l.log, l.wake)
+	l.links[name] = k
+	l.wg.Go(func() { k.run(l.ctx) })
+	return k
+}
+
+// wake tells the flights of a participant that it answers again.
+func (l *leader) wake(name string) {
+	for _, f := range l.snapshotFlights() {
+		f.tell(l.ctx, event{wake: name})
+	}
+}
+
+// proposeLazily waits for a command that rides along with the next entry.
+func (l *leader) proposeLazily(ctx context.Context, c *fsmpb.Command) (fsm.Result, error) {
+	type fate struct {
+		r   fsm.Result
+		err error
+	}
+	done := make(chan fate, 1)
+	l.node.replica.ProposeLazy(c, func(r fsm.Result, err error) { done <- fate{r, err} })
+	select {
+	case f := <-done:
+		return f.r, f.err
+	case <-ctx.Done():
+		return fsm.Result{}, ctx.Err()
+	}
+}
+
+// close joins everything. The leadership's context has ended.
+func (l *leader) close() {
+	for _, f := range l.snapshotFlights() {
+		f.fail(lostLeadership(f.id))
+	}
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.wg.Wait()
+	l.node.keepAttempt(l.attempts)
+}
+
+// verify confirms that this leadership still stands, for answers that rest on
+// what is not in the state (P7).
+func (l *leader) verify(ctx context.Context) error {
+	if err := l.node.replica.VerifyLeader(ctx); err != nil {
+		return l.node.notLeader()
+	}
+	if l.ctx.Err() != nil {
+		return l.node.notLeader()
+	}
+	return nil
+}
+
+func (l *leader) logFailure(id string, d *drive.Driver, ev event) {
+	name := d.Record().Branches[ev.branch].Participant
+	l.node.metrics.retries.WithLabelValues(name, opName(ev.op)).Inc()
+	if d.Failing(ev.branch) == 0 { // the first of a row; the rest is in the metric and the alert
+		l.log.Debug("a call failed; it is repeated", "txn", id, "participant", name, "op", opName(ev.op),
+			"reason", string(rpc.ReasonOf(ev.err)), "error", ev.err)
+	}
+}
+
+func opName(op drive.Op) string {
+	switch op {
+	case drive.Prepare:
+		return "prepare"
+	case drive.Commit:
+		return "commit"
+	case drive.Rollback:
+		return "rollback"
+	case drive.Decide, drive.Finish, drive.Decided, drive.Completed:
+	}
+	return "other"
+}

@@ -1,0 +1,190 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+const (
+	// slowCall is when an unanswered call makes its link suspect.
+	slowCall = time.Second
+	// probeTimeout bounds one probe, probePause the time between two of a link
+	// that is down: so a participant that listens again is found within 150 ms,
+	// and one whose partition heals within a second.
+	probeTimeout = 500 * time.Millisecond
+	probePause   = 100 * time.Millisecond
+)
+
+// errDown is the answer of a link whose participant does not answer probes.
+var errDown = errors.New("the participant does not answer")
+
+// link is a leadership's way to one participant. Its endpoints share one set of
+// data, so any of them may be asked; the one that answered last is preferred.
+type link struct {
+	name string
+	log  hclog.Logger
+	// up is called when the participant answers again after it was down.
+	up func(name string)
+
+	mu        sync.Mutex
+	endpoints []string
+	conn      *grpc.ClientConn // to endpoints[current]; nil: none yet
+	current   int
+
+	down    atomic.Bool
+	suspect chan struct{} // 1-slot: the prober should look
+	// stuck counts branches whose last call failed (limit Undelivered).
+	stuck atomic.Int64
+}
+
+func newLink(name string, endpoints []string, log hclog.Logger, up func(string)) *link {
+	return &link{name: name, endpoints: slices.Clone(endpoints), log: log, up: up, suspect: make(chan struct{}, 1)}
+}
+
+// call runs f over the current connection. A link that is down answers at once.
+func (k *link) call(ctx context.Context, f func(context.Context, pb.ParticipantClient) error) error {
+	if k.down.Load() {
+		return errDown
+	}
+	conn, err := k.connection()
+	if err != nil {
+		return err
+	}
+	slow := time.AfterFunc(slowCall, k.doubt)
+	err = f(ctx, pb.NewParticipantClient(conn))
+	slow.Stop()
+	if unreachable(err) && ctx.Err() == nil {
+		k.doubt()
+	}
+	return err
+}
+
+// unreachable reports whether err says something of the way rather than of the call.
+func unreachable(err error) bool {
+	switch rpc.ReasonOf(err) {
+	case rpc.ReasonConnectionLost, rpc.ReasonUnreachable, rpc.ReasonDeadline, rpc.ReasonShuttingDown, rpc.ReasonUnimplemented:
+		return true
+	}
+	return false
+}
+
+func (k *link) doubt() {
+	select {
+	case k.suspect <- struct{}{}:
+	default:
+	}
+}
+
+func (k *link) connection() (*grpc.ClientConn, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conn != nil {
+		return k.conn, nil
+	}
+	conn, err := rpc.Dial(k.endpoints[k.current])
+	if err != nil {
+		return nil, err
+	}
+	k.conn = conn
+	return conn, nil
+}
+
+// renew drops the connection and turns to the next endpoint.
+func (k *link) renew() {
+	k.mu.Lock()
+	conn := k.conn
+	k.conn = nil
+	k.current = (k.current + 1) % len(k.endpoints)
+	k.mu.Unlock()
+	closeConn(conn)
+}
+
+// setEndpoints follows the registry.
+func (k *link) setEndpoints(endpoints []string) {
+	k.mu.Lock()
+	var conn *grpc.ClientConn
+	if !slices.Equal(endpoints, k.endpoints) {
+		conn, k.conn = k.conn, nil
+		k.endpoints, k.current = slices.Clone(endpoints), 0
+	}
+	k.mu.Unlock()
+	closeConn(conn)
+	k.doubt()
+}
+
+func closeConn(conn *grpc.ClientConn) {
+	if conn != nil {
+		_ = conn.Close() // what was under way fails, and that is wanted
+	}
+}
+
+// run probes the participant whenever a call made it suspect, until it answers.
+func (k *link) run(ctx context.Context) {
+	defer k.renew()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.suspect:
+		}
+		for failed := 1; ; failed++ {
+			err := k.probe(ctx)
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+			// One probe without an answer is noise on a busy machine, and to renew
+			// the connection costs every call that is under way.
+			if failed == 1 && rpc.ReasonOf(err) == rpc.ReasonDeadline {
+				continue
+			}
+			if k.down.CompareAndSwap(false, true) {
+				k.log.Warn("participant does not answer; its branches wait", "participant", k.name, "error", err)
+			}
+			k.renew()
+			pause(ctx, probePause)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if k.down.CompareAndSwap(true, false) {
+			k.log.Info("participant answers again", "participant", k.name)
+			k.up(k.name)
+		}
+	}
+}
+
+// probe asks who is there; an error is one of the way.
+func (k *link) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := k.connection()
+	if err != nil {
+		return err
+	}
+	_, err = pb.NewParticipantClient(conn).Describe(ctx, &pb.DescribeRequest{})
+	if unreachable(err) {
+		return err
+	}
+	return nil
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

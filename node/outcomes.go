@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// maxInquiry bounds one batch of inquiries.
+const maxInquiry = 1000
+
+// Outcomes answers participants in doubt (P7). What is decided or forgotten is
+// a fact that any replica may tell, even without a quorum; the rest is said by
+// a leader past its barrier whose leadership was verified for this very call.
+// Nothing is written.
+func (s *coordinator) Outcomes(ctx context.Context, req *pb.OutcomesRequest) (*pb.OutcomesResponse, error) {
+	if k := len(req.GetBranches()); k > maxInquiry {
+		return nil, rpc.FieldErrorf("branches", "at most 1000", "%d", k)
+	}
+	if err := fsm.CheckParticipant("participant", req.GetParticipant()); err != nil {
+		return nil, err
+	}
+	l := s.leader.Load()
+	if l != nil && l.verify(ctx) != nil {
+		l = nil
+	}
+	// The open attempts are looked at before the state: one that is not open
+	// any more by then has left its trace in the state that is read after.
+	open := make([]leaderView, len(req.GetBranches()))
+	out := &pb.OutcomesResponse{}
+	if l != nil {
+		out.Leader, out.Term = true, l.term
+		out.Floor = rpc.AttemptProto(l.attempts.floor())
+		for i, b := range req.GetBranches() {
+			open[i] = l.viewOf(rpc.AttemptFrom(b.GetAttempt()))
+		}
+	}
+	var clusterID string
+	s.replica.View(func(m *fsm.Machine) {
+		clusterID = m.ClusterID()
+		for i, b := range req.GetBranches() {
+			out.Outcomes = append(out.Outcomes, outcome(m, b, req.GetParticipant(), l != nil, open[i]))
+		}
+	})
+	if req.GetClusterId() != "" && req.GetClusterId() != clusterID {
+		return nil, rpc.Errorf(rpc.ReasonWrongCluster, "the branches are of cluster %s, this is %s", req.GetClusterId(), clusterID)
+	}
+	if l == nil && len(out.GetOutcomes()) > 0 && !slices.ContainsFunc(out.GetOutcomes(), known) {
+		return nil, s.notLeader() // UNAVAILABLE: nothing that this node may tell
+	}
+	for _, o := range out.GetOutcomes() {
+		s.metrics.inquiries.WithLabelValues(o.GetAnswer().String()).Inc()
+		if a := o.GetAnswer(); a == pb.BranchOutcome_FORGOTTEN && !req.GetFinished() || a == pb.BranchOutcome_MISMATCH {
+			s.log.Error("a participant holds a branch that cannot be settled by the log; look at its data",
+				"txn", o.GetBranch().GetId(), "participant", req.GetParticipant(), "attempt",
+				rpc.AttemptFrom(o.GetBranch().GetAttempt()).String(), "answer", a.String())
+		}
+	}
+	return out, nil
+}
+
+func known(o *pb.BranchOutcome) bool {
+	return o.GetAnswer() != pb.BranchOutcome_ANSWER_UNSPECIFIED
+}
+
+// leaderView is what only the leader knows of an attempt.
+type leaderView struct {
+	ours bool // made in this term and generation, or an earlier term of this generation
+	open bool // its Begin may still be under way, or it is not decided
+}
+
+func (l *leader) viewOf(a fsm.Attempt) leaderView {
+	if a.Generation != l.generation || a.Term > l.term {
+		return leaderView{} // not ours to judge: say nothing
+	}
+	made, open := l.attempts.status(a)
+	return leaderView{ours: made, open: open}
+}
+
+func outcome(m *fsm.Machine, b *pb.BranchRef, participant string, leads bool, v leaderView) *pb.BranchOutcome {
+	o := &pb.BranchOutcome{Branch: b}
+	digest, ok := fsm.DigestFrom(b.GetDigest())
+	if !ok || b.GetParticipant() != participant {
+		o.Answer = pb.BranchOutcome_MISMATCH
+		return o
+	}
+	standing, finished := m.Stands(b.GetId(), rpc.AttemptFrom(b.GetAttempt()), participant, digest)
+	o.Finished = finished
+	switch standing {
+	case fsm.DecidedCommit:
+		o.Answer = pb.BranchOutcome_COMMIT
+	case fsm.DecidedAbort:
+		o.Answer = pb.BranchOutcome_ABORT
+	case fsm.Forgotten:
+		o.Answer = pb.BranchOutcome_FORGOTTEN
+	case fsm.Mismatched:
+		o.Answer = pb.BranchOutcome_MISMATCH
+	case fsm.Undecided:
+		if leads {
+			o.Answer = pb.BranchOutcome_WAIT
+		}
+	case fsm.NeverBegun:
+		switch {
+		case !leads || !v.ours:
+		case v.open:
+			o.Answer = pb.BranchOutcome_WAIT
+		default: // not begun, not under way, and its term is over or ours: it never will
+			o.Answer, o.Finished = pb.BranchOutcome_ABORT, true
+		}
+	}
+	return o
+}
