@@ -18,6 +18,13 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files and the generated table of docs/protocol.md")
 
+// fataler is what *testing.T and *rapid.T have in common.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // world is a machine with the log position that goes with it.
 type world struct {
 	t        testing.TB
@@ -131,7 +138,7 @@ func encode(t testing.TB, term uint64, commands ...*fsmpb.Command) []byte {
 	return entry
 }
 
-func snapshotBytes(t testing.TB, s *Snapshot) []byte {
+func snapshotBytes(t fataler, s *Snapshot) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	n, err := s.WriteTo(&b)
@@ -144,7 +151,7 @@ func snapshotBytes(t testing.TB, s *Snapshot) []byte {
 	return b.Bytes()
 }
 
-func restore(t testing.TB, b []byte) *Machine {
+func restore(t fataler, b []byte) *Machine {
 	t.Helper()
 	m, err := Restore(bytes.NewReader(b))
 	if err != nil {
@@ -177,7 +184,7 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 // render is a result as text, the same for equal results.
-func render(t testing.TB, r Result) string {
+func render(t fataler, r Result) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d/%d", r.Index, r.Term)

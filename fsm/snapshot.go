@@ -20,9 +20,12 @@ import (
 // CRC-32C over the frame, the frame. The first frame is the header, then come
 // nodes, participants, begun terms and transactions, each sorted, and a
 // trailer with their number. The bytes depend on the state alone.
+//
+// The last byte of the magic is the format version.
 var snapshotMagic = []byte("CCDSNAP\x01")
 
-// maxFrame bounds what Restore allocates for one record.
+// maxFrame bounds one record, and so what Restore allocates for it. The limits
+// that commands are checked against keep every record far below it.
 const maxFrame = 4 << 20
 
 // Snapshot is an immutable copy of a Machine's state.
@@ -137,120 +140,13 @@ func (f *frameWriter) frame(msg proto.Message) {
 		return
 	}
 	f.buf = body
+	if len(body) > maxFrame { // better no snapshot than one that Restore refuses
+		f.err = fmt.Errorf("snapshot record of %d bytes, at most %d can be read back", len(body), maxFrame)
+		return
+	}
 	var head [8]byte
 	binary.BigEndian.PutUint32(head[:], uint32(len(body)))
 	binary.BigEndian.PutUint32(head[4:], crc32.Checksum(body, castagnoli))
 	f.raw(head[:])
 	f.raw(body)
-}
-
-// Restore builds a whole new machine from a snapshot. An error names the
-// record and what is wrong with it; nothing half restored is returned.
-func Restore(r io.Reader) (*Machine, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	magic := make([]byte, len(snapshotMagic))
-	if _, err := io.ReadFull(br, magic); err != nil || string(magic) != string(snapshotMagic) {
-		return nil, fmt.Errorf("snapshot: not one of this format: %w", ErrCorrupt)
-	}
-	m := New()
-	header := new(fsmpb.SnapshotHeader)
-	if err := readFrame(br, header); err != nil {
-		return nil, fmt.Errorf("snapshot header: %w", err)
-	}
-	m.clusterID, m.generation = header.GetClusterId(), header.GetGeneration()
-	m.index, m.term, m.leaderID = header.GetIndex(), header.GetTerm(), header.GetLeaderId()
-	m.forgottenFinish = header.GetForgottenFinish()
-	for n := uint64(0); ; n++ {
-		rec := new(fsmpb.SnapshotRecord)
-		if err := readFrame(br, rec); err != nil {
-			return nil, fmt.Errorf("snapshot record %d: %w", n, err)
-		}
-		if t := rec.GetTrailer(); t != nil {
-			if t.GetRecords() != n {
-				return nil, fmt.Errorf("snapshot: %d records, should be %d: %w", n, t.GetRecords(), ErrCorrupt)
-			}
-			break
-		}
-		if err := m.restoreRecord(rec); err != nil {
-			return nil, fmt.Errorf("snapshot record %d: %w", n, err)
-		}
-	}
-	m.rebuild()
-	return m, nil
-}
-
-func readFrame(r io.Reader, msg proto.Message) error {
-	var head [8]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return fmt.Errorf("cut short: %w", ErrCorrupt)
-	}
-	size := binary.BigEndian.Uint32(head[:])
-	if size > maxFrame {
-		return fmt.Errorf("a length of %d: %w", size, ErrCorrupt)
-	}
-	body := make([]byte, size)
-	if _, err := io.ReadFull(r, body); err != nil {
-		return fmt.Errorf("cut short: %w", ErrCorrupt)
-	}
-	want := binary.BigEndian.Uint32(head[4:])
-	if got := crc32.Checksum(body, castagnoli); got != want {
-		return fmt.Errorf("CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
-	}
-	if err := proto.Unmarshal(body, msg); err != nil {
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return nil
-}
-
-func (m *Machine) restoreRecord(rec *fsmpb.SnapshotRecord) error {
-	switch k := rec.GetKind().(type) {
-	case *fsmpb.SnapshotRecord_Node:
-		m.announce(k.Node)
-	case *fsmpb.SnapshotRecord_Participant:
-		m.participants[k.Participant.GetName()] = participantFrom(k.Participant)
-	case *fsmpb.SnapshotRecord_Begun:
-		m.begun.terms = append(m.begun.terms, begunTermFrom(k.Begun))
-	case *fsmpb.SnapshotRecord_Transaction:
-		t, err := m.txnFrom(k.Transaction)
-		if err != nil {
-			return err
-		}
-		m.txns[t.ID] = t
-	default:
-		return fmt.Errorf("unknown kind: run the newer program")
-	}
-	return nil
-}
-
-// rebuild makes what is derived from the records.
-func (m *Machine) rebuild() {
-	var finished []*Txn
-	for _, id := range slices.Sorted(maps.Keys(m.txns)) {
-		t := m.txns[id]
-		if t.NeedsOperator() {
-			m.operator[id] = struct{}{}
-		}
-		if t.State.Finished() {
-			finished = append(finished, t)
-			continue
-		}
-		m.live[id] = struct{}{}
-		for i := range t.Branches {
-			if t.Branches[i].Settled == Unsettled {
-				m.unfinished[t.Branches[i].Participant]++
-			}
-		}
-	}
-	slices.SortStableFunc(finished, func(a, b *Txn) int {
-		if a.FinishIndex < b.FinishIndex {
-			return -1
-		}
-		if a.FinishIndex > b.FinishIndex {
-			return 1
-		}
-		return 0
-	})
-	for _, t := range finished {
-		m.finished.push(t.FinishIndex, t.ID)
-	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -157,6 +158,7 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 		close(f.decided)
 	case drive.Completed:
 		f.l.observeCompleted(f, d.Record())
+		f.update(appliedEverywhere(d.Record(), d.Settlements()))
 		close(f.completed)
 	}
 	return nil
@@ -201,16 +203,6 @@ func (f *flight) state() (rec *fsm.Txn, results [][]byte, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.rec, f.results, f.err
-}
-
-// owes reports whether branch i of rec has not acknowledged, as far as the state knows.
-func (f *flight) owes(rec *fsm.Txn, i int) bool {
-	select {
-	case <-f.completed:
-		return false
-	default:
-		return rec.Owes(i)
-	}
 }
 
 // tell hands the flight an event, unless it ends.
@@ -268,6 +260,26 @@ func finishCommand(d *drive.Driver) *fsmpb.Command {
 		c.Settled[i] = uint32(s)
 	}
 	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
+}
+
+// appliedEverywhere shows a record as it is once every branch has
+// acknowledged, which the log learns a moment later by Finish.
+func appliedEverywhere(rec *fsm.Txn, settled []fsm.Settled) *fsm.Txn {
+	if rec.State.Finished() {
+		return rec
+	}
+	t := *rec
+	t.Branches = slices.Clone(rec.Branches)
+	for i := range t.Branches {
+		if t.Branches[i].Settled == fsm.Unsettled {
+			t.Branches[i].Settled = settled[i]
+		}
+	}
+	t.State = fsm.Aborted
+	if rec.State.Commit() {
+		t.State = fsm.Committed
+	}
+	return &t
 }
 
 func wholeResults(answers []drive.Answer) [][]byte {

@@ -62,7 +62,7 @@ func (l *leader) watch() {
 			oldest = max(oldest, age)
 			if age > after {
 				for i := range rec.Branches {
-					if f.owes(rec, i) {
+					if rec.Owes(i) {
 						name := rec.Branches[i].Participant
 						waiting[name] = append(waiting[name], f.id)
 					}

@@ -56,7 +56,10 @@ type PrepareVerdict struct {
 }
 
 // OnPrepare judges a Prepare of w against what is remembered. floor is the
-// durable floor of the binding (P8).
+// durable floor of the binding (P8). The runtime answers a Prepare below the
+// floor with an error before it comes here; should another endpoint of the
+// participant have raised the durable floor meanwhile, the vote ABORTED refuses
+// it as well, and nobody counts it: no attempt below the floor is PREPARING.
 func (e Entry) OnPrepare(w Ref, floor rpc.Attempt) PrepareVerdict {
 	refuse := func(code pb.Reason_Code, why string) PrepareVerdict {
 		return PrepareVerdict{Step: Refuse, Entry: e, Code: code, Reason: why}
@@ -104,7 +107,8 @@ const (
 	Already
 	// Tombstone: nothing is here to roll back; store Entry, then acknowledge.
 	Tombstone
-	// OtherHeld: another attempt is held; change nothing, acknowledge nothing.
+	// OtherHeld: another attempt is held, or this one with other content;
+	// change nothing, acknowledge nothing.
 	OtherHeld
 	// Contradiction: a heuristic; see Settled. Nothing is changed.
 	Contradiction
@@ -158,6 +162,10 @@ func (e Entry) OnRollback(ref Ref) SettleVerdict {
 		return SettleVerdict{Step: OtherHeld, Entry: e, Message: "attempt " + e.Held.Attempt.String() + " is held"}
 	case containsRef(e.Refused, ref):
 		return SettleVerdict{Step: Already, Entry: e, Settled: pb.Settled_SETTLED_DONE}
+	case e.finished(ref.Attempt):
+		// An attempt has one content (P3): this message is about no branch of it,
+		// and a tombstone would make the attempt committed and refused at once.
+		return SettleVerdict{Step: OtherHeld, Entry: e, Message: "this attempt is finished here with other content"}
 	}
 	return SettleVerdict{Step: Tombstone, Entry: e.refused(ref), Settled: pb.Settled_SETTLED_DONE}
 }

@@ -42,9 +42,11 @@ type ResourceManager interface {
 	// Held lists every prepared branch that is not settled, oldest first.
 	Held(ctx context.Context) ([]Held, error)
 	// Finished lists up to limit finished references (committed or
-	// tombstones) that could be forgotten if the cluster agrees.
+	// tombstones) that could be forgotten if the cluster agrees, in an order
+	// that does not change from call to call; older attempts first is best.
 	Finished(ctx context.Context, limit int) ([]Ref, error)
-	// Forget drops the given finished references, durably, in one write with the floor.
+	// Forget drops the given finished references, durably, in one write with
+	// the floor (see Entry.Forget). The floor is never older than the bound one.
 	Forget(ctx context.Context, floor rpc.Attempt, refs []Ref) error
 }
 
@@ -117,7 +119,7 @@ var Done = Settlement{Settled: pb.Settled_SETTLED_DONE}
 type Held struct {
 	Ref
 	Priority rpc.Attempt
-	// Since is how long ago this process learned of it (vote or start).
+	// Since is when this process learned of it (its vote, or its start).
 	Since time.Time
 }
 

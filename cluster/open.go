@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// closeGrace bounds the clean-up of an Open that failed.
+const closeGrace = 5 * time.Second
+
+// Open starts a replica, or says why it must not start: a data directory that
+// is in use, of another node, damaged, or known to the other nodes under
+// another incarnation. The node joins elections at once; it leads only while
+// RunLeadership runs.
+func Open(cfg Config) (*Replica, error) {
+	r, err := openReplica(cfg)
+	if err != nil && cfg.Listener != nil {
+		err = errors.Join(err, ignoreClosed(cfg.Listener.Close()))
+	}
+	return r, err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func openReplica(cfg Config) (*Replica, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.logEffective()
+	dir, err := openDataDir(cfg.DataDir, cfg.NodeID)
+	if err != nil {
+		return nil, err
+	}
+	r := &Replica{
+		cfg: cfg, dir: dir, fail: newFailure(cfg.Logger, cfg.Fatal),
+		clusterIDs: make(chan string, 1), closing: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if err := r.open(); err != nil {
+		close(r.closing)
+		ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+		defer cancel()
+		return nil, errors.Join(err, r.release(ctx))
+	}
+	return r, nil
+}
+
+func (r *Replica) open() error {
+	for _, step := range []func() error{
+		r.openFiles, r.openNetwork, r.bootstrap, r.startRaft, r.checkMembers, r.fail.serve,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+		if err := r.fail.error(); err != nil {
+			return err
+		}
+	}
+	r.proposer = newProposer(r.cfg, r.submitBatch)
+	r.tasks.Go(r.greetPeers)
+	r.tasks.Go(r.recordCluster)
+	return nil
+}
+
+func (r *Replica) openFiles() error {
+	r.dog = newWatchdog(r.cfg.DiskDeadline, r.fail)
+	path := r.dir.file(raftFile)
+	bolt, err := openStore(path)
+	if err != nil {
+		return err
+	}
+	r.bolt = bolt
+	r.store = &guardedStore{store: bolt, file: path, dog: r.dog}
+	r.logs = newLogCache(r.store, logCacheEntries, logCacheBytes)
+	if r.snaps, err = openSnapshots(r.cfg.DataDir, r.dog, r.cfg.Logger.Named("snapshot")); err != nil {
+		return err
+	}
+	r.machine = newMachine(path, r.snaps.dir, r.fail, r.learnCluster)
+	return nil
+}
+
+func (r *Replica) openNetwork() error {
+	ln := r.cfg.Listener
+	if ln == nil {
+		var err error
+		if ln, err = r.cfg.Network.Listen(r.cfg.RaftListen); err != nil {
+			return err
+		}
+	}
+	d := &doorman{
+		dir: r.dir, member: r.isMember, idAt: r.memberAt, refused: r.wasRefused, admitted: r.leadership.peers.admit,
+	}
+	r.layer = newStreamLayer(ln, r.cfg.Network, d, r.cfg.TransportTimeout, r.cfg.address(), r.cfg.Logger.Named("stream"))
+	return nil
+}
+
+// startRaft runs Raft over everything opened so far. Raft panics on a log
+// entry that it cannot read.
+func (r *Replica) startRaft() error {
+	r.trans = newTransport(r.layer, r.cfg.TransportTimeout, r.cfg.Logger.Named("transport"))
+	var running *raft.Raft
+	err := recovered(func() (err error) {
+		running, err = raft.NewRaft(r.cfg.raftConfig(), r.machine, r.logs, r.store, r.snaps, r.trans)
+		return err
+	})
+	if failed := r.fail.error(); failed != nil {
+		err = failed // it names the file; Raft's own error only follows from it
+	}
+	if running != nil {
+		r.raft.Store(running)
+	}
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	_, r.restores = r.machine.applied()
+	return nil
+}
+
+// checkMembers compares --peers with what the log says, which counts.
+func (r *Replica) checkMembers() error {
+	members := r.members()
+	given := slices.Clone(r.cfg.Peers)
+	sortPeers(given)
+	if !slices.Equal(members, given) {
+		r.cfg.Logger.Warn("the peers given are not the members of the cluster; the members count",
+			"given", peerList(given), "members", peerList(members))
+	}
+	return nil
+}
+
+// learnCluster passes a cluster id on to recordCluster without blocking.
+func (r *Replica) learnCluster(id string) {
+	select {
+	case r.clusterIDs <- id:
+	default: // an id never changes, and one is waiting
+	}
+}
+
+// recordCluster writes the cluster's id into node.json when it is learned.
+func (r *Replica) recordCluster() {
+	for {
+		select {
+		case id := <-r.clusterIDs:
+			if err := r.dir.setClusterID(id); err != nil {
+				r.fail.report(err)
+				return
+			}
+		case <-r.closing:
+			return
+		}
+	}
+}

@@ -1,0 +1,329 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// maxCommandBytes bounds one command: Raft's own bound for what does not delay
+// its heartbeats, less the frame. A command above MaxBatchBytes goes alone.
+const maxCommandBytes = raft.SuggestedMaxDataSize - entrySlack
+
+// proposal is one command on its way. It is queued, then flying, then done.
+type proposal struct {
+	command *fsmpb.Command
+	size    int
+	done    func(fsm.Result, error) // called once; must not block
+	flying  bool                    // guarded by proposer.mu
+}
+
+// proposer packs commands into log entries. One entry is under way at a time;
+// what arrives meanwhile makes the next one, so the batches grow with the load
+// and a single caller waits for nobody.
+type proposer struct {
+	cfg Config
+	// submit hands an entry to Raft and waits for its answers.
+	submit func(entry []byte) ([]fsm.Result, error)
+
+	wake chan struct{} // one slot: something changed for the loop
+	task sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	term    uint64     // of the leadership that may propose; 0 if none
+	closed  bool
+	queue   []*proposal
+	bytes   int // in queue
+	lazy    []*proposal
+	waiting time.Time     // since when the first of lazy waits
+	idle    chan struct{} // closed when no entry is under way; replaced when one is
+	stats   ProposerStats
+}
+
+// ProposerStats counts since the start.
+type ProposerStats struct {
+	// Entries and Commands that were applied; their ratio is the batch size.
+	Entries, Commands uint64
+	// Queued commands now, lazy ones included.
+	Queued int
+}
+
+func newProposer(cfg Config, submit func([]byte) ([]fsm.Result, error)) *proposer {
+	p := &proposer{cfg: cfg, submit: submit, wake: make(chan struct{}, 1), idle: make(chan struct{})}
+	close(p.idle)
+	p.task.Go(p.run)
+	return p
+}
+
+// propose queues a command and waits for its result.
+func (p *proposer) propose(ctx context.Context, command *fsmpb.Command) (fsm.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return fsm.Result{}, fmt.Errorf("%w: %w", ErrWithdrawn, err)
+	}
+	type answer struct {
+		result fsm.Result
+		err    error
+	}
+	answers := make(chan answer, 1)
+	q := &proposal{command: command, size: proto.Size(command), done: func(r fsm.Result, err error) { answers <- answer{r, err} }}
+	if err := p.enqueue(q); err != nil {
+		return fsm.Result{}, err
+	}
+	select {
+	case a := <-answers:
+		return a.result, a.err
+	case <-ctx.Done():
+	}
+	if p.withdraw(q) {
+		return fsm.Result{}, fmt.Errorf("%w: %w", ErrWithdrawn, ctx.Err())
+	}
+	select { // the answer may have come at the same moment
+	case a := <-answers:
+		return a.result, a.err
+	default:
+		return fsm.Result{}, fmt.Errorf("the command is under way: %w", ctx.Err())
+	}
+}
+
+func (p *proposer) enqueue(q *proposal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.open(q); err != nil {
+		return err
+	}
+	if len(p.queue) >= p.cfg.QueueCommands || p.bytes+q.size > p.cfg.QueueBytes {
+		return ErrQueueFull
+	}
+	p.queue = append(p.queue, q)
+	p.bytes += q.size
+	p.signal()
+	return nil
+}
+
+// proposeLazily queues a command for the next entry that goes anyway.
+func (p *proposer) proposeLazily(command *fsmpb.Command, done func(fsm.Result, error)) {
+	q := &proposal{command: command, size: proto.Size(command), done: done}
+	if err := p.enqueueLazy(q); err != nil {
+		done(fsm.Result{}, err)
+	}
+}
+
+func (p *proposer) enqueueLazy(q *proposal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.open(q); err != nil {
+		return err
+	}
+	if len(p.lazy) >= p.cfg.LazyCommands {
+		return ErrQueueFull
+	}
+	if len(p.lazy) == 0 {
+		p.waiting = time.Now()
+		p.signal()
+	}
+	p.lazy = append(p.lazy, q)
+	return nil
+}
+
+// open says whether q may be queued; called with the lock held.
+func (p *proposer) open(q *proposal) error {
+	switch {
+	case p.closed:
+		return ErrClosed
+	case p.term == 0:
+		return ErrNotLeading
+	case q.size > maxCommandBytes:
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, q.size, maxCommandBytes)
+	}
+	return nil
+}
+
+func (p *proposer) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// withdraw takes a queued proposal back; false if it is too late.
+func (p *proposer) withdraw(q *proposal) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.flying {
+		return false
+	}
+	i := slices.Index(p.queue, q)
+	if i < 0 {
+		return false // answered already: its leadership ended
+	}
+	p.queue = slices.Delete(p.queue, i, i+1)
+	p.bytes -= q.size
+	return true
+}
+
+// begin opens the proposer for a leadership that has passed its barrier.
+func (p *proposer) begin(term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.term = term
+}
+
+// end refuses what is queued and everything further. What is under way is not
+// waited for; settled does.
+func (p *proposer) end() { p.refuse(ErrNotLeading, false) }
+
+func (p *proposer) close() {
+	p.refuse(ErrClosed, true)
+	p.signal()
+}
+
+func (p *proposer) refuse(err error, closing bool) {
+	p.mu.Lock()
+	refused := append(p.queue, p.lazy...)
+	p.queue, p.lazy, p.bytes, p.term = nil, nil, 0, 0
+	p.closed = p.closed || closing
+	p.mu.Unlock()
+	for _, q := range refused {
+		q.done(fsm.Result{}, err)
+	}
+}
+
+// settled returns when no entry is under way, or with ctx's error.
+func (p *proposer) settled(ctx context.Context) error {
+	p.mu.Lock()
+	idle := p.idle
+	p.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the entry under way: %w", ctx.Err())
+	}
+}
+
+// run is the loop of the proposer's one goroutine.
+func (p *proposer) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		term, batch, wait, closed := p.take()
+		switch {
+		case closed:
+			return
+		case len(batch) > 0:
+			p.fly(term, batch)
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-p.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// take makes the next entry's commands, or says how long to wait for a reason to.
+func (p *proposer) take() (term uint64, batch []*proposal, wait time.Duration, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, nil, 0, true
+	}
+	wait = time.Hour
+	if len(p.queue) == 0 {
+		if len(p.lazy) == 0 {
+			return 0, nil, wait, false
+		}
+		if wait = p.cfg.LazyDelay - time.Since(p.waiting); wait > 0 {
+			return 0, nil, wait, false
+		}
+	}
+	bytes := 0
+	var taken int
+	batch, taken = p.fill(nil, p.queue, &bytes)
+	p.queue = cut(p.queue, taken)
+	p.bytes -= bytes
+	batch, taken = p.fill(batch, p.lazy, &bytes)
+	p.lazy = cut(p.lazy, taken)
+	p.waiting = time.Now()
+	for _, q := range batch {
+		q.flying = true
+	}
+	p.idle = make(chan struct{})
+	return p.term, batch, 0, false
+}
+
+// fill appends from the front of queue what fits into one entry.
+func (p *proposer) fill(batch, queue []*proposal, bytes *int) ([]*proposal, int) {
+	taken := 0
+	for _, q := range queue {
+		full := len(batch) >= p.cfg.MaxBatchCommands || *bytes+q.size > p.cfg.MaxBatchBytes
+		if full && len(batch) > 0 {
+			break
+		}
+		batch = append(batch, q)
+		*bytes += q.size
+		taken++
+	}
+	return batch, taken
+}
+
+// cut drops the first n and lets the array go once it is empty.
+func cut(queue []*proposal, n int) []*proposal {
+	if n == len(queue) {
+		return nil
+	}
+	clear(queue[:n])
+	return queue[n:]
+}
+
+// fly proposes one entry and hands every caller its answer.
+func (p *proposer) fly(term uint64, batch []*proposal) {
+	commands := make([]*fsmpb.Command, len(batch))
+	for i, q := range batch {
+		commands[i] = q.command
+	}
+	var results []fsm.Result
+	entry, err := fsm.EncodeBatch(term, commands)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrWithdrawn, err)
+	} else {
+		results, err = p.submit(entry)
+	}
+	if err == nil && len(results) != len(batch) {
+		err = fmt.Errorf("%w: %d answers to %d commands", ErrAbandoned, len(results), len(batch))
+	}
+	p.mu.Lock()
+	if err == nil {
+		p.stats.Entries++
+		p.stats.Commands += uint64(len(batch))
+	}
+	p.mu.Unlock()
+	for i, q := range batch {
+		if err != nil {
+			q.done(fsm.Result{}, err)
+			continue
+		}
+		q.done(results[i], nil)
+	}
+	p.mu.Lock()
+	close(p.idle)
+	p.mu.Unlock()
+}
+
+func (p *proposer) snapshotStats() ProposerStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Queued = len(p.queue) + len(p.lazy)
+	return s
+}

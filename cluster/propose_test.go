@@ -1,0 +1,354 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// gatedLog applies entries to a real machine, each when the test lets it.
+type gatedLog struct {
+	gate    chan error // one receive an entry; an error is Raft's answer
+	mu      sync.Mutex
+	machine *fsm.Machine
+	index   uint64
+	entries []int // commands in each entry
+	bytes   []int
+	term    uint64
+}
+
+func (l *gatedLog) submit(entry []byte) ([]fsm.Result, error) {
+	if err := <-l.gate; err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.index++
+	results, err := l.machine.Apply(l.index, l.term, entry)
+	l.entries, l.bytes = append(l.entries, len(results)), append(l.bytes, len(entry))
+	return results, err
+}
+
+func (l *gatedLog) sizes() []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]int(nil), l.entries...)
+}
+
+// proposerInBubble starts a proposer whose term is 7; call it inside a synctest bubble.
+func proposerInBubble(t *testing.T, change func(*Config)) (*proposer, *gatedLog) {
+	t.Helper()
+	cfg := DefaultConfig()
+	if change != nil {
+		change(&cfg)
+	}
+	l := &gatedLog{gate: make(chan error), machine: fsm.New(), term: 7}
+	p := newProposer(cfg, l.submit)
+	p.begin(7)
+	t.Cleanup(func() {
+		p.close()
+		for done := false; !done; {
+			select {
+			case l.gate <- nil:
+			case <-p.isIdle():
+				done = true
+			}
+		}
+		p.task.Wait()
+	})
+	return p, l
+}
+
+func (p *proposer) isIdle() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.idle
+}
+
+// inBackground proposes and returns where the answer comes.
+func inBackground(ctx context.Context, p *proposer, id string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.propose(ctx, announcement(id))
+		done <- err
+	}()
+	synctest.Wait()
+	return done
+}
+
+func TestEntryUnderWayBuildsTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		var answers []<-chan error
+		for i := range 11 {
+			answers = append(answers, inBackground(t.Context(), p, fmt.Sprint(i)))
+		}
+		l.gate <- nil
+		l.gate <- nil
+		for _, a := range answers {
+			if err := <-a; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := fmt.Sprint(l.sizes()); got != "[1 10]" {
+			t.Errorf("commands per entry %s, should be [1 10]", got)
+		}
+	})
+}
+
+func TestBatchLimits(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"commands", func(c *Config) { c.MaxBatchCommands = 4 }, "[1 4 4 2]"},
+		{"bytes", func(c *Config) { c.MaxBatchBytes = 3 * 1100 }, "[1 3 3 3 1]"},
+		{"one command above the bytes", func(c *Config) { c.MaxBatchBytes = 1024 }, "[1 1 1 1 1 1 1 1 1 1 1]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, l := proposerInBubble(t, tc.change)
+				var answers []<-chan error
+				for i := range 11 {
+					answers = append(answers, inBackground(t.Context(), p, fmt.Sprint(i, strings.Repeat("x", 510))))
+				}
+				for range strings.Fields(tc.want) {
+					l.gate <- nil
+				}
+				for _, a := range answers {
+					if err := <-a; err != nil {
+						t.Error(err)
+					}
+				}
+				if got := fmt.Sprint(l.sizes()); got != tc.want {
+					t.Errorf("commands per entry %s, should be %s", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+func TestEachCallerGetsItsOwnResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		first := inBackground(t.Context(), p, "first")
+		type answer struct {
+			id     string
+			result fsm.Result
+			err    error
+		}
+		answers := make(chan answer, 20)
+		for i := range 20 {
+			id := fmt.Sprintf("txn-%d", i)
+			go func() {
+				// An unknown transaction: the rejection is a result, not an error.
+				r, err := p.propose(t.Context(), &fsmpb.Command{Kind: &fsmpb.Command_Refuse{Refuse: &fsmpb.Refuse{Id: id}}})
+				answers <- answer{id, r, err}
+			}()
+		}
+		synctest.Wait()
+		l.gate <- nil
+		l.gate <- nil
+		if err := <-first; err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			a := <-answers
+			if a.err != nil || a.result.Txn == nil || a.result.Txn.ID != a.id {
+				t.Errorf("%s: %+v, %v", a.id, a.result, a.err)
+			}
+		}
+	})
+}
+
+func TestRejectionIsAResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		go func() { l.gate <- nil }()
+		r, err := p.propose(t.Context(), &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: &fsmpb.Finish{Id: "nobody"}}})
+		if err != nil || r.Rejection == nil {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+func TestContextOfACaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		flying := inBackground(ctx, p, "flying")
+		queued := inBackground(ctx, p, "queued")
+		stays := inBackground(t.Context(), p, "stays")
+		cancel()
+		if err := <-flying; !errors.Is(err, context.Canceled) || OutcomeOf(err) != Unknown {
+			t.Errorf("under way: %v (%v)", err, OutcomeOf(err))
+		}
+		if err := <-queued; !errors.Is(err, context.Canceled) || OutcomeOf(err) != NotApplied {
+			t.Errorf("queued: %v (%v)", err, OutcomeOf(err))
+		}
+		_, err := p.propose(ctx, announcement("late"))
+		if !errors.Is(err, context.Canceled) || OutcomeOf(err) != NotApplied {
+			t.Errorf("ended before: %v (%v)", err, OutcomeOf(err))
+		}
+		l.gate <- nil
+		l.gate <- nil
+		if err := <-stays; err != nil {
+			t.Error(err)
+		}
+		var ids []string
+		for _, n := range l.machine.Nodes() {
+			ids = append(ids, n.ID)
+		}
+		if got := strings.Join(ids, " "); got != "flying stays" {
+			t.Errorf("applied %q; the one under way is applied all the same, the withdrawn one never", got)
+		}
+	})
+}
+
+func TestLazyCommandsRideAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		done := make(chan error, 8)
+		lazily := func(id string) {
+			p.proposeLazily(announcement(id), func(_ fsm.Result, err error) { done <- err })
+		}
+		began := time.Now()
+		lazily("a")
+		lazily("b")
+		synctest.Wait()
+		ride := inBackground(t.Context(), p, "c") // takes them along at once
+		l.gate <- nil
+		if err := errors.Join(<-ride, <-done, <-done); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("the lazy commands waited %v although an entry went", waited)
+		}
+		lazily("d") // nobody takes it along
+		l.gate <- nil
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited != p.cfg.LazyDelay {
+			t.Errorf("an entry of its own after %v, should be %v", waited, p.cfg.LazyDelay)
+		}
+		if got := fmt.Sprint(l.sizes()); got != "[3 1]" {
+			t.Errorf("commands per entry %s, should be [3 1]", got)
+		}
+	})
+}
+
+func TestQueueBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, func(c *Config) { c.QueueCommands, c.LazyCommands = 2, 3 })
+		answers := []<-chan error{inBackground(t.Context(), p, "flying")}
+		for i := range 2 {
+			answers = append(answers, inBackground(t.Context(), p, fmt.Sprint(i)))
+		}
+		_, err := p.propose(t.Context(), announcement("too many"))
+		if !errors.Is(err, ErrQueueFull) || OutcomeOf(err) != NotApplied {
+			t.Errorf("full queue: %v", err)
+		}
+		done := make(chan error, 4)
+		for range 4 {
+			p.proposeLazily(announcement("lazy"), func(_ fsm.Result, err error) { done <- err })
+		}
+		if err := <-done; !errors.Is(err, ErrQueueFull) {
+			t.Errorf("full lazy queue: %v", err)
+		}
+		l.gate <- nil
+		l.gate <- nil
+		for _, a := range append(answers, done, done, done) {
+			if err := <-a; err != nil {
+				t.Error(err)
+			}
+		}
+		huge := announcement(strings.Repeat("x", maxCommandBytes))
+		if _, err := p.propose(t.Context(), huge); !errors.Is(err, ErrTooLarge) || OutcomeOf(err) != NotApplied {
+			t.Errorf("huge command: %v", err)
+		}
+	})
+}
+
+func TestQueueBytesBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		size := proto.Size(announcement("0"))
+		p, l := proposerInBubble(t, func(c *Config) { c.QueueBytes = 2 * size })
+		answers := []<-chan error{inBackground(t.Context(), p, "f")}
+		for i := range 2 {
+			answers = append(answers, inBackground(t.Context(), p, fmt.Sprint(i)))
+		}
+		if _, err := p.propose(t.Context(), announcement("3")); !errors.Is(err, ErrQueueFull) {
+			t.Errorf("full queue: %v", err)
+		}
+		l.gate <- nil
+		l.gate <- nil
+		for _, a := range answers {
+			if err := <-a; err != nil {
+				t.Error(err)
+			}
+		}
+		if p.bytes != 0 {
+			t.Errorf("%d bytes counted in an empty queue", p.bytes)
+		}
+	})
+}
+
+func TestEndOfLeadership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		flying := inBackground(t.Context(), p, "flying")
+		queued := inBackground(t.Context(), p, "queued")
+		lazy := make(chan error, 1)
+		p.proposeLazily(announcement("lazy"), func(_ fsm.Result, err error) { lazy <- err })
+		p.end()
+		for name, answer := range map[string]<-chan error{"queued": queued, "lazy": lazy} {
+			if err := <-answer; !errors.Is(err, ErrNotLeading) || OutcomeOf(err) != NotApplied {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if _, err := p.propose(t.Context(), announcement("late")); !errors.Is(err, ErrNotLeading) {
+			t.Errorf("after the end: %v", err)
+		}
+		settled := make(chan error, 1)
+		go func() { settled <- p.settled(t.Context()) }()
+		synctest.Wait()
+		select {
+		case <-settled:
+			t.Error("settled while an entry is under way")
+		default:
+		}
+		lost := errors.New("whatever Raft says")
+		l.gate <- lost
+		if err := <-flying; !errors.Is(err, lost) || OutcomeOf(err) != Unknown {
+			t.Errorf("under way: %v (%v)", err, OutcomeOf(err))
+		}
+		if err := <-settled; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestEntryOfAnEarlierTerm: the machine refuses what an earlier leadership left behind.
+func TestEntryOfAnEarlierTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		go func() { l.gate <- nil }()
+		l.term = 8
+		r, err := p.propose(t.Context(), announcement("x"))
+		if err != nil || r.Rejection == nil || r.Rejection.Kind != fsm.KindWrongTerm {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}

@@ -1,0 +1,141 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// snapshotStore is Raft's file store under the watchdog. Raft by itself skips
+// a snapshot that it cannot read and starts with an older one or with less.
+type snapshotStore struct {
+	store *raft.FileSnapshotStore
+	dir   string
+	dog   *watchdog
+}
+
+var _ raft.SnapshotStore = (*snapshotStore)(nil)
+
+func openSnapshots(dataDir string, dog *watchdog, log hclog.Logger) (*snapshotStore, error) {
+	dir := filepath.Join(dataDir, snapshotsDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("snapshots: %w", err)
+	}
+	if err := removeUnfinished(dir); err != nil {
+		return nil, err
+	}
+	all, err := raft.NewFileSnapshotStoreWithLogger(dataDir, math.MaxInt32, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if err := checkSnapshots(dir, all); err != nil {
+		return nil, err
+	}
+	store, err := raft.NewFileSnapshotStoreWithLogger(dataDir, retainSnapshots, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return &snapshotStore{store: store, dir: dir, dog: dog}, nil
+}
+
+// removeUnfinished clears away what a crash left in the middle of a snapshot.
+func removeUnfinished(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".tmp") {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("snapshots: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSnapshots: every finished snapshot must be one that Raft can read.
+func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	list, err := store.List()
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	readable := map[string]bool{}
+	for _, meta := range list {
+		readable[meta.ID] = true
+	}
+	for _, e := range entries {
+		if e.IsDir() && !readable[e.Name()] {
+			return fmt.Errorf("%s is damaged: its meta.json cannot be read; %s", filepath.Join(dir, e.Name()), replaceProcedure)
+		}
+	}
+	return nil
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, trans raft.Transport,
+) (sink raft.SnapshotSink, err error) {
+	err = s.dog.disk(s.dir, fmt.Sprintf("begin the snapshot at index %d", index), func() error {
+		sink, err = s.store.Create(version, index, term, configuration, configurationIndex, trans)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &guardedSink{SnapshotSink: sink, file: filepath.Join(s.dir, sink.ID()), dog: s.dog}, nil
+}
+
+// List implements raft.SnapshotStore.
+func (s *snapshotStore) List() (list []*raft.SnapshotMeta, err error) {
+	err = s.dog.disk(s.dir, "list the snapshots", func() error { list, err = s.store.List(); return err })
+	return list, err
+}
+
+// Open implements raft.SnapshotStore; it reads the whole file against its checksum.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	file := filepath.Join(s.dir, id)
+	var meta *raft.SnapshotMeta
+	var r io.ReadCloser
+	err := recovered(func() (err error) { meta, r, err = s.store.Open(id); return err })
+	switch {
+	case err == nil:
+		return meta, r, nil
+	case errors.Is(err, fs.ErrNotExist):
+		if _, stat := os.Stat(file); errors.Is(stat, fs.ErrNotExist) {
+			return nil, nil, err // reaped meanwhile; Raft tries again with a newer one
+		}
+	}
+	err = fmt.Errorf("%s: open the snapshot: %w", file, err)
+	s.dog.fail.stop(err)
+	return nil, nil, err
+}
+
+// guardedSink writes a snapshot; a network that fails while one is received
+// cancels it, and only the disk's own errors are final.
+type guardedSink struct {
+	raft.SnapshotSink
+	file string
+	dog  *watchdog
+}
+
+func (s *guardedSink) Write(p []byte) (n int, err error) {
+	err = s.dog.disk(s.file, "write the snapshot", func() error { n, err = s.SnapshotSink.Write(p); return err })
+	return n, err
+}
+
+func (s *guardedSink) Close() error {
+	return s.dog.disk(s.file, "finish the snapshot", s.SnapshotSink.Close)
+}

@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// storeLockTimeout: the directory's lock is ours, so a locked raft.db is in
+// the hands of some other tool.
+const storeLockTimeout = time.Second
+
+// openStore checks raft.db and opens it.
+func openStore(path string) (*raftboltdb.BoltStore, error) {
+	if err := checkStore(path); err != nil {
+		return nil, err
+	}
+	var store *raftboltdb.BoltStore
+	err := recovered(func() (err error) {
+		store, err = raftboltdb.New(raftboltdb.Options{
+			Path: path,
+			BoltOptions: &bbolt.Options{
+				Timeout: storeLockTimeout,
+				// The list of free pages is rebuilt at the start instead of being
+				// rewritten with every entry after the file once was large.
+				NoFreelistSync: true,
+				FreelistType:   bbolt.FreelistMapType,
+			},
+			NoSync:                  false,
+			MsgpackUseNewTimeFormat: true,
+		})
+		return err
+	})
+	if err != nil {
+		return nil, storeError(path, err)
+	}
+	return store, nil
+}
+
+func storeError(path string, err error) error {
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return fmt.Errorf("%s is open in another process", path)
+	}
+	return fmt.Errorf("open %s: %w", path, err)
+}
+
+// checkStore reads a whole existing raft.db, so that damage is met here, where
+// it can be named, and not on some goroutine of a library later.
+func checkStore(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := checkStoreSize(path, info.Size()); err != nil {
+		return err
+	}
+	var store *raftboltdb.BoltStore
+	err = recovered(func() (err error) {
+		store, err = raftboltdb.New(raftboltdb.Options{
+			Path: path, BoltOptions: &bbolt.Options{Timeout: storeLockTimeout, ReadOnly: true},
+		})
+		return err
+	})
+	if err != nil {
+		return storeError(path, err)
+	}
+	err = recovered(func() error { return checkEntries(store) })
+	if err != nil {
+		err = fmt.Errorf("%s: %w; %s", path, err, replaceProcedure)
+	}
+	return errors.Join(err, recovered(store.Close))
+}
+
+// checkStoreSize compares the file with what its own header says. A file that
+// was cut short is mapped without complaint and faults when it is read.
+func checkStoreSize(path string, size int64) error {
+	if size == 0 {
+		return fmt.Errorf("%s is empty: it was cut short; %s", path, replaceProcedure)
+	}
+	var want int64
+	err := recovered(func() error {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: storeLockTimeout, ReadOnly: true})
+		if err != nil {
+			return err //nolint:wrapcheck // storeError does
+		}
+		err = db.View(func(tx *bbolt.Tx) error { want = tx.Size(); return nil })
+		return errors.Join(err, db.Close())
+	})
+	if err != nil {
+		return storeError(path, err)
+	}
+	if size < want {
+		return fmt.Errorf("%s is %d bytes long and should be at least %d: it was cut short; %s", path, size, want, replaceProcedure)
+	}
+	return nil
+}
+
+// checkEntries reads every entry: the log must be readable and without a gap.
+func checkEntries(store *raftboltdb.BoltStore) error {
+	first, err := store.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("first index: %w", err)
+	}
+	last, err := store.LastIndex()
+	if err != nil {
+		return fmt.Errorf("last index: %w", err)
+	}
+	for index := first; index <= last && last > 0; index++ {
+		err := recovered(func() error {
+			var log raft.Log
+			if err := store.GetLog(index, &log); err != nil {
+				return err //nolint:wrapcheck // below
+			}
+			if log.Index != index {
+				return fmt.Errorf("%w: it says that it is entry %d", errFault, log.Index)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("log entry %d: %w", index, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+package fsm
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// Restore builds a whole new machine from a snapshot. An error names the
+// record and what is wrong with it; nothing half restored is returned. What no
+// Machine writes (records out of order, a broken invariant) is refused even
+// where the checksums are right.
+func Restore(r io.Reader) (*Machine, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	if err := readMagic(br); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	header := new(fsmpb.SnapshotHeader)
+	if err := readFrame(br, header); err != nil {
+		return nil, fmt.Errorf("snapshot header: %w", err)
+	}
+	m := New()
+	m.clusterID, m.generation = header.GetClusterId(), header.GetGeneration()
+	m.index, m.term, m.leaderID = header.GetIndex(), header.GetTerm(), header.GetLeaderId()
+	m.forgottenFinish = header.GetForgottenFinish()
+	var last recordKey
+	for n := uint64(0); ; n++ {
+		rec := new(fsmpb.SnapshotRecord)
+		if err := readFrame(br, rec); err != nil {
+			return nil, fmt.Errorf("snapshot record %d: %w", n, err)
+		}
+		if t := rec.GetTrailer(); t != nil {
+			if t.GetRecords() != n {
+				return nil, fmt.Errorf("snapshot: %d records, should be %d: %w", n, t.GetRecords(), ErrCorrupt)
+			}
+			break
+		}
+		key, err := m.restoreRecord(rec)
+		if err == nil && last.compare(key) >= 0 {
+			err = fmt.Errorf("out of order: %w", ErrCorrupt)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("snapshot record %d: %w", n, err)
+		}
+		last = key
+	}
+	if _, err := br.ReadByte(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("snapshot: bytes behind its end: %w", ErrCorrupt)
+	}
+	m.rebuild()
+	return m, nil
+}
+
+func readMagic(r io.Reader) error {
+	magic := make([]byte, len(snapshotMagic))
+	if err := readFull(r, magic); err != nil {
+		return err
+	}
+	n := len(magic) - 1
+	switch {
+	case string(magic[:n]) != string(snapshotMagic[:n]):
+		return fmt.Errorf("not one of ours: %w", ErrCorrupt)
+	case magic[n] != snapshotMagic[n]:
+		return fmt.Errorf("format version %d, this program knows %d: run the newer program", magic[n], snapshotMagic[n])
+	}
+	return nil
+}
+
+// readFull tells a snapshot that ends too early from a reader that failed.
+func readFull(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("cut short: %w", ErrCorrupt)
+	}
+	return err
+}
+
+func readFrame(r io.Reader, msg proto.Message) error {
+	var head [8]byte
+	if err := readFull(r, head[:]); err != nil {
+		return err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > maxFrame {
+		return fmt.Errorf("a length of %d: %w", size, ErrCorrupt)
+	}
+	body := make([]byte, size)
+	if err := readFull(r, body); err != nil {
+		return err
+	}
+	want := binary.BigEndian.Uint32(head[4:])
+	if got := crc32.Checksum(body, castagnoli); got != want {
+		return fmt.Errorf("CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
+	}
+	if err := proto.Unmarshal(body, msg); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
+}
+
+// recordKey is a record's place in the order of a snapshot.
+type recordKey struct {
+	kind    int // 1 nodes, 2 participants, 3 begun terms, 4 transactions
+	name    string
+	attempt Attempt
+}
+
+func (k recordKey) compare(o recordKey) int {
+	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.name, o.name), k.attempt.Compare(o.attempt))
+}
+
+func (m *Machine) restoreRecord(rec *fsmpb.SnapshotRecord) (recordKey, error) {
+	switch k := rec.GetKind().(type) {
+	case *fsmpb.SnapshotRecord_Node:
+		if k.Node.GetId() == "" {
+			return recordKey{}, fmt.Errorf("node without an id: %w", ErrCorrupt)
+		}
+		m.announce(k.Node)
+		return recordKey{kind: 1, name: k.Node.GetId()}, nil
+	case *fsmpb.SnapshotRecord_Participant:
+		p, err := participantFrom(k.Participant)
+		if err != nil {
+			return recordKey{}, err
+		}
+		m.participants[p.Name] = p
+		return recordKey{kind: 2, name: p.Name}, nil
+	case *fsmpb.SnapshotRecord_Begun:
+		t, err := begunTermFrom(k.Begun)
+		if err != nil {
+			return recordKey{}, err
+		}
+		m.begun.terms = append(m.begun.terms, t)
+		return recordKey{kind: 3, attempt: Attempt{Generation: t.generation, Term: t.term}}, nil
+	case *fsmpb.SnapshotRecord_Transaction:
+		t, err := m.txnFrom(k.Transaction)
+		if err != nil {
+			return recordKey{}, fmt.Errorf("transaction %q: %w", k.Transaction.GetId(), err)
+		}
+		m.txns[t.ID] = t
+		return recordKey{kind: 4, name: t.ID}, nil
+	}
+	return recordKey{}, fmt.Errorf("unknown kind: run the newer program")
+}
+
+func participantFrom(p *fsmpb.Participant) (*Participant, error) {
+	if p.GetState() < uint32(ParticipantActive) || p.GetState() > uint32(ParticipantRemoved) || CheckParticipant("name", p.GetName()) != nil {
+		return nil, fmt.Errorf("participant %q in state %d: %w", p.GetName(), p.GetState(), ErrCorrupt)
+	}
+	return &Participant{
+		Name: p.GetName(), Endpoints: p.GetEndpoints(), Kind: p.GetKind(), Incarnation: p.GetIncarnation(),
+		State: ParticipantState(p.GetState()), PendingIncarnation: p.GetPendingIncarnation(),
+	}, nil
+}
+
+func begunTermFrom(p *fsmpb.BegunTerm) (begunTerm, error) {
+	t := begunTerm{generation: p.GetGeneration(), term: p.GetTerm()}
+	r, last := p.GetRanges(), uint64(0)
+	for ; len(r) >= 2; r = r[2:] {
+		// Ascending from 1, with a gap between two.
+		if r[0] <= last || (last > 0 && r[0]-last < 2) || r[1] < r[0] {
+			break
+		}
+		last = r[1]
+		t.ranges = append(t.ranges, span{r[0], r[1]})
+	}
+	if len(r) > 0 || len(t.ranges) == 0 {
+		return t, fmt.Errorf("begun attempts of %d.%d: %w", t.generation, t.term, ErrCorrupt)
+	}
+	return t, nil
+}
+
+// txnFrom is the record again; participants' names are the registry's strings.
+func (m *Machine) txnFrom(p *fsmpb.Transaction) (*Txn, error) {
+	digest, ok := DigestFrom(p.GetDigest())
+	if !ok || p.GetState() > uint32(Aborted) {
+		return nil, fmt.Errorf("state %d, digest of %d bytes: %w", p.GetState(), len(p.GetDigest()), ErrCorrupt)
+	}
+	t := &Txn{
+		ID: p.GetId(), Attempt: attemptFrom(p.GetAttempt()), Priority: attemptFrom(p.GetPriority()),
+		Digest: digest, State: State(p.GetState()), Reason: reasonFrom(p.GetReason()),
+		BeginIndex: p.GetBeginIndex(), DecideIndex: p.GetDecideIndex(), FinishIndex: p.GetFinishIndex(),
+		TimeoutMS: p.GetTimeoutMs(), Refused: p.GetRefused(), Acknowledged: p.GetAcknowledged(),
+		Branches: make([]Branch, len(p.GetBranches())),
+	}
+	for i, b := range p.GetBranches() {
+		bd, ok := DigestFrom(b.GetDigest())
+		known := m.participants[b.GetParticipant()]
+		if !ok || known == nil || b.GetVote() > uint32(VoteAborted) || b.GetSettled() > uint32(GivenUp) {
+			return nil, fmt.Errorf("branch %d of %q: %w", i, b.GetParticipant(), ErrCorrupt)
+		}
+		t.Branches[i] = Branch{
+			Participant: known.Name, Digest: bd, Vote: Vote(b.GetVote()), Settled: Settled(b.GetSettled()), Truncated: b.GetTruncated(),
+		}
+		reason := reasonFrom(b.GetReason())
+		if len(b.GetPayload()) > 0 || len(b.GetResult()) > 0 || reason != nil || t.State == Preparing {
+			t.Branches[i].Detail = &Detail{Payload: b.GetPayload(), Result: b.GetResult(), Reason: reason}
+		}
+	}
+	return t, m.checkRestored(t)
+}
+
+// checkRestored holds a record against what every record in a Machine has.
+func (m *Machine) checkRestored(t *Txn) error {
+	broken := func(what string) error { return fmt.Errorf("%s: %w", what, ErrCorrupt) }
+	switch {
+	case CheckID("id", t.ID) != nil || t.State == Unknown:
+		return broken("id or state")
+	case t.State.Decided() != (t.DecideIndex > 0) || t.State.Finished() != (t.FinishIndex > 0):
+		return broken("indexes that do not fit its state")
+	case t.Refused && (t.State != Aborted || len(t.Branches) > 0 || !t.Attempt.IsZero()):
+		return broken("refused, and yet begun")
+	case !t.Refused && len(t.Branches) == 0:
+		return broken("no branches")
+	case !t.Refused && !m.begun.has(t.Attempt):
+		return broken("I2: attempt " + t.Attempt.String() + " never began")
+	case t.State.Finished() && t.owesAny():
+		return broken("I4: finished, and a branch owes")
+	}
+	for i := range t.Branches {
+		b := &t.Branches[i]
+		switch {
+		case t.BranchOf(b.Participant) != i:
+			return broken("participant " + b.Participant + " twice")
+		case t.State.Commit() && !b.Vote.Yes():
+			return broken("I3: no yes from " + b.Participant)
+		case t.State == Preparing && (b.Settled != Unsettled || b.Vote != VoteNone):
+			return broken("voted or settled before the decision: " + b.Participant)
+		}
+	}
+	return nil
+}
+
+// rebuild makes what is derived from the records.
+func (m *Machine) rebuild() {
+	var finished []*Txn
+	for _, id := range slices.Sorted(maps.Keys(m.txns)) {
+		t := m.txns[id]
+		if t.NeedsOperator() {
+			m.operator[id] = struct{}{}
+		}
+		if t.State.Finished() {
+			finished = append(finished, t)
+			continue
+		}
+		m.live[id] = struct{}{}
+		for i := range t.Branches {
+			if t.Branches[i].Settled == Unsettled {
+				m.unfinished[t.Branches[i].Participant]++
+			}
+		}
+	}
+	slices.SortStableFunc(finished, func(a, b *Txn) int { return cmp.Compare(a.FinishIndex, b.FinishIndex) })
+	for _, t := range finished {
+		m.finished.push(t.FinishIndex, t.ID)
+	}
+}

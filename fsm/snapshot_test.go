@@ -1,0 +1,318 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
+)
+
+// full is a world with a record in every state and of every kind.
+func full(t testing.TB) *world {
+	t.Helper()
+	w := newWorld(t)
+	for _, s := range []State{Preparing, Committing, Aborting, Committed, Aborted} {
+		w.to("x-"+s.String(), s)
+	}
+	w.ok(refuse("x-refused"))
+	a := w.begin("x-results", "a", "b", "c")
+	c := commit("x-results", a, VotePrepared, VoteReadOnly, VotePrepared)
+	c.GetDecide().Votes[0].Result = []byte("seat 12A")
+	c.GetDecide().Votes[2].Truncated = true
+	w.ok(c)
+	w.ok(giveUp("x-results", a, "c"))
+	w.ok(finish("x-hazard", w.to("x-hazard", Committing), HeuristicHazard, SettledDone))
+	w.to("gone", Committed)
+	w.ok(forget("gone", w.m.Txn("gone").FinishIndex))
+	w.ok(remove("b")) // drains
+	w.one(registerWith("c", incarnation("c-2")))
+	w.attempt() // a gap in the begun attempts
+	w.term = 2
+	w.sequence = 0
+	w.ok(establish("n2"))
+	w.begin("y", "a")
+	return w
+}
+
+func TestSnapshotFormatIsGolden(t *testing.T) {
+	golden(t, "snapshot.golden", snapshotBytes(t, full(t).m.Snapshot()))
+}
+
+func TestSnapshotComesBack(t *testing.T) {
+	for name, m := range map[string]*Machine{"empty": New(), "full": full(t).m} {
+		t.Run(name, func(t *testing.T) {
+			b := snapshotBytes(t, m.Snapshot())
+			// One byte a read: the reader must not count on whole frames.
+			restored, err := Restore(iotest.OneByteReader(bytes.NewReader(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again := snapshotBytes(t, restored.Snapshot()); !bytes.Equal(again, b) {
+				t.Error("the snapshot of the restored state has other bytes")
+			}
+			if err := checkDerived(restored); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A bit that flips anywhere in a snapshot is found.
+func TestSnapshotFlipsAreFound(t *testing.T) {
+	b := snapshotBytes(t, full(t).m.Snapshot())
+	for i := range b {
+		for bit := range 8 {
+			bad := append([]byte(nil), b...)
+			bad[i] ^= 1 << bit
+			if _, err := Restore(bytes.NewReader(bad)); err == nil {
+				t.Fatalf("byte %d, bit %d: accepted", i, bit)
+			}
+		}
+	}
+}
+
+func TestSnapshotCutShortIsFound(t *testing.T) {
+	b := snapshotBytes(t, full(t).m.Snapshot())
+	for n := range b {
+		if _, err := Restore(bytes.NewReader(b[:n])); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%d of %d bytes: %v", n, len(b), err)
+		}
+	}
+}
+
+func TestSnapshotReadErrorIsTold(t *testing.T) {
+	b := snapshotBytes(t, full(t).m.Snapshot())
+	broken := errors.New("input/output error")
+	for _, n := range []int{0, 3, 12, 40, len(b) - 1} {
+		_, err := Restore(io.MultiReader(bytes.NewReader(b[:n]), iotest.ErrReader(broken)))
+		if !errors.Is(err, broken) {
+			t.Errorf("after %d bytes: %v, want the reader's own error", n, err)
+		}
+	}
+}
+
+func TestSnapshotOfANewerProgramIsTold(t *testing.T) {
+	b := snapshotBytes(t, full(t).m.Snapshot())
+	b[len(snapshotMagic)-1] = 2
+	if _, err := Restore(bytes.NewReader(b)); err == nil || errors.Is(err, ErrCorrupt) {
+		t.Errorf("format version 2: %v", err)
+	}
+}
+
+// records takes a snapshot apart.
+func records(t testing.TB, b []byte) (*fsmpb.SnapshotHeader, []*fsmpb.SnapshotRecord) {
+	t.Helper()
+	r := bytes.NewReader(b[len(snapshotMagic):])
+	header := new(fsmpb.SnapshotHeader)
+	if err := readFrame(r, header); err != nil {
+		t.Fatal(err)
+	}
+	var list []*fsmpb.SnapshotRecord
+	for r.Len() > 0 {
+		rec := new(fsmpb.SnapshotRecord)
+		if err := readFrame(r, rec); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, rec)
+	}
+	return header, list[:len(list)-1]
+}
+
+// assemble puts one together again, with right lengths, checksums and count.
+func assemble(t testing.TB, header *fsmpb.SnapshotHeader, list []*fsmpb.SnapshotRecord) []byte {
+	t.Helper()
+	b := append([]byte(nil), snapshotMagic...)
+	frame := func(m proto.Message) {
+		body, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
+		b = binary.BigEndian.AppendUint32(b, crc32.Checksum(body, castagnoli))
+		b = append(b, body...)
+	}
+	frame(header)
+	for _, rec := range list {
+		frame(rec)
+	}
+	frame(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Trailer{Trailer: &fsmpb.SnapshotTrailer{Records: uint64(len(list))}}})
+	return b
+}
+
+// Checksums that are right do not make a state right: what no Machine writes is refused.
+func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
+	begunTerms := func(list []*fsmpb.SnapshotRecord) *fsmpb.BegunTerm {
+		for _, r := range list {
+			if b := r.GetBegun(); b != nil {
+				return b
+			}
+		}
+		return nil
+	}
+	txn := func(list []*fsmpb.SnapshotRecord, id string) *fsmpb.Transaction {
+		for _, r := range list {
+			if x := r.GetTransaction(); x.GetId() == id {
+				return x
+			}
+		}
+		return nil
+	}
+	edit := func(change func([]*fsmpb.SnapshotRecord)) func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
+		return func(list []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord { change(list); return list }
+	}
+	change := func(id string, f func(*fsmpb.Transaction)) func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
+		return edit(func(list []*fsmpb.SnapshotRecord) { f(txn(list, id)) })
+	}
+	ranges := func(r ...uint64) func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
+		return edit(func(list []*fsmpb.SnapshotRecord) { begunTerms(list).Ranges = r })
+	}
+	tests := map[string]func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord{
+		"a record twice": func(l []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
+			return append(l, l[len(l)-1])
+		},
+		"a node twice": func(l []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord { return append(l[:1:1], l...) },
+		"out of order": edit(func(l []*fsmpb.SnapshotRecord) { n := len(l); l[n-1], l[n-2] = l[n-2], l[n-1] }),
+		"kinds out of order": edit(func(l []*fsmpb.SnapshotRecord) {
+			l[0], l[len(l)-1] = l[len(l)-1], l[0]
+		}),
+		"a record without a kind":   func(l []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord { return append(l, &fsmpb.SnapshotRecord{}) },
+		"a begun term missing":      func(l []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord { return without(l, begunTerms(l)) },
+		"no ranges":                 ranges(),
+		"half a range":              ranges(1, 20, 22),
+		"a range backwards":         ranges(20, 1),
+		"ranges that overlap":       ranges(1, 10, 8, 20),
+		"ranges that touch":         ranges(1, 9, 10, 20),
+		"a range from 0":            ranges(0, 20),
+		"a state of no known kind":  change("x-PREPARING", func(x *fsmpb.Transaction) { x.State = 6 }),
+		"a state that is 1 mod 256": change("x-PREPARING", func(x *fsmpb.Transaction) { x.State = 257 }),
+		"I3 commit without a yes":   change("x-COMMITTING", func(x *fsmpb.Transaction) { x.Branches[0].Vote = uint32(VoteAborted) }),
+		"I4 finished and owing":     change("x-COMMITTED", func(x *fsmpb.Transaction) { x.Branches[0].Settled = 0 }),
+		"settled while preparing":   change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[0].Settled = 1 }),
+		"a vote of no known kind":   change("x-ABORTING", func(x *fsmpb.Transaction) { x.Branches[0].Vote = 4 }),
+		"a vote that is 1 mod 256":  change("x-COMMITTING", func(x *fsmpb.Transaction) { x.Branches[0].Vote = 257 }),
+		"an unknown settlement":     change("x-COMMITTED", func(x *fsmpb.Transaction) { x.Branches[0].Settled = 6 }),
+		"an attempt never begun":    change("x-PREPARING", func(x *fsmpb.Transaction) { x.Attempt.Sequence = 99 }),
+		"a digest cut":              change("x-PREPARING", func(x *fsmpb.Transaction) { x.Digest = x.Digest[:15] }),
+		"no branches":               change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches = nil }),
+		"a hostile id":              change("y", func(x *fsmpb.Transaction) { x.Id = "y/" }),
+		"finished with no Finish":   change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex = 0 }),
+		"refused and not aborted":   change("x-PREPARING", func(x *fsmpb.Transaction) { x.Refused = true }),
+		"a participant twice":       change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1] = x.Branches[0] }),
+		"a participant unknown":     change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1].Participant = "z" }),
+		"a participant's state": edit(func(l []*fsmpb.SnapshotRecord) {
+			for _, r := range l {
+				if p := r.GetParticipant(); p != nil {
+					p.State = 256 + uint32(ParticipantActive)
+				}
+			}
+		}),
+	}
+	for name, spoil := range tests {
+		t.Run(name, func(t *testing.T) {
+			header, list := records(t, snapshotBytes(t, full(t).m.Snapshot()))
+			if _, err := Restore(bytes.NewReader(assemble(t, header, list))); err != nil {
+				t.Fatalf("unspoiled: %v", err)
+			}
+			if _, err := Restore(bytes.NewReader(assemble(t, header, spoil(list)))); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+	t.Run("bytes behind the end", func(t *testing.T) {
+		b := snapshotBytes(t, full(t).m.Snapshot())
+		if _, err := Restore(bytes.NewReader(append(b, 0))); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func without(list []*fsmpb.SnapshotRecord, b *fsmpb.BegunTerm) []*fsmpb.SnapshotRecord {
+	var kept []*fsmpb.SnapshotRecord
+	for _, r := range list {
+		if r.GetBegun() != b || b == nil {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// A record that Restore would refuse for its size is not written: a snapshot
+// that cannot be read back must never replace the log.
+func TestSnapshotThatCannotBeReadIsNotWritten(t *testing.T) {
+	w := newWorld(t)
+	w.begin("x", "a")
+	x := w.m.Txn("x").clone()
+	x.Branches[0].Detail = &Detail{Payload: make([]byte, maxFrame)}
+	w.m.store(x)
+	if _, err := w.m.Snapshot().WriteTo(io.Discard); err == nil {
+		t.Error("written")
+	}
+}
+
+// A snapshot is a copy: nothing applied later shows in it (I5).
+func TestSnapshotIsImmutable(t *testing.T) {
+	w := full(t)
+	s := w.m.Snapshot()
+	before := snapshotBytes(t, s)
+	a := w.m.Txn("x-PREPARING").Attempt
+	w.ok(commit("x-PREPARING", a, VotePrepared, VotePrepared))
+	w.ok(finish("x-PREPARING", a, SettledDone, SettledDone))
+	w.ok(finish("x-ABORTING", w.m.Txn("x-ABORTING").Attempt, SettledDone, HeuristicCommit))
+	w.ok(acknowledge("x-hazard", w.m.Txn("x-hazard").Attempt))
+	w.ok(forget("x-COMMITTED", w.m.Txn("x-COMMITTED").FinishIndex))
+	w.ok(registerWith("a", func(c *fsmpb.RegisterParticipant) { c.Endpoints = []string{"elsewhere:1"} }))
+	w.ok(announce("n1"))
+	w.begin("z", "a")
+	w.begin("zz", "a")
+	if !bytes.Equal(snapshotBytes(t, s), before) {
+		t.Error("the snapshot changed")
+	}
+	if index, _ := s.Hash(); index != s.Index() || index == w.m.Index() {
+		t.Errorf("index %d", index)
+	}
+}
+
+func TestSnapshotList(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		w.begin(fmt.Sprintf("t-%d", i), "a")
+	}
+	s := w.m.Snapshot()
+	all := func(*Txn) bool { return true }
+	odd := func(x *Txn) bool { return (x.ID[2]-'0')%2 == 1 }
+	tests := map[string]struct {
+		after string
+		limit int
+		match func(*Txn) bool
+		want  []string
+		more  bool
+	}{
+		"everything":    {"", 10, all, []string{"t-0", "t-1", "t-2", "t-3", "t-4"}, false},
+		"exactly":       {"", 5, all, []string{"t-0", "t-1", "t-2", "t-3", "t-4"}, false},
+		"a first page":  {"", 2, all, []string{"t-0", "t-1"}, true},
+		"the next":      {"t-1", 2, all, []string{"t-2", "t-3"}, true},
+		"the last":      {"t-3", 2, all, []string{"t-4"}, false},
+		"those matched": {"", 1, odd, []string{"t-1"}, true},
+		"behind all":    {"u", 2, all, nil, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			list, more := s.List(test.after, test.limit, test.match)
+			var got []string
+			for _, x := range list {
+				got = append(got, x.ID)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(test.want) || more != test.more {
+				t.Errorf("%v, more %v; want %v, %v", got, more, test.want, test.more)
+			}
+		})
+	}
+}

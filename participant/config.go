@@ -1,0 +1,89 @@
+package participant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// Cluster is how a participant asks the coordinator's nodes. Dial makes the
+// usual one.
+type Cluster interface {
+	// Nodes are the addresses to ask, at least one for inquiries to work. The
+	// list may change between calls.
+	Nodes() []string
+	// Outcomes asks one node. The call must end with ctx.
+	Outcomes(ctx context.Context, node string, req *pb.OutcomesRequest) (*pb.OutcomesResponse, error)
+}
+
+// Config is what a Server needs. DefaultConfig has the usual times.
+type Config struct {
+	// Name is the participant's registered name: 1 to 64 bytes of [a-z0-9-].
+	Name            string
+	ResourceManager ResourceManager
+	Cluster         Cluster
+	// Logger; nil logs nothing.
+	Logger hclog.Logger
+	// Metrics takes the collectors; nil keeps them to the Server. They carry
+	// the participant's name, so several participants may share one registry.
+	Metrics prometheus.Registerer
+	// InquiryDelay is how long a branch may be prepared before the cluster is
+	// asked about it (P7). 1 ms to 1 min.
+	InquiryDelay time.Duration
+	// AlertAfter is how long a branch may stay prepared, or a decided one fail
+	// to settle, before an operator is told. 10 ms to 1 h.
+	AlertAfter time.Duration
+	// Tries is how often the work of a Prepare is tried while its errors are
+	// transient. 1 to 10.
+	Tries int
+	// ForgetEvery is how often the cluster is asked which finished branches
+	// may be forgotten. 10 ms to 1 h.
+	ForgetEvery time.Duration
+}
+
+// DefaultConfig has every time and count set; Name, ResourceManager and
+// Cluster are the caller's.
+func DefaultConfig() Config {
+	return Config{
+		InquiryDelay: 500 * time.Millisecond,
+		AlertAfter:   30 * time.Second,
+		Tries:        3,
+		ForgetEvery:  5 * time.Second,
+	}
+}
+
+// Validate reports every field that is missing or outside its limits.
+func (c Config) Validate() error {
+	var errs []error
+	if err := fsm.CheckParticipant("Name", c.Name); err != nil {
+		errs = append(errs, err)
+	}
+	if c.ResourceManager == nil {
+		errs = append(errs, errors.New("ResourceManager: must be set"))
+	}
+	if c.Cluster == nil {
+		errs = append(errs, errors.New("Cluster: must be set, see Dial"))
+	}
+	if c.Tries < 1 || c.Tries > 10 {
+		errs = append(errs, fmt.Errorf("Tries: 1 to 10, got %d", c.Tries))
+	}
+	within := func(field string, d, low, high time.Duration) {
+		if d < low || d > high {
+			errs = append(errs, fmt.Errorf("%s: %v to %v, got %v", field, low, high, d))
+		}
+	}
+	within("InquiryDelay", c.InquiryDelay, time.Millisecond, time.Minute)
+	within("AlertAfter", c.AlertAfter, 10*time.Millisecond, time.Hour)
+	within("ForgetEvery", c.ForgetEvery, 10*time.Millisecond, time.Hour)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("participant configuration: %w", err)
+	}
+	return nil
+}

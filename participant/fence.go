@@ -1,0 +1,154 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// fence keeps what the data know of their cluster and refuses what is not
+// theirs (P14). Reads take no lock; writers take turns.
+type fence struct {
+	name string
+	rm   ResourceManager
+
+	identity Identity // as opened; its Binding is the first one
+	// binding is the durable one.
+	binding atomic.Pointer[Binding]
+	// floor is the highest one heard; it may be above the durable one, since
+	// after a restart the first message teaches it again, and what was
+	// forgotten under a floor was forgotten in one write with it.
+	floor atomic.Pointer[rpc.Attempt]
+	// writing has room for one: whoever put a token in may Bind.
+	writing chan struct{}
+}
+
+func newFence(name string, rm ResourceManager, id Identity) *fence {
+	f := &fence{name: name, rm: rm, identity: id, writing: make(chan struct{}, 1)}
+	f.binding.Store(&id.Binding)
+	f.floor.Store(&id.Binding.Floor)
+	return f
+}
+
+// admit checks the fence of a message and adopts what is newer in it, the
+// term and generation durably. prepare says that only the current term may ask.
+func (f *fence) admit(ctx context.Context, p *pb.Fence, prepare bool) error {
+	if err := f.check(p); err != nil {
+		return err
+	}
+	for {
+		b := f.binding.Load()
+		switch stale, err := f.stale(b, p); {
+		case err != nil:
+			return err
+		case stale && prepare:
+			return rpc.Errorf(rpc.ReasonStaleTerm,
+				"term %d is over: this participant has heard of term %d", p.GetTerm(), b.Term)
+		case stale || b.ClusterID != "" && b.Generation == p.GetGeneration() && b.Term == p.GetTerm():
+			f.raiseFloor(rpc.AttemptFrom(p.GetFloor()))
+			return nil
+		}
+		if err := f.bind(ctx, b, p); err != nil {
+			return err
+		}
+	}
+}
+
+// check is the part of the fence that never changes.
+func (f *fence) check(p *pb.Fence) error {
+	switch {
+	case p.GetClusterId() == "" || len(p.GetClusterId()) > maxClusterIDBytes:
+		return rpc.FieldErrorf("fence.cluster_id", fmt.Sprintf("1 to %d bytes", maxClusterIDBytes), "%d bytes", len(p.GetClusterId()))
+	case p.GetTerm() == 0:
+		return rpc.FieldErrorf("fence.term", "1 or more", "0")
+	case p.GetParticipant() != f.name:
+		return rpc.Errorf(rpc.ReasonWrongParticipant,
+			"the message is for participant %q, this is %q: mend the endpoint in the registry", p.GetParticipant(), f.name)
+	case p.GetIncarnation() != "" && p.GetIncarnation() != f.identity.Incarnation:
+		return rpc.Errorf(rpc.ReasonWrongIncarnation,
+			"the cluster knows incarnation %s of the data of %s, these are %s (restored or made anew): an operator must accept them",
+			p.GetIncarnation(), f.name, f.identity.Incarnation)
+	}
+	return nil
+}
+
+// stale reports whether the message is of an older term than b.
+func (f *fence) stale(b *Binding, p *pb.Fence) (bool, error) {
+	switch {
+	case b.ClusterID == "":
+		return false, nil
+	case b.ClusterID != p.GetClusterId():
+		return false, rpc.Errorf(rpc.ReasonWrongCluster,
+			"the data of %s belong to cluster %s, the message is of cluster %s", f.name, b.ClusterID, p.GetClusterId())
+	case p.GetGeneration() < b.Generation:
+		return false, rpc.Errorf(rpc.ReasonWrongGeneration,
+			"generation %d of the cluster is over: this participant has heard of generation %d", p.GetGeneration(), b.Generation)
+	}
+	return p.GetGeneration() == b.Generation && p.GetTerm() < b.Term, nil
+}
+
+// bind makes the message's cluster, generation and term durable, unless
+// somebody has changed the binding since old was read.
+func (f *fence) bind(ctx context.Context, old *Binding, p *pb.Fence) error {
+	select {
+	case f.writing <- struct{}{}:
+		defer func() { <-f.writing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if f.binding.Load() != old {
+		return nil
+	}
+	next := Binding{ClusterID: p.GetClusterId(), Generation: p.GetGeneration(), Term: p.GetTerm(), Floor: *f.floor.Load()}
+	if floor := rpc.AttemptFrom(p.GetFloor()); next.Floor.Less(floor) {
+		next.Floor = floor
+	}
+	if err := f.rm.Bind(ctx, next); err != nil {
+		return rpc.Errorf(rpc.ReasonOutcomeUnknown, "cannot make term %d durable, try again: %w", next.Term, err)
+	}
+	f.binding.Store(&next)
+	f.raiseFloor(next.Floor)
+	return nil
+}
+
+// forget drops refs under floor, and makes that floor durable with it.
+func (f *fence) forget(ctx context.Context, floor rpc.Attempt, refs []Ref) error {
+	select {
+	case f.writing <- struct{}{}:
+		defer func() { <-f.writing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	next := *f.binding.Load()
+	if next.Floor.Less(floor) {
+		next.Floor = floor
+	}
+	// Before the write: a Prepare below it must not pass while it is made.
+	f.raiseFloor(next.Floor)
+	if err := f.rm.Forget(ctx, next.Floor, refs); err != nil {
+		return err
+	}
+	f.binding.Store(&next)
+	return nil
+}
+
+func (f *fence) raiseFloor(floor rpc.Attempt) {
+	for {
+		cur := f.floor.Load()
+		if !cur.Less(floor) || f.floor.CompareAndSwap(cur, &floor) {
+			return
+		}
+	}
+}
+
+// belowFloor refuses a Prepare that nobody waits for any more (P8).
+func (f *fence) belowFloor(ref Ref) error {
+	if floor := *f.floor.Load(); ref.Attempt.Less(floor) {
+		return rpc.Errorf(rpc.ReasonBelowFloor,
+			"attempt %s of %s is below the floor %s: it is decided or can never begin", ref.Attempt, ref.ID, floor)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package participant
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+const (
+	// maxBatch bounds the references of one question.
+	maxBatch = 1000
+	// resyncEvery is how often the data are asked what they hold: another
+	// endpoint of this participant may have prepared, settled or died.
+	resyncEvery = 5 * time.Second
+
+	// A branch that no node answered for: the partition may heal at any moment.
+	aloneFirst = 200 * time.Millisecond
+	aloneLast  = time.Second
+	// A branch that is to wait: the decision will come by itself, too.
+	waitFirst = 500 * time.Millisecond
+	waitLast  = 2 * time.Second
+	// A branch that the cluster cannot settle: an operator must.
+	keptDelay = 30 * time.Second
+	// heardPause is the shortest time between inquiries that messages of the cluster set off.
+	heardPause = 100 * time.Millisecond
+)
+
+// inquireLoop asks the cluster about branches in doubt until ctx ends (P7).
+func (s *Server) inquireLoop(ctx context.Context) {
+	tick := s.cfg.InquiryDelay / 4
+	resync := time.Now().Add(resyncEvery)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.doubt.wakeup:
+		}
+		if now := time.Now(); s.doubt.takeStale() || now.After(resync) {
+			resync = now.Add(resyncEvery)
+			s.resync(ctx)
+		}
+		s.inquire(ctx)
+		s.alertOverdue()
+		timer.Reset(time.Until(s.doubt.next(time.Now().Add(tick))))
+	}
+}
+
+// heard notes that the cluster has sent a message: if inquiries went
+// unanswered, the partition may just have healed.
+func (s *Server) heard() {
+	now := time.Now()
+	last := s.asker.heard.Load()
+	if now.UnixNano()-last >= int64(heardPause) && s.asker.heard.CompareAndSwap(last, now.UnixNano()) {
+		s.doubt.askAlone(now)
+	}
+}
+
+// resync makes the set of branches in doubt what the data hold.
+func (s *Server) resync(ctx context.Context) {
+	asked := time.Now()
+	held, err := s.rm.Held(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("cannot list the prepared branches, trying again later", "error", err)
+		}
+		return
+	}
+	for _, ref := range s.doubt.sync(held, asked, time.Now()) {
+		s.alerts.resolveBranch(ref)
+	}
+}
+
+// inquire asks about every branch that is due, in batches.
+func (s *Server) inquire(ctx context.Context) {
+	b := s.fence.binding.Load()
+	for ctx.Err() == nil {
+		refs := s.doubt.due(time.Now(), maxBatch, aloneLast)
+		if len(refs) == 0 {
+			return
+		}
+		refs = s.ofGeneration(refs, b.Generation)
+		if len(refs) == 0 {
+			continue
+		}
+		answers := s.asker.inquire(ctx, b.ClusterID, s.cfg.Name, refs)
+		if ctx.Err() != nil {
+			return
+		}
+		for _, ref := range refs {
+			s.act(ref, answers[ref])
+		}
+	}
+}
+
+// ofGeneration keeps the branches of an older generation of the cluster out:
+// its history may have been lost with it, and so the cluster's word on them is
+// worth nothing. An operator must see to them (P14).
+func (s *Server) ofGeneration(refs []Ref, generation uint32) []Ref {
+	var current []Ref
+	for _, ref := range refs {
+		if ref.Attempt.Generation >= generation {
+			current = append(current, ref)
+			continue
+		}
+		s.doubt.later(ref, time.Now(), keptDelay, keptDelay, 1, false)
+		s.alerts.raise(alertGeneration, ref,
+			"a prepared branch is of an older generation of the cluster: it is kept, an operator must settle it")
+	}
+	return current
+}
+
+// act does what the cluster answered about one branch.
+func (s *Server) act(ref Ref, answer pb.BranchOutcome_Answer) {
+	s.metrics.inquiries.WithLabelValues(answerLabel(answer)).Inc()
+	now := time.Now()
+	switch answer {
+	case pb.BranchOutcome_COMMIT:
+		s.deliver.now(ref, commit)
+	case pb.BranchOutcome_ABORT:
+		s.deliver.now(ref, rollback)
+	case pb.BranchOutcome_WAIT:
+		s.doubt.later(ref, now, waitFirst, waitLast, jitter(), false)
+	case pb.BranchOutcome_FORGOTTEN:
+		s.doubt.later(ref, now, keptDelay, keptDelay, jitter(), false)
+		s.alerts.raise(alertForgotten, ref,
+			"a prepared branch is of a transaction that the cluster has forgotten: it is kept, an operator must settle it")
+	case pb.BranchOutcome_MISMATCH:
+		s.doubt.later(ref, now, keptDelay, keptDelay, jitter(), false)
+		s.alerts.raise(alertMismatch, ref,
+			"the cluster knows a prepared branch with other content: it is kept, an operator must settle it")
+	default:
+		s.doubt.later(ref, now, aloneFirst, aloneLast, jitter(), true)
+	}
+}
+
+func answerLabel(a pb.BranchOutcome_Answer) string {
+	if a == pb.BranchOutcome_ANSWER_UNSPECIFIED {
+		return "NONE"
+	}
+	return a.String()
+}
+
+// jitter is a factor of 0.75 to 1: never later than the delay promised.
+func jitter() float64 { return 0.75 + rand.Float64()/4 }
+
+func (s *Server) alertOverdue() {
+	for ref, age := range s.doubt.overdue(time.Now(), s.cfg.AlertAfter) {
+		s.alerts.raise(alertInDoubt, ref,
+			"a branch is prepared and its decision does not come: see whether the cluster has a leader that this process can reach",
+			"elapsed", age)
+	}
+}

@@ -1,0 +1,87 @@
+package participant
+
+import (
+	"context"
+	"sync"
+)
+
+// keyLock serialises the calls for one transaction id. An id takes memory
+// only while somebody holds or waits for it.
+type keyLock struct {
+	mu   sync.Mutex // guards keys and the counts in it
+	keys map[string]*keyEntry
+}
+
+type keyEntry struct {
+	// held has room for one: whoever put a token in has the lock.
+	held  chan struct{}
+	users int
+	// prepare is what a Prepare that holds the lock works on.
+	prepare Ref
+	cancel  context.CancelFunc
+}
+
+func newKeyLock() *keyLock { return &keyLock{keys: make(map[string]*keyEntry)} }
+
+// lock waits for id until ctx ends. The function returned gives it back.
+func (l *keyLock) lock(ctx context.Context, id string) (unlock func(), err error) {
+	e := l.enter(id)
+	select {
+	case e.held <- struct{}{}:
+		return func() { <-e.held; l.leave(id, e) }, nil
+	case <-ctx.Done():
+		l.leave(id, e)
+		return nil, context.Cause(ctx)
+	}
+}
+
+// lockPrepare is lock for a Prepare of ref, which a Rollback of the same
+// branch may stop: the context returned ends then.
+func (l *keyLock) lockPrepare(ctx context.Context, ref Ref) (context.Context, func(), error) {
+	unlock, err := l.lock(ctx, ref.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l.mu.Lock()
+	e := l.keys[ref.ID]
+	e.prepare, e.cancel = ref, cancel
+	l.mu.Unlock()
+	return ctx, func() {
+		cancel()
+		l.mu.Lock()
+		e.prepare, e.cancel = Ref{}, nil
+		l.mu.Unlock()
+		unlock()
+	}, nil
+}
+
+// stopPrepare ends the context of a Prepare of ref that is at work, which may
+// be waiting for a lock: its transaction is decided, nobody counts its vote.
+func (l *keyLock) stopPrepare(ref Ref) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.keys[ref.ID]; e != nil && e.cancel != nil && e.prepare == ref {
+		e.cancel()
+	}
+}
+
+func (l *keyLock) enter(id string) *keyEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.keys[id]
+	if e == nil {
+		e = &keyEntry{held: make(chan struct{}, 1)}
+		l.keys[id] = e
+	}
+	e.users++
+	return e
+}
+
+func (l *keyLock) leave(id string, e *keyEntry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.users--; e.users == 0 {
+		delete(l.keys, id)
+	}
+}

@@ -1,0 +1,166 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+)
+
+// queueLength bounds the writes that wait for the next sync, and with it the
+// size of one batch. Callers beyond it wait for room.
+const queueLength = 1024
+
+// errNotQueued: the caller's context ended before its write was queued, so
+// the write does not happen.
+var errNotQueued = errors.New("kv: the write queue is full")
+
+// write is one durable change, made in a batch with others.
+type write struct {
+	// apply decides, then writes (I3): an error that is not fatal means that
+	// it has written nothing. It may run once only.
+	apply func(*pages) error
+	// synced runs after the batch is durable and before the caller is
+	// answered, in the order of the batch, in the committer. nil is nothing.
+	synced func()
+	// fate is the end of it, sent once.
+	fate chan error
+	err  error
+}
+
+// committer is the one writer: whatever arrives while a batch is synced makes
+// up the next one. So there is no timer, a lone caller never waits for company,
+// and under load one sync carries many votes and acknowledgements.
+type committer struct {
+	store   *Store
+	queue   chan *write
+	closing chan struct{}
+	done    chan struct{}
+
+	writes atomic.Uint64
+	syncs  atomic.Uint64
+}
+
+func newCommitter(s *Store) *committer {
+	return &committer{store: s, queue: make(chan *write, queueLength), closing: make(chan struct{}), done: make(chan struct{})}
+}
+
+// submit queues a write and waits for its real fate: once it is queued, ctx
+// has no say any more. errNotQueued says that it was not.
+func (c *committer) submit(ctx context.Context, apply func(*pages) error, synced func()) error {
+	w := &write{apply: apply, synced: synced, fate: make(chan error, 1)}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", errNotQueued, err)
+	}
+	select {
+	case c.queue <- w:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errNotQueued, ctx.Err())
+	case <-c.closing:
+		return ErrClosed
+	}
+	select {
+	case err := <-w.fate:
+		return err
+	case <-c.done:
+	}
+	select {
+	case err := <-w.fate:
+		return err
+	default:
+		return ErrClosed // queued behind the last batch
+	}
+}
+
+// run is the committer's goroutine. It ends when closing is closed and the
+// queue is empty.
+func (c *committer) run() {
+	defer close(c.done)
+	for {
+		select {
+		case w := <-c.queue:
+			c.commit(c.batch(w))
+			continue
+		default:
+		}
+		select {
+		case w := <-c.queue:
+			c.commit(c.batch(w))
+		case <-c.closing:
+			if len(c.queue) == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (c *committer) batch(first *write) []*write {
+	batch := []*write{first}
+	for len(batch) < queueLength {
+		select {
+		case w := <-c.queue:
+			batch = append(batch, w)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit makes a batch durable and answers everyone in it.
+func (c *committer) commit(batch []*write) {
+	err := c.store.failure()
+	if err == nil {
+		err = c.store.check(c.transact(batch))
+	}
+	for _, w := range batch {
+		switch {
+		case err != nil:
+			w.err = err
+		case w.err == nil && w.synced != nil:
+			w.synced()
+		}
+		w.fate <- w.err
+	}
+}
+
+// transact runs a batch as one bbolt transaction. An error is final (P15).
+func (c *committer) transact(batch []*write) (err error) {
+	tx, err := c.store.db.Begin(true)
+	if err != nil {
+		return &WriteError{File: c.store.path, Err: err}
+	}
+	p := &pages{tx: tx, file: c.store.path}
+	if err := c.applyAll(p, batch); err != nil {
+		_ = tx.Rollback()
+		return err
+	}
+	if !p.dirty {
+		return tx.Rollback()
+	}
+	return c.sync(tx, len(batch))
+}
+
+func (c *committer) applyAll(p *pages, batch []*write) (err error) {
+	defer guard(p.file, &err, debug.SetPanicOnFault(true))
+	for _, w := range batch {
+		if w.err = w.apply(p); isFatal(w.err) {
+			return w.err
+		}
+	}
+	return nil
+}
+
+func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
+	defer guard(c.store.path, &err, debug.SetPanicOnFault(true))
+	if err := c.store.options.aroundSync(tx.Commit); err != nil {
+		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
+		return &WriteError{File: c.store.path, Err: err}
+	}
+	c.writes.Add(uint64(writes))
+	c.syncs.Add(1)
+	return nil
+}

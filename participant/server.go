@@ -1,0 +1,205 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// Server is the runtime of one participant: it serves concordat.v1.Participant
+// over a ResourceManager. Make it with Open and end it with Close.
+type Server struct {
+	pb.UnimplementedParticipantServer
+
+	cfg     Config
+	log     hclog.Logger
+	rm      ResourceManager
+	fence   *fence
+	locks   *keyLock
+	doubt   *doubtSet
+	alerts  *alerts
+	metrics *metrics
+	deliver *deliveries
+	asker   *asker
+
+	forgetNow chan struct{} // room for one
+	stop      context.CancelFunc
+	loops     sync.WaitGroup
+	closing   sync.Once
+}
+
+var _ pb.ParticipantServer = (*Server)(nil)
+
+// Open reads from the resource manager whose data these are and which branches
+// are held, and starts to ask the cluster about them. It tries again while the
+// resource manager's errors are transient, until ctx ends; ctx does not bound
+// the Server's life.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	var id Identity
+	var held []Held
+	err := retryTransient(ctx, func() (err error) {
+		if id, err = cfg.ResourceManager.Identity(ctx); err != nil {
+			return fmt.Errorf("participant %s: read the identity of its data: %w", cfg.Name, err)
+		}
+		if held, err = cfg.ResourceManager.Held(ctx); err != nil {
+			return fmt.Errorf("participant %s: list its prepared branches: %w", cfg.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if id.Incarnation == "" {
+		return nil, fmt.Errorf("participant %s: its data have no incarnation: the resource manager must make one with them", cfg.Name)
+	}
+	return start(cfg, id, held)
+}
+
+func start(cfg Config, id Identity, held []Held) (*Server, error) {
+	log := cfg.Logger.With("participant", cfg.Name)
+	s := &Server{
+		cfg: cfg, log: log, rm: cfg.ResourceManager,
+		fence:     newFence(cfg.Name, cfg.ResourceManager, id),
+		locks:     newKeyLock(),
+		doubt:     newDoubtSet(cfg.InquiryDelay),
+		asker:     &asker{cluster: cfg.Cluster},
+		forgetNow: make(chan struct{}, 1),
+	}
+	s.metrics = newMetrics(cfg.Name, s.doubt)
+	s.alerts = newAlerts(log, s.metrics.alerts)
+	if err := s.metrics.register(cfg.Metrics); err != nil {
+		return nil, err
+	}
+	life, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.deliver = newDeliveries(life, s)
+	now := time.Now()
+	for _, h := range held {
+		s.doubt.add(h.Ref, now, now)
+	}
+	if len(held) > 0 {
+		log.Info("prepared branches are in doubt, asking the cluster", "branches", len(held))
+	}
+	s.loops.Go(func() { s.inquireLoop(life) })
+	s.loops.Go(func() { s.forgetLoop(life) })
+	return s, nil
+}
+
+// Close stops everything that the Server does by itself and waits for it. Stop
+// the gRPC server before, and close the resource manager after it.
+func (s *Server) Close() {
+	s.closing.Do(func() {
+		s.stop()
+		s.loops.Wait()
+		s.deliver.close()
+		s.metrics.unregister(s.cfg.Metrics)
+	})
+}
+
+// Prepare does the work of one branch and votes (P5). An error is no vote.
+func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.PrepareResponse, error) {
+	work, err := s.readWork(req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget(req.GetBudgetMs()))
+	defer cancel()
+	if err := s.fence.admit(ctx, req.GetFence(), true); err != nil {
+		return nil, err
+	}
+	s.heard()
+	ctx, unlock, err := s.locks.lockPrepare(ctx, work.Ref)
+	if err != nil {
+		return nil, fmt.Errorf("another message of transaction %s is at work: %w", work.ID, err)
+	}
+	defer unlock()
+	if err := s.fence.belowFloor(work.Ref); err != nil {
+		return nil, err
+	}
+	vote, err := s.vote(ctx, work)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.voted(vote)
+	resp := &pb.PrepareResponse{
+		Branch: work.proto(s.cfg.Name), Vote: vote.Kind, Result: vote.Result, Incarnation: s.fence.identity.Incarnation,
+	}
+	if vote.Kind == pb.Vote_VOTE_ABORTED {
+		resp.Reason = &pb.Reason{Code: vote.Code, Participant: s.cfg.Name, Message: cut(vote.Message, fsm.MaxReasonBytes)}
+	}
+	return resp, nil
+}
+
+// Commit makes a branch final and acknowledges that it is.
+func (s *Server) Commit(ctx context.Context, req *pb.CommitRequest) (*pb.SettleResponse, error) {
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), commit)
+}
+
+// Rollback undoes a branch, or makes sure that it can never be prepared.
+func (s *Server) Rollback(ctx context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), rollback)
+}
+
+func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef, d decision) (*pb.SettleResponse, error) {
+	ref, err := s.readRef(f, b)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fence.admit(ctx, f, false); err != nil {
+		return nil, err
+	}
+	s.heard()
+	st, err := s.settle(ctx, ref, d)
+	if err != nil {
+		if rpc.ReasonOf(err) != rpc.ReasonOtherHeld {
+			s.deliver.again(ref, d)
+		}
+		return nil, err
+	}
+	return &pb.SettleResponse{Branch: ref.proto(s.cfg.Name), Settled: st.Settled, Message: cut(st.Message, fsm.MaxReasonBytes)}, nil
+}
+
+// Describe says who this is. It checks no fence and changes nothing, so that
+// anybody may find out whose data these are.
+func (s *Server) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeResponse, error) {
+	b := s.fence.binding.Load()
+	prepared, oldest := s.doubt.oldest(time.Now())
+	return &pb.DescribeResponse{
+		Name: s.cfg.Name, Kind: s.fence.identity.Kind, Incarnation: s.fence.identity.Incarnation,
+		ClusterId: b.ClusterID, Generation: b.Generation, Term: b.Term,
+		Prepared: uint32(prepared), OldestPreparedSeconds: oldest.Seconds(),
+	}, nil
+}
+
+// budget is what a Prepare may take, besides the call's own deadline.
+func budget(ms uint32) time.Duration {
+	d := time.Duration(ms) * time.Millisecond
+	if d == 0 || d > fsm.MaxTimeout {
+		return fsm.MaxTimeout
+	}
+	return d
+}
+
+// cut shortens text to at most limit bytes, at a rune's border.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && text[limit]&0xC0 == 0x80 {
+		limit--
+	}
+	return text[:limit]
+}

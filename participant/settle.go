@@ -1,0 +1,165 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// decision is what a settled branch came to.
+type decision bool
+
+const (
+	commit   decision = true
+	rollback decision = false
+)
+
+func (d decision) String() string {
+	if d == commit {
+		return "commit"
+	}
+	return "rollback"
+}
+
+// settle applies a decision to one branch: the only way to settle, for
+// messages and for answered inquiries. OTHER_HELD and every other error
+// acknowledge nothing.
+func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, error) {
+	if d == rollback {
+		s.locks.stopPrepare(ref)
+	}
+	unlock, err := s.locks.lock(ctx, ref.ID)
+	if err != nil {
+		return Settlement{}, fmt.Errorf("another message of transaction %s is at work: %w", ref.ID, err)
+	}
+	defer unlock()
+	st, err := s.callSettle(ctx, ref, d)
+	if err != nil {
+		s.log.Warn("a decided branch could not be settled, trying again", "txn", ref.ID, "attempt", ref.Attempt,
+			"decision", d, "error", err)
+		return Settlement{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "the %s is not durable yet, ask again: %w", d, err)
+	}
+	switch st.Settled {
+	case pb.Settled_SETTLED_DONE:
+	case pb.Settled_SETTLED_UNSPECIFIED:
+		s.doubt.askNow(ref.ID, time.Now())
+		return Settlement{}, rpc.Errorf(rpc.ReasonOtherHeld, "the %s of attempt %s of %s must wait: %s", d, ref.Attempt, ref.ID, st.Message)
+	case pb.Settled_HEURISTIC_COMMIT, pb.Settled_HEURISTIC_ROLLBACK, pb.Settled_HEURISTIC_HAZARD:
+		s.log.Error("a branch was found settled against its decision: an operator must look at the data",
+			"txn", ref.ID, "attempt", ref.Attempt, "decision", d, "found", st.Settled, "message", st.Message)
+	default:
+		return Settlement{}, rpc.Errorf(rpc.ReasonInternal, "the resource manager answered a %s with %v", d, st.Settled)
+	}
+	s.settled(ref, d, st)
+	return st, nil
+}
+
+// settled takes a branch off everything that watches it.
+func (s *Server) settled(ref Ref, d decision, st Settlement) {
+	if s.doubt.remove(ref) {
+		s.alerts.resolveBranch(ref)
+	}
+	if s.metrics.settledBranch(d, st.Settled) > forgetAtOnce {
+		wake(s.forgetNow)
+	}
+}
+
+// callSettle is the resource manager's Commit or Rollback; a panic in it is an error.
+func (s *Server) callSettle(ctx context.Context, ref Ref, d decision) (_ Settlement, err error) {
+	defer s.recovered(d.String(), ref, &err)
+	if d == commit {
+		return s.rm.Commit(ctx, ref)
+	}
+	return s.rm.Rollback(ctx, ref)
+}
+
+const (
+	firstSettleDelay = 20 * time.Millisecond
+	lastSettleDelay  = 2 * time.Second
+	// settleTimeout bounds one call of the resource manager; the next follows.
+	settleTimeout = 10 * time.Second
+	// maxDeliveries is twice what the cluster may have undelivered here. One
+	// more is not lost: the leader sends it again, or it is asked for again.
+	maxDeliveries = 4096
+	// maxSettling bounds the calls of the resource manager that deliveries make side by side.
+	maxSettling = 64
+)
+
+// deliveries settles decided branches in the background, each until it succeeds.
+type deliveries struct {
+	server *Server
+	life   context.Context // ends when the Server closes
+	turns  chan struct{}   // room for maxSettling
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex // guards active and closed
+	active map[Ref]decision
+	closed bool
+}
+
+func newDeliveries(life context.Context, s *Server) *deliveries {
+	return &deliveries{server: s, life: life, turns: make(chan struct{}, maxSettling), active: make(map[Ref]decision)}
+}
+
+// now settles ref in the background, at once; again does so after a delay,
+// because it has failed just now.
+func (v *deliveries) now(ref Ref, d decision)   { v.begin(ref, d, 0) }
+func (v *deliveries) again(ref Ref, d decision) { v.begin(ref, d, firstSettleDelay) }
+
+func (v *deliveries) begin(ref Ref, d decision, delay time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, running := v.active[ref]; running || v.closed || len(v.active) >= maxDeliveries {
+		return
+	}
+	v.active[ref] = d
+	v.wg.Go(func() {
+		v.run(ref, d, delay)
+		v.mu.Lock()
+		delete(v.active, ref)
+		v.mu.Unlock()
+	})
+}
+
+func (v *deliveries) run(ref Ref, d decision, delay time.Duration) {
+	s, start := v.server, time.Now()
+	delays := newBackOff(firstSettleDelay, lastSettleDelay)
+	for sleep(v.life, delay) {
+		err := v.once(ref, d)
+		if err == nil || rpc.ReasonOf(err) == rpc.ReasonOtherHeld {
+			s.alerts.resolve(alertSettle, ref)
+			return
+		}
+		if time.Since(start) >= s.cfg.AlertAfter {
+			s.alerts.raise(alertSettle, ref, "a decided branch cannot be settled: see to the participant's data store",
+				"decision", d, "elapsed", time.Since(start), "error", err)
+		}
+		s.metrics.retries.WithLabelValues(d.String()).Inc()
+		delay = delays.NextBackOff()
+	}
+}
+
+func (v *deliveries) once(ref Ref, d decision) error {
+	select {
+	case v.turns <- struct{}{}:
+		defer func() { <-v.turns }()
+	case <-v.life.Done():
+		return context.Cause(v.life)
+	}
+	ctx, cancel := context.WithTimeout(v.life, settleTimeout)
+	defer cancel()
+	_, err := v.server.settle(ctx, ref, d)
+	return err
+}
+
+// close waits for all of them; the context that they live in has ended.
+func (v *deliveries) close() {
+	v.mu.Lock()
+	v.closed = true
+	v.mu.Unlock()
+	v.wg.Wait()
+}

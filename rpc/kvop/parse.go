@@ -1,0 +1,193 @@
+package kvop
+
+import (
+	"fmt"
+
+	"github.com/concordat-tx/concordat/fsm"
+)
+
+// Parse reads and checks a payload. An error is a *fsm.FieldError that names
+// the field by its path, such as ops[2].delta, and the limit.
+func Parse(payload []byte) ([]Op, error) {
+	d, err := newDecoder("payload", payload, fsm.MaxPayloadBytes)
+	if err != nil {
+		return nil, err
+	}
+	var ops []Op
+	found := false
+	err = d.object("payload", func(name string) error {
+		if name != "ops" {
+			return unknownField(join("", name), "only ops")
+		}
+		found = true
+		return d.list("ops", func(i int) error {
+			if i == MaxOps {
+				return opsLimit(fmt.Sprintf("more than %d", MaxOps))
+			}
+			op, err := parseOp(d, fmt.Sprintf("ops[%d]", i))
+			ops = append(ops, op)
+			return err
+		})
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, opsLimit("no ops")
+	case len(ops) == 0:
+		return nil, opsLimit("0")
+	}
+	return ops, nil
+}
+
+func opsLimit(got string) error {
+	return &fsm.FieldError{Field: "ops", Limit: fmt.Sprintf("1 to %d operations", MaxOps), Got: got}
+}
+
+func unknownField(field, limit string) error {
+	return &fsm.FieldError{Field: field, Limit: limit, Got: "an unknown field"}
+}
+
+// opFields are the fields of each kind besides op and key; true if required.
+var opFields = map[Kind]map[string]bool{
+	Get:    {},
+	Put:    {"value": true},
+	Delete: {},
+	Append: {"value": false, "values": false},
+	Add:    {"delta": true, "min": false, "max": false},
+	Check:  {"equals": false, "exists": false},
+}
+
+// parseOp reads one operation. Its fields may come in any order, so what they
+// mean is judged when all are there.
+func parseOp(d *decoder, path string) (Op, error) {
+	var op Op
+	var single bool
+	have := map[string]bool{}
+	err := d.object(path, func(name string) error {
+		have[name] = true
+		return readField(d, &op, &single, join(path, name), name)
+	})
+	if err != nil {
+		return Op{}, err
+	}
+	if err := checkFields(op, path, have); err != nil {
+		return Op{}, err
+	}
+	return op, checkOp(&op, path, single)
+}
+
+func readField(d *decoder, op *Op, single *bool, path, name string) (err error) {
+	switch name {
+	case "op":
+		op.Kind, err = parseKind(d, path)
+	case "key":
+		if op.Key, err = d.text(path); err == nil {
+			err = CheckKey(path, op.Key)
+		}
+	case "value":
+		*single = true
+		op.Value, err = d.value(path, false)
+	case "values":
+		err = d.list(path, func(i int) error {
+			v, err := d.value(fmt.Sprintf("%s[%d]", path, i), true)
+			op.Values = append(op.Values, v)
+			return err
+		})
+		if err == nil && len(op.Values) == 0 {
+			err = &fsm.FieldError{Field: path, Limit: "at least one element", Got: "0"}
+		}
+	case "delta":
+		op.Delta, err = d.number(path)
+	case "min":
+		op.Min, err = pointer(d.number(path))
+	case "max":
+		op.Max, err = pointer(d.number(path))
+	case "equals":
+		op.Equals, err = pointer(d.value(path, false))
+	case "exists":
+		op.Exists, err = pointer(d.boolean(path))
+	default:
+		err = unknownField(path, "op, key and the fields of the operation")
+	}
+	return err
+}
+
+func pointer[T any](v T, err error) (*T, error) { return &v, err }
+
+func parseKind(d *decoder, path string) (Kind, error) {
+	name, err := d.text(path)
+	if err != nil {
+		return 0, err
+	}
+	for k, n := range kindNames {
+		if n == name && n != "" {
+			return Kind(k), nil
+		}
+	}
+	return 0, &fsm.FieldError{Field: path, Limit: "get, put, delete, append, add or check", Got: Clip(fmt.Sprintf("%q", name))}
+}
+
+func checkFields(op Op, path string, have map[string]bool) error {
+	missing := func(name string) error {
+		return &fsm.FieldError{Field: join(path, name), Limit: "required", Got: "nothing"}
+	}
+	for _, name := range []string{"op", "key"} {
+		if !have[name] {
+			return missing(name)
+		}
+	}
+	allowed := opFields[op.Kind]
+	// A fixed order, so that the same payload always gets the same error.
+	for _, name := range []string{"value", "values", "delta", "min", "max", "equals", "exists"} {
+		required, ok := allowed[name]
+		switch {
+		case have[name] && !ok:
+			return unknownField(join(path, name), "only the fields of "+op.Kind.String())
+		case required && !have[name]:
+			return missing(name)
+		}
+	}
+	return nil
+}
+
+func checkOp(op *Op, path string, single bool) error {
+	switch op.Kind {
+	case Put:
+		return CheckValue(join(path, "value"), op.Value, MaxValueBytes)
+	case Append:
+		return checkAppend(op, path, single)
+	case Add:
+		if op.Min != nil && op.Max != nil && *op.Min > *op.Max {
+			return &fsm.FieldError{Field: join(path, "min"), Limit: "at most max", Got: fmt.Sprint(*op.Min)}
+		}
+	case Check:
+		if (op.Equals == nil) == (op.Exists == nil) {
+			return &fsm.FieldError{Field: path, Limit: "exactly one of equals and exists", Got: countOf(op.Equals != nil)}
+		}
+		if op.Equals != nil {
+			return CheckValue(join(path, "equals"), *op.Equals, MaxValueBytes)
+		}
+	}
+	return nil
+}
+
+func checkAppend(op *Op, path string, single bool) error {
+	if single == (op.Values != nil) {
+		return &fsm.FieldError{Field: path, Limit: "exactly one of value and values", Got: countOf(single)}
+	}
+	if single {
+		if op.Value.typ == List {
+			return &fsm.FieldError{Field: join(path, "value"), Limit: "a string or a 64-bit integer (values appends several)", Got: "a list"}
+		}
+		op.Values, op.Value = []Value{op.Value}, Value{}
+	}
+	return CheckValue(join(path, "values"), Value{typ: List, list: op.Values}, MaxValueBytes)
+}
+
+func countOf(both bool) string {
+	if both {
+		return "both"
+	}
+	return "neither"
+}

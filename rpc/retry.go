@@ -1,0 +1,160 @@
+package rpc
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+const (
+	// DefaultDeadline bounds a client's call whose context has no deadline.
+	DefaultDeadline = 30 * time.Second
+
+	retryBase = 10 * time.Millisecond
+	retryMax  = 100 * time.Millisecond
+
+	// patience is how long a try may go without an answer before the node is
+	// probed; a Submit may rightly take as long as its timeout.
+	patience = 1500 * time.Millisecond
+	// probeTimeout is how long a healthy node may take to answer a probe.
+	probeTimeout = 300 * time.Millisecond
+)
+
+// retryBackoff spaces the tries of one call: 10 ms doubling to 100 ms, with jitter.
+type retryBackoff struct {
+	last       time.Duration
+	redirected bool
+}
+
+// pause waits before the next try. A node that named another leader is
+// followed at once, but not twice in a row: two nodes may name each other.
+func (b *retryBackoff) pause(ctx context.Context, e *Error, redirected bool) error {
+	if redirected && !b.redirected {
+		b.redirected = true
+		return ctx.Err()
+	}
+	b.redirected = false
+	b.last = min(max(2*b.last, retryBase), retryMax)
+	return sleep(ctx, max(jitter(b.last/2, b.last), e.RetryAfter))
+}
+
+// jitter is a duration between low and high.
+func jitter(low, high time.Duration) time.Duration {
+	return low + rand.N(high-low+1)
+}
+
+// sleep waits for d, or for the end of ctx, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// bounded gives ctx the default deadline if it has none.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, DefaultDeadline)
+}
+
+// callFunc is one try of a call over one connection.
+type callFunc func(ctx context.Context, conn *grpc.ClientConn) error
+
+// do repeats an idempotent call over the nodes until it is answered, refused
+// for good, or ctx ends; then the error is the last one that a node gave.
+func (c *Client) do(ctx context.Context, call callFunc) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var b retryBackoff
+	var before *Error
+	for {
+		e, redirected := c.tryNext(ctx, call)
+		if e == nil {
+			return nil
+		}
+		e = telling(ctx, e, before)
+		before = e
+		if !e.Retryable() {
+			return e
+		}
+		if err := b.pause(ctx, e, redirected); err != nil {
+			return e
+		}
+	}
+}
+
+// telling is the error that tells more: the end of ctx cuts the last try short,
+// and the one before it says why there was no answer until then.
+func telling(ctx context.Context, e, before *Error) *Error {
+	if before != nil && ctx.Err() != nil && e.Retryable() {
+		return before
+	}
+	return e
+}
+
+// tryNext makes one try at the node whose turn it is and learns from an error.
+func (c *Client) tryNext(ctx context.Context, call callFunc) (e *Error, redirected bool) {
+	addr := c.route.pick()
+	if e = FromError(c.try(ctx, addr, probeNode, call)); e == nil {
+		return nil, false
+	}
+	return e, c.route.failed(addr, e)
+}
+
+// try makes one try at addr. If there is no answer for some time, the process
+// is probed, and if it does not answer that either (it is stopped, or cut
+// off), the try is abandoned as CONNECTION_LOST. UNREACHABLE: nothing was sent.
+func (c *Client) try(ctx context.Context, addr string, probe, call callFunc) error {
+	conn, err := c.pool.ready(ctx, addr)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- call(ctx, conn) }()
+	timer := time.NewTimer(c.patience)
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-timer.C:
+		}
+		if err := probeWithin(ctx, conn, probe); err != nil && ctx.Err() == nil {
+			cancel()
+			// The answer may have come in this moment; it counts.
+			if err := <-done; err == nil || ReasonOf(err) != ReasonCancelled {
+				return err
+			}
+			return Errorf(ReasonConnectionLost, "%s gave no answer for %s and does not answer a probe: %w", addr, c.patience, err)
+		}
+		timer.Reset(c.patience)
+	}
+}
+
+func probeWithin(ctx context.Context, conn *grpc.ClientConn, probe callFunc) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return probe(ctx, conn)
+}
+
+func probeNode(ctx context.Context, conn *grpc.ClientConn) error {
+	_, err := pb.NewClusterClient(conn).Status(ctx, &pb.StatusRequest{})
+	return err
+}
+
+func probeParticipant(ctx context.Context, conn *grpc.ClientConn) error {
+	_, err := pb.NewParticipantClient(conn).Describe(ctx, &pb.DescribeRequest{})
+	return err
+}
