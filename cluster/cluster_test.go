@@ -128,6 +128,8 @@ type testCluster struct {
 
 	mu  sync.Mutex
 	cut map[string]bool // nodes cut off from the others
+
+	onDial func(from string) // set before isolate, or never
 }
 
 func newTestCluster(t *testing.T, n int) *testCluster {
@@ -180,6 +182,9 @@ func (c *testCluster) dialFrom(node *testNode) func(context.Context, string) (ne
 		cut := c.cut[node.id]
 		for _, p := range c.peers {
 			cut = cut || p.Address == address && c.cut[p.ID]
+		}
+		if cut && c.onDial != nil {
+			c.onDial(node.id)
 		}
 		c.mu.Unlock()
 		if cut {

@@ -94,12 +94,12 @@ func (r *Replica) RunLeadership(ctx context.Context, lead func(ctx context.Conte
 // nextChange waits for Raft's word on leadership and keeps it in last.
 func (r *Replica) nextChange(ctx context.Context) error {
 	select {
-	case r.leadership.last = <-r.raft.Load().LeaderCh():
+	case r.leadership.last = <-r.changes:
 		return nil
 	default:
 	}
 	select {
-	case r.leadership.last = <-r.raft.Load().LeaderCh():
+	case r.leadership.last = <-r.changes:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("leadership: %w", ctx.Err())

@@ -118,6 +118,7 @@ func (r *Replica) startRaft() error {
 	}
 	if running != nil {
 		r.raft.Store(running)
+		r.changes = running.LeaderCh()
 	}
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)

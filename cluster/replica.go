@@ -30,6 +30,7 @@ type Replica struct {
 	machine *machine
 	// raft is nil until Raft runs; the handshake asks it for the members.
 	raft     atomic.Pointer[raft.Raft]
+	changes  <-chan bool // Raft's word on leadership: the latest only
 	proposer *proposer
 	verifier verifier
 	restores uint64 // snapshots restored by Open itself

@@ -247,17 +247,17 @@ func checkDerived(m *Machine) error {
 	}
 	queued, last := map[string]uint64{}, uint64(0)
 	for _, item := range m.finished.items[m.finished.head:] {
-		if item.index < last {
-			return fmt.Errorf("finished queue is out of order at %q", item.id)
+		if item.FinishIndex < last {
+			return fmt.Errorf("finished queue is out of order at %q", item.ID)
 		}
-		last = item.index
-		if !item.valid(m.txns) {
+		last = item.FinishIndex
+		if !stands(item, m.txns) {
 			continue
 		}
-		if _, twice := queued[item.id]; twice {
-			return fmt.Errorf("%q is queued twice", item.id)
+		if _, twice := queued[item.ID]; twice {
+			return fmt.Errorf("%q is queued twice", item.ID)
 		}
-		queued[item.id] = item.index
+		queued[item.ID] = item.FinishIndex
 	}
 	switch {
 	case !maps.Equal(live, m.live):

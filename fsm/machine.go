@@ -115,7 +115,9 @@ func (m *Machine) store(t *Txn) {
 	if t.State.Finished() {
 		delete(m.live, t.ID)
 		if old == nil || !old.State.Finished() {
-			m.finished.push(t.FinishIndex, t.ID)
+			m.finished.push(t)
+		} else {
+			m.finished.replace(old, t)
 		}
 		return
 	}

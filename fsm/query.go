@@ -77,7 +77,7 @@ func (m *Machine) Forgettable(upTo uint64, keep, limit int) []*fsmpb.ForgetItem 
 	found := m.finished.forgettable(m.txns, upTo, keep, limit)
 	items := make([]*fsmpb.ForgetItem, len(found))
 	for i, f := range found {
-		items[i] = &fsmpb.ForgetItem{Id: f.id, FinishIndex: f.index}
+		items[i] = &fsmpb.ForgetItem{Id: f.ID, FinishIndex: f.FinishIndex}
 	}
 	return items
 }

@@ -261,6 +261,6 @@ func (m *Machine) rebuild() {
 	}
 	slices.SortStableFunc(finished, func(a, b *Txn) int { return cmp.Compare(a.FinishIndex, b.FinishIndex) })
 	for _, t := range finished {
-		m.finished.push(t.FinishIndex, t.ID)
+		m.finished.push(t)
 	}
 }

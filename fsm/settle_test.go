@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -257,6 +258,26 @@ func TestFinishedQueueIsCompacted(t *testing.T) {
 	}
 	if n := len(w.m.finished.items); n > 1100 {
 		t.Errorf("%d items for one record", n)
+	}
+	if err := checkDerived(w.m); err != nil {
+		t.Error(err)
+	}
+}
+
+// Also where the oldest leave and new ones come, as retention has it.
+func TestFinishedQueueMovesOn(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5000 {
+		w.ok(refuse(fmt.Sprintf("t-%d", i)))
+		for _, item := range w.m.Forgettable(0, 100, 10) {
+			w.ok(forget(item.GetId(), item.GetFinishIndex()))
+		}
+	}
+	if n := len(w.m.finished.items); n > 1300 || w.m.FinishedCount() != 100 {
+		t.Errorf("%d items for %d records", n, w.m.FinishedCount())
+	}
+	if w.m.Forgettable(0, 0, 1)[0].GetId() != "t-4900" {
+		t.Error("the oldest is not the first")
 	}
 	if err := checkDerived(w.m); err != nil {
 		t.Error(err)

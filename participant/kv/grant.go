@@ -37,7 +37,7 @@ func (t *lockTable) grantHeads(l *lock) {
 		r := l.queue[0]
 		l.drop(r)
 		if holder, ok := t.claimed(l, r); ok {
-			r.outcome <- &conflictError{key: l.key, holder: holder}
+			r.outcome <- &conflictError{key: l.key, holder: holder, read: true}
 			continue
 		}
 		t.grant(l, r.owner, r.mode)

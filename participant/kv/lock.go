@@ -82,10 +82,17 @@ type request struct {
 	outcome chan error
 }
 
-// conflictError: the branch has to give way to an older one.
-type conflictError struct{ key, holder string }
+// conflictError: the branch has to give way to an older one, or to an older
+// read that waits for holder.
+type conflictError struct {
+	key, holder string
+	read        bool
+}
 
 func (e *conflictError) Error() string {
+	if e.read {
+		return fmt.Sprintf("key %s is claimed by an older read, which waits for transaction %s: try again with retry_of", quoteKey(e.key), e.holder)
+	}
 	return fmt.Sprintf("key %s is locked by the older transaction %s: try again with retry_of", quoteKey(e.key), e.holder)
 }
 

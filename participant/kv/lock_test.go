@@ -212,7 +212,9 @@ func TestClaims(t *testing.T) {
 	b.waits(r)
 	// Now only a younger one is.
 	b.died(b.ask(b.owner("later", 13), "a", exclusive), "late")
-	b.granted(b.ask(b.owner("reader", 14), "a", shared)) // shared locks are not in its way
+	reader := b.owner("reader", 14)
+	b.granted(b.ask(reader, "a", shared)) // shared locks are not in its way
+	b.table.release(reader)
 	older := b.owner("older", 9)
 	b.granted(b.ask(older, "c", exclusive))
 	b.died(b.ask(late, "a", exclusive), "late") // it would wait for itself

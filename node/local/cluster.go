@@ -1,0 +1,281 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// stopGrace is how long a child may take to end by itself.
+const stopGrace = 10 * time.Second
+
+// Config describes what to run.
+type Config struct {
+	// Binary is the concordat program, Dir an existing folder for all data and logs.
+	Binary, Dir string
+	// Nodes is how many coordinator nodes to run; Participants the names of KV participants.
+	Nodes        int
+	Participants []string
+	// ServerArgs and ParticipantArgs are added to each command line.
+	ServerArgs, ParticipantArgs []string
+	// Env is added to the children's environment.
+	Env []string
+}
+
+// Node is one coordinator node.
+type Node struct {
+	*Process
+	ID, RPC, HTTP, Raft string
+}
+
+// Participant is one KV participant.
+type Participant struct {
+	*Process
+	Endpoint string
+	Data     string
+}
+
+// Cluster is the running whole.
+type Cluster struct {
+	Nodes        []*Node
+	Participants map[string]*Participant
+	cfg          Config
+}
+
+// Start runs the nodes, then the participants, which register themselves, and
+// waits until all are ready or ctx ends. On an error everything is ended.
+func Start(ctx context.Context, cfg Config) (*Cluster, error) {
+	c, err := plan(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range c.Nodes {
+		err = errors.Join(err, n.Start())
+	}
+	for _, name := range cfg.Participants {
+		err = errors.Join(err, c.Participants[name].Start())
+	}
+	if err == nil {
+		err = c.Ready(ctx)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// plan chooses ports and command lines.
+func plan(cfg Config) (*Cluster, error) {
+	ports, err := freePorts(3*cfg.Nodes + len(cfg.Participants))
+	if err != nil {
+		return nil, err
+	}
+	next := func() string {
+		address := ports[0]
+		ports = ports[1:]
+		return address
+	}
+	c := &Cluster{Participants: map[string]*Participant{}, cfg: cfg}
+	var peers []string
+	for i := range cfg.Nodes {
+		n := &Node{ID: fmt.Sprintf("n%d", i+1), RPC: next(), HTTP: next(), Raft: next()}
+		c.Nodes = append(c.Nodes, n)
+		peers = append(peers, n.ID+"="+n.Raft)
+	}
+	for _, n := range c.Nodes {
+		args := []string{
+			"server", "--id", n.ID, "--data-dir", filepath.Join(cfg.Dir, n.ID), "--peers", strings.Join(peers, ","),
+			"--listen", n.RPC, "--raft-listen", n.Raft, "--http-listen", n.HTTP,
+		}
+		n.Process = NewProcess(n.ID, cfg.Binary, cfg.Dir, append(args, cfg.ServerArgs...), cfg.Env)
+	}
+	for _, name := range cfg.Participants {
+		p := &Participant{Endpoint: next(), Data: filepath.Join(cfg.Dir, name)}
+		args := []string{
+			"participant", "kv", "--name", name, "--listen", p.Endpoint, "--data-dir", p.Data,
+			"--nodes", strings.Join(c.Addresses(), ","), "--register",
+		}
+		p.Process = NewProcess(name, cfg.Binary, cfg.Dir, append(args, cfg.ParticipantArgs...), cfg.Env)
+		c.Participants[name] = p
+	}
+	return c, nil
+}
+
+// freePorts finds loopback addresses that were free a moment ago. They must be
+// known before the children start, since each is told all of them.
+func freePorts(n int) ([]string, error) {
+	addresses := make([]string, n)
+	for i := range addresses {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		defer l.Close()
+		addresses[i] = l.Addr().String()
+	}
+	return addresses, nil
+}
+
+// Addresses are the nodes' gRPC addresses.
+func (c *Cluster) Addresses() []string {
+	list := make([]string, len(c.Nodes))
+	for i, n := range c.Nodes {
+		list[i] = n.RPC
+	}
+	return list
+}
+
+// Client makes a client of the nodes that wants to be closed.
+func (c *Cluster) Client() (*rpc.Client, error) { return rpc.NewClient(c.Addresses()) }
+
+// Ready waits for a leader that serves and for every participant to be registered.
+func (c *Cluster) Ready(ctx context.Context) error {
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return c.until(ctx, "the cluster and its participants are ready", func(ctx context.Context) bool {
+		list, err := client.ListParticipants(ctx)
+		active := 0
+		for _, p := range list {
+			if _, ours := c.Participants[p.GetName()]; ours && p.GetState() == "active" {
+				active++
+			}
+		}
+		return err == nil && active == len(c.Participants)
+	})
+}
+
+// until polls a condition that other processes bring about; it fails at once
+// if a child has ended that should run.
+func (c *Cluster) until(ctx context.Context, what string, ok func(context.Context) bool) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		done := ok(try)
+		cancel()
+		if done {
+			return nil
+		}
+		if err := c.ended(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w", what, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// ended names a child that ended, with the last of what it said.
+func (c *Cluster) ended() error {
+	for _, p := range c.processes() {
+		if p.PID() != 0 && !p.Running() {
+			return fmt.Errorf("%s ended: %w\n%s", p.Name, p.Wait(), tail(p.Log))
+		}
+	}
+	return nil
+}
+
+func tail(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}
+
+func (c *Cluster) processes() []*Process {
+	var list []*Process
+	for _, n := range c.Nodes {
+		list = append(list, n.Process)
+	}
+	for _, name := range c.cfg.Participants {
+		list = append(list, c.Participants[name].Process)
+	}
+	return list
+}
+
+// Leader finds the node that leads and is ready, by its own word; nil if none does.
+func (c *Cluster) Leader(ctx context.Context) *Node {
+	client, err := c.Client()
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	var leader *Node
+	var term uint64
+	for _, n := range c.Nodes {
+		if !n.Running() {
+			continue
+		}
+		st, err := client.Status(ctx, n.RPC)
+		if err == nil && st.GetReady() && st.GetTerm() >= term {
+			leader, term = n, st.GetTerm()
+		}
+	}
+	return leader
+}
+
+// AwaitLeader waits for one.
+func (c *Cluster) AwaitLeader(ctx context.Context) (*Node, error) {
+	var leader *Node
+	err := c.until(ctx, "a leader is ready", func(ctx context.Context) bool {
+		leader = c.Leader(ctx)
+		return leader != nil
+	})
+	return leader, err
+}
+
+// StateHashes asks every running node for the hash of its state, until all
+// answer with the same index, which needs a quiet cluster.
+func (c *Cluster) StateHashes(ctx context.Context) (map[string]*pb.StateHashResponse, error) {
+	client, err := c.Client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	var hashes map[string]*pb.StateHashResponse
+	err = c.until(ctx, "all nodes have applied the same index", func(ctx context.Context) bool {
+		hashes = map[string]*pb.StateHashResponse{}
+		index := uint64(0)
+		for _, n := range c.Nodes {
+			if !n.Running() {
+				continue
+			}
+			h, err := client.StateHash(ctx, n.RPC)
+			if err != nil || (index != 0 && h.GetIndex() != index) {
+				return false
+			}
+			index = h.GetIndex()
+			hashes[n.ID] = h
+		}
+		return true
+	})
+	return hashes, err
+}
+
+// Close ends every child that still runs and reports those that ended badly.
+func (c *Cluster) Close() error {
+	list := c.processes()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, p := range list {
+		wg.Go(func() { errs[i] = p.Stop(stopGrace) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
