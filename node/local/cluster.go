@@ -180,10 +180,10 @@ func (c *Cluster) until(ctx context.Context, what string, ok func(context.Contex
 	}
 }
 
-// ended names a child that ended, with the last of what it said.
+// ended names a child that ended by itself, with the last of what it said.
 func (c *Cluster) ended() error {
 	for _, p := range c.processes() {
-		if p.PID() != 0 && !p.Running() {
+		if p.crashed() {
 			return fmt.Errorf("%s ended: %w\n%s", p.Name, p.Wait(), tail(p.Log))
 		}
 	}

@@ -26,10 +26,11 @@ type Process struct {
 	args   []string
 	env    []string
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the present run has ended
-	err  error         // how it ended
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when the present run has ended
+	err    error         // how it ended
+	wanted bool          // we ended it
 }
 
 // NewProcess describes a child; Start runs it.
@@ -66,7 +67,7 @@ func (p *Process) Start() error {
 		_ = ours.Close()
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	p.cmd, p.done = cmd, make(chan struct{})
+	p.cmd, p.done, p.wanted = cmd, make(chan struct{}), false
 	go func(done chan struct{}) {
 		err := cmd.Wait()
 		p.mu.Lock()
@@ -88,6 +89,20 @@ func (p *Process) running() bool {
 	default:
 		return true
 	}
+}
+
+// want notes that the end that follows is ours.
+func (p *Process) want() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = true
+}
+
+// crashed reports whether the child ended without our doing.
+func (p *Process) crashed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd != nil && !p.running() && !p.wanted
 }
 
 // Running reports whether the child runs (or is stopped).
@@ -119,6 +134,7 @@ func (p *Process) Signal(sig syscall.Signal) error {
 
 // Kill is kill -9, and waits for the end.
 func (p *Process) Kill() error {
+	p.want()
 	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
@@ -138,6 +154,7 @@ func (p *Process) Stop(grace time.Duration) error {
 	if !p.Running() {
 		return nil
 	}
+	p.want()
 	_ = p.Resume() // a stopped process cannot end by itself
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return nil // it has just ended

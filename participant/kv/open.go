@@ -51,10 +51,7 @@ func (s *Store) open() error {
 	if err := s.verify(); err != nil {
 		return err
 	}
-	db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{
-		Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
-		InitialMmapSize: mapBytes, OpenFile: s.options.openFile,
-	})
+	db, err := s.openForWriting()
 	if err != nil {
 		return openError(err)
 	}
@@ -68,6 +65,14 @@ func (s *Store) open() error {
 		return s.reincarnate()
 	}
 	return nil
+}
+
+func (s *Store) openForWriting() (db *bbolt.DB, err error) {
+	defer guard(s.path, &err, debug.SetPanicOnFault(true))
+	return bbolt.Open(s.path, 0o600, &bbolt.Options{
+		Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		InitialMmapSize: mapBytes, OpenFile: s.options.openFile,
+	})
 }
 
 func openError(err error) error {
@@ -156,6 +161,10 @@ func syncDirectory(dir string) error {
 // for reading first, because bbolt answers some damage with a panic of its own
 // when it opens a file for writing.
 func (s *Store) verify() error {
+	// bbolt would take an empty file for a new one.
+	if info, err := os.Stat(s.path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		return &CorruptError{File: s.path, Reason: "the file is empty"}
+	}
 	db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: openTimeout, ReadOnly: true})
 	if err != nil {
 		if err := openError(err); errors.Is(err, ErrInUse) {

@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/kv"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+const (
+	// kvFile is the store's file within the data directory.
+	kvFile = "kv.db"
+	// stopGrace is how long calls in progress may take at the end.
+	stopGrace = 2 * time.Second
+)
+
+// participantFlags are what every kind of participant is told.
+type participantFlags struct {
+	name           string
+	listen         string
+	advertise      string
+	metricsListen  string
+	nodes          []string
+	register       bool
+	insecure       bool
+	logLevel       *string
+	dataDir        string
+	newIncarnation bool
+}
+
+func newParticipantCommand(a *app) *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:     "participant",
+		Short:   "Run a participant: a service that holds data and votes",
+		Example: "  concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 --register",
+	})
+	cmd.AddCommand(newParticipantKVCommand(a))
+	return cmd
+}
+
+func newParticipantKVCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "kv --name NAME --data-dir DIR --listen host:port",
+		Short: "Run a participant with an embedded key-value store",
+		Long: `Run a participant whose data are an embedded key-value store in one file. With
+--register it adds itself to the cluster's registry, and keeps trying until a
+leader has taken it.
+
+Data restored from a backup must be given a --new-incarnation once, and vote again
+when an operator has accepted it with 'concordat participants add --accept-incarnation'.`,
+		Example: `  concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 \
+      --nodes 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --register`,
+		Args: usageArgs(cobra.NoArgs),
+	}
+	f := participantFlags{logLevel: logFlag(cmd)}
+	flags := cmd.Flags()
+	a.nodesFlag(cmd, &f.nodes)
+	flags.StringVar(&f.name, "name", "", "the participant's name in the registry")
+	flags.StringVar(&f.dataDir, "data-dir", "", "where the store's file is kept")
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:7301", "where nodes and readers are served (gRPC)")
+	flags.StringVar(&f.advertise, "advertise", "", "the address to register, host:port (default: where it listens)")
+	flags.StringVar(&f.metricsListen, "metrics-listen", "", "where metrics and health are served over HTTP (default: nowhere)")
+	flags.BoolVar(&f.register, "register", false, "add itself to the cluster's registry")
+	flags.BoolVar(&f.insecure, "insecure", false, "allow addresses that other machines can reach, without TLS")
+	flags.BoolVar(&f.newIncarnation, "new-incarnation", false, "these data were restored from a backup")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		log, err := newLogger(a.stderr, *f.logLevel)
+		if err != nil {
+			return err
+		}
+		if err := f.check(); err != nil {
+			return err
+		}
+		f.nodes = a.nodesOr(f.nodes)
+		if err := runKV(cmd.Context(), f, log); err != nil {
+			return fmt.Errorf("participant %s: %w", f.name, err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (f *participantFlags) check() error {
+	if err := fsm.CheckParticipant("--name", f.name); err != nil {
+		return &usageError{err}
+	}
+	if f.dataDir == "" {
+		return usageErrorf("--data-dir: say where the data are kept")
+	}
+	if f.advertise != "" {
+		if err := rpc.CheckAddress("--advertise", f.advertise); err != nil {
+			return &usageError{err}
+		}
+	}
+	return nil
+}
+
+// runKV opens the store, which takes the locks of prepared branches, and only
+// then serves.
+func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error) {
+	if err := os.MkdirAll(f.dataDir, 0o700); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	store, err := kv.Open(filepath.Join(f.dataDir, kvFile), kv.Options{NewIncarnation: f.newIncarnation, Logger: log.Named("kv")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	client, err := rpc.NewClient(f.nodes)
+	if err != nil {
+		return usageErrorf("--nodes (or %s): %w", nodesVariable, err)
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+
+	registry := prometheus.NewRegistry()
+	if err := registerKVMetrics(registry, f.name, store); err != nil {
+		return err
+	}
+	cfg := participant.DefaultConfig()
+	cfg.Name, cfg.ResourceManager, cfg.Cluster = f.name, store, client
+	cfg.Logger, cfg.Metrics = log.Named("participant"), registry
+	server, err := participant.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+
+	grpcServer := rpc.NewServer(rpc.ServerOptions{Logger: log.Named("rpc")})
+	pb.RegisterParticipantServer(grpcServer, server)
+	pb.RegisterKVServer(grpcServer, store)
+	return f.serve(ctx, grpcServer, client, registry, log)
+}
+
+// serve serves until ctx ends or a listener fails, and joins what it started.
+func (f *participantFlags) serve(
+	ctx context.Context, grpcServer *grpc.Server, client *rpc.Client, registry *prometheus.Registry, log hclog.Logger,
+) error {
+	listener, err := rpc.ListenAs("--listen", f.listen, f.insecure)
+	if err != nil {
+		return err
+	}
+	endpoint, err := f.endpoint(listener.Addr())
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	metrics, err := f.metricsServer(registry)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	failed := make(chan error, 2)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { failed <- grpcServer.Serve(listener) })
+	if metrics != nil {
+		wg.Go(func() { failed <- metrics.serve() })
+		defer func() { _ = metrics.server.Close() }()
+	}
+	if f.register {
+		wg.Go(func() { register(ctx, client, f.name, endpoint, log) })
+	}
+	log.Info("serving", "participant", f.name, "listen", listener.Addr(), "data_dir", f.dataDir)
+	select {
+	case <-ctx.Done():
+		log.Info("shutting down", "participant", f.name)
+		err = nil
+	case err = <-failed:
+	}
+	rpc.Stop(grpcServer, stopGrace)
+	return err
+}
+
+// endpoint is the address to register.
+func (f *participantFlags) endpoint(listening net.Addr) (string, error) {
+	if f.advertise != "" || !f.register {
+		return f.advertise, nil
+	}
+	if tcp, ok := listening.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return "", usageErrorf("--advertise: %s is no address that a node could dial; say which one to register", listening)
+	}
+	return listening.String(), nil
+}
+
+// metricsHTTP serves metrics and health.
+type metricsHTTP struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+func (m *metricsHTTP) serve() error {
+	if err := m.server.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("--metrics-listen: %w", err)
+	}
+	return nil
+}
+
+// metricsServer listens where --metrics-listen says; nil if it says nothing.
+func (f *participantFlags) metricsServer(registry *prometheus.Registry) (*metricsHTTP, error) {
+	if f.metricsListen == "" {
+		return nil, nil
+	}
+	l, err := rpc.ListenAs("--metrics-listen", f.metricsListen, f.insecure)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	return &metricsHTTP{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, l}, nil
+}
+
+// registerKVMetrics shows the store's counters.
+func registerKVMetrics(registry *prometheus.Registry, name string, store *kv.Store) error {
+	opts := func(metric, help string) prometheus.Opts {
+		return prometheus.Opts{
+			Namespace: "concordat", Subsystem: "kv", Name: metric, Help: help,
+			ConstLabels: prometheus.Labels{"participant": name},
+		}
+	}
+	for _, c := range []prometheus.Collector{
+		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("writes_total", "Durable changes: votes, acknowledgements, forgetting, fence.")),
+			func() float64 { return float64(store.Stats().Writes) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("syncs_total", "Syncs that made them durable.")),
+			func() float64 { return float64(store.Stats().Syncs) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("locks", "Locks held, one a branch and key.")),
+			func() float64 { return float64(store.Locks()) }),
+	} {
+		if err := registry.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+func newParticipantsCommand(a *app) *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "participants",
+		Short: "The registry of participants",
+		Example: `  concordat participants list
+  concordat participants add seats --endpoint 127.0.0.1:7301`,
+	})
+	cmd.AddCommand(newParticipantsListCommand(a), newParticipantsAddCommand(a), newParticipantsRemoveCommand(a))
+	return cmd
+}
+
+func newParticipantsListCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the participants and whether the leader reaches them",
+		Example: "  concordat participants list -o json",
+		Args:    usageArgs(cobra.NoArgs),
+	}
+	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return client.with(cmd.Context(), func(ctx context.Context, c *rpc.Client) error {
+			all, err := c.ListParticipants(ctx)
+			if err != nil {
+				return err
+			}
+			value, err := toObject(&pb.ListParticipantsResponse{Participants: all})
+			if err != nil {
+				return err
+			}
+			return out.print(value, func(w io.Writer) error { return participantsTable(w, all...) })
+		})
+	}
+	return cmd
+}
+
+func newParticipantsAddCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "add NAME --endpoint host:port",
+		Short: "Register a participant, or change its endpoints",
+		Long: `Register a participant, or change its endpoints. Every endpoint is asked who it is
+first, so it must be running; all endpoints of one name serve the same data.
+
+A participant that comes back with other data than the registered ones (restored,
+wiped) votes only after an operator has accepted them with --accept-incarnation;
+without --endpoint its registered endpoints stay.`,
+		Example: `  concordat participants add seats --endpoint 127.0.0.1:7301
+  concordat participants add seats --accept-incarnation`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
+	endpoints := cmd.Flags().StringSlice("endpoint", nil, "host:port where it serves (may be repeated)")
+	accept := cmd.Flags().Bool("accept-incarnation", false, "accept data of another incarnation than the registered one")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(*endpoints) == 0 && !*accept {
+			return usageErrorf("--endpoint: say where participant %s serves, host:port", args[0])
+		}
+		return client.with(cmd.Context(), func(ctx context.Context, c *rpc.Client) error {
+			req := &pb.AddParticipantRequest{Name: args[0], Endpoints: *endpoints, AcceptIncarnation: *accept}
+			if len(req.GetEndpoints()) == 0 {
+				p, err := registered(ctx, c, args[0])
+				if err != nil {
+					return err
+				}
+				req.Endpoints = p.GetEndpoints()
+			}
+			p, err := c.AddParticipant(ctx, req)
+			if err != nil {
+				return err
+			}
+			return out.participant(p)
+		})
+	}
+	return cmd
+}
+
+// registered looks one participant up.
+func registered(ctx context.Context, c *rpc.Client, name string) (*pb.ParticipantInfo, error) {
+	all, err := c.ListParticipants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if p.GetName() == name {
+			return p, nil
+		}
+	}
+	return nil, rpc.Errorf(rpc.ReasonParticipantUnknown, "participant %q is not registered; add it with --endpoint host:port", name)
+}
+
+func newParticipantsRemoveCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Drain and remove a participant",
+		Long: `Close a participant to new transactions. It is removed when its last branch is
+settled; until then its state is draining. --give-up settles by decree the
+decided branches that it has not acknowledged: its data may then disagree.`,
+		Example: `  concordat participants remove seats
+  concordat participants remove seats --give-up --operator ann`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
+	giveUp := cmd.Flags().Bool("give-up", false, "no longer wait for its unacknowledged branches")
+	operator := a.operatorFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return client.with(cmd.Context(), func(ctx context.Context, c *rpc.Client) error {
+			p, err := c.RemoveParticipant(ctx, &pb.RemoveParticipantRequest{Name: args[0], GiveUp: *giveUp, Operator: *operator})
+			if err != nil {
+				return err
+			}
+			return out.participant(p)
+		})
+	}
+	return cmd
+}
+
+// operatorFlag names the person whose word is logged.
+func (a *app) operatorFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("operator", a.env("USER"), "who decides this; it is logged")
+}
+
+func (o *output) participant(p *pb.ParticipantInfo) error {
+	value, err := toObject(p)
+	if err != nil {
+		return err
+	}
+	return o.print(value, func(w io.Writer) error { return participantsTable(w, p) })
+}
+
+func participantsTable(w io.Writer, list ...*pb.ParticipantInfo) error {
+	g := newGrid(w, "NAME", "KIND", "STATE", "REACHABLE", "UNFINISHED", "ENDPOINTS", "INCARNATION")
+	for _, p := range list {
+		incarnation := p.GetIncarnation()
+		if p.GetPendingIncarnation() != "" {
+			incarnation += " (came back with " + p.GetPendingIncarnation() + ")"
+		}
+		g.row(p.GetName(), dash(p.GetKind()), p.GetState(), yesNo(p.GetReachable()),
+			strconv.Itoa(int(p.GetUnfinished())), strings.Join(p.GetEndpoints(), ","), incarnation)
+	}
+	return g.flush()
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

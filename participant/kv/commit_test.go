@@ -1,0 +1,196 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// TestGroupCommit holds the first sync up until 64 more votes are queued:
+// they share the second.
+func TestGroupCommit(t *testing.T) {
+	const callers = 64
+	reached, gate := make(chan struct{}, 2), make(chan struct{})
+	s := openWith(t, newPath(t), Options{aroundSync: func(sync func() error) error {
+		select {
+		case reached <- struct{}{}:
+		default:
+		}
+		<-gate
+		return sync()
+	}})
+	var wg sync.WaitGroup
+	start := func(i int) {
+		wg.Go(func() {
+			v, err := s.Prepare(context.Background(), work(fmt.Sprintf("t%d", i), uint64(i+1), ops(add(fmt.Sprintf("k%d", i), 1))))
+			if err != nil || v.Kind != pb.Vote_VOTE_PREPARED {
+				t.Errorf("%v %v", v, err)
+			}
+		})
+	}
+	start(0)
+	<-reached
+	for i := range callers {
+		start(i + 1)
+	}
+	eventually(t, "all are queued", func() bool { return len(s.committer.queue) == callers })
+	close(gate)
+	wg.Wait()
+	if st := s.Stats(); st.Writes != callers+1 || st.Syncs != 2 {
+		t.Errorf("%d writes in %d syncs, want %d in 2", st.Writes, st.Syncs, callers+1)
+	}
+}
+
+// TestOneFailureLeavesTheBatchAlone puts a write that fails between two that do not.
+func TestOneFailureLeavesTheBatchAlone(t *testing.T) {
+	s := testStore(t, newPath(t))
+	failed := errors.New("this one alone")
+	good := func(id string) *write {
+		return &write{fate: make(chan error, 1), apply: func(p *pages) error { return p.apply([]effect{{key: id}}) }}
+	}
+	bad := &write{fate: make(chan error, 1), apply: func(*pages) error { return failed }, synced: func() { t.Error("synced after a failure") }}
+	batch := []*write{good("a"), bad, good("b")}
+	s.committer.commit(batch)
+	for i, want := range []error{nil, failed, nil} {
+		if err := <-batch[i].fate; !errors.Is(err, want) {
+			t.Errorf("write %d: %v, want %v", i, err, want)
+		}
+	}
+}
+
+// TestNothingWrittenNeedsNoSync: repeated messages cost no disk.
+func TestNothingWrittenNeedsNoSync(t *testing.T) {
+	s := testStore(t, newPath(t))
+	w := work("t", 1, ops(add("k", 1)))
+	runTx(t, s, w)
+	before := s.Stats().Syncs
+	commit(t, s, w)
+	aborted(t, s, w, pb.Reason_SUPERSEDED)
+	if got := s.Stats().Syncs; got != before {
+		t.Errorf("%d syncs for repeated messages", got-before)
+	}
+}
+
+func TestCloseEndsWaiting(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s, err := Open(newPath(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared(t, s, work("young", 5, ops(add("k", 1))))
+	out := make(chan error, 2)
+	go func() { _, err := s.Prepare(context.Background(), work("old", 1, ops(add("k", 1)))); out <- err }()
+	go func() { _, err := s.Read(context.Background(), &pb.ReadRequest{Keys: []string{"k"}}); out <- err }()
+	eventually(t, "both wait", func() bool { return s.waiting("k") == 1 && s.readsWaiting("k") == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-out; err == nil {
+			t.Error("a call that waited succeeded after Close")
+		}
+	}
+	if _, err := s.Prepare(t.Context(), work("late", 9, ops(add("j", 1)))); !errors.Is(err, ErrClosed) {
+		t.Errorf("prepare after Close: %v", err)
+	}
+	if _, err := s.Commit(t.Context(), work("young", 5, ops(add("k", 1))).Ref); !errors.Is(err, ErrClosed) {
+		t.Errorf("commit after Close: %v", err)
+	}
+}
+
+// TestFileStaysFlat: pages of forgotten transactions are used again.
+func TestFileStaysFlat(t *testing.T) {
+	rounds, each := 20, 5000
+	if testing.Short() || raceEnabled {
+		rounds, each = 6, 1000
+	}
+	s := testStore(t, newPath(t))
+	var n uint64
+	var sizes []int64
+	for range rounds {
+		var wg sync.WaitGroup
+		for worker := range 50 {
+			from := n + uint64(worker*each/50)
+			wg.Go(func() {
+				for i := range uint64(each / 50) {
+					w := work(fmt.Sprintf("transaction-%d", from+i+1), from+i+1, ops(add(fmt.Sprintf("k%d", worker), 1)))
+					runTx(t, s, w)
+				}
+			})
+		}
+		wg.Wait()
+		n += uint64(each)
+		for {
+			refs, err := s.Finished(t.Context(), 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(refs) == 0 {
+				break
+			}
+			if err := s.Forget(t.Context(), attempt(n+1), refs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		info, err := os.Stat(s.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, info.Size())
+	}
+	// What the first quarter needed must do for the rest.
+	if first, last := sizes[len(sizes)/4], sizes[len(sizes)-1]; last > first {
+		t.Errorf("the file grew from %d to %d bytes: %v", first, last, sizes)
+	}
+	if left := s.records(t); left != 0 {
+		t.Errorf("%d journal records are left", left)
+	}
+	t.Logf("%d transactions, %d bytes, %+v", n, sizes[len(sizes)-1], s.Stats())
+}
+
+func TestTombstoneCollides(t *testing.T) {
+	s := testStore(t, newPath(t))
+	w := work("t", 3, ops(add("k", 1)))
+	rollback(t, s, w)
+	aborted(t, s, w, pb.Reason_SUPERSEDED)
+	newer := work("t", 4, ops(add("k", 1)))
+	runTx(t, s, newer)
+	if got, err := s.Commit(soon(t), participant.Ref{ID: "t", Attempt: attempt(3), Digest: w.Digest}); err != nil || got.Settled != pb.Settled_HEURISTIC_ROLLBACK {
+		t.Errorf("commit of what was rolled back: %v %v", got, err)
+	}
+}
+
+func benchmark(b *testing.B, callers int) {
+	s := testStore(b, newPath(b))
+	var seq sequence
+	var wg sync.WaitGroup
+	before := s.Stats()
+	b.ResetTimer()
+	for caller := range callers {
+		wg.Go(func() {
+			payload := ops(add(fmt.Sprintf("k%d", caller), 1))
+			for range b.N / callers {
+				a := seq.next()
+				runTx(b, s, work("t"+a.String(), a.Sequence, payload))
+			}
+		})
+	}
+	wg.Wait()
+	after := s.Stats()
+	b.ReportMetric(float64(after.Writes-before.Writes)/float64(max(1, after.Syncs-before.Syncs)), "writes/sync")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
+}
+
+func BenchmarkPrepareCommit(b *testing.B) {
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) { benchmark(b, callers) })
+	}
+}
