@@ -128,13 +128,15 @@ type testCluster struct {
 
 	mu  sync.Mutex
 	cut map[string]bool // nodes cut off from the others
+	// links are the connections between the nodes; closed ones stay in it.
+	links map[net.Conn]link
 
 	onDial func(from string) // set before isolate, or never
 }
 
 func newTestCluster(t *testing.T, n int) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, cut: map[string]bool{}}
+	c := &testCluster{t: t, cut: map[string]bool{}, links: map[net.Conn]link{}}
 	for i := range n {
 		node := &testNode{id: fmt.Sprintf("n%d", i+1), dir: t.TempDir(), hub: newHub(t)}
 		c.nodes = append(c.nodes, node)
@@ -178,39 +180,53 @@ func (c *testCluster) config(node *testNode) Config {
 
 func (c *testCluster) dialFrom(node *testNode) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
-		c.mu.Lock()
-		cut := c.cut[node.id]
+		ends := link{from: node.id}
 		for _, p := range c.peers {
-			cut = cut || p.Address == address && c.cut[p.ID]
+			if p.Address == address {
+				ends.to = p.ID
+			}
 		}
-		if cut && c.onDial != nil {
-			c.onDial(node.id)
-		}
-		c.mu.Unlock()
-		if cut {
+		if c.isCut(ends) {
 			return nil, errors.New("cut off by the test")
 		}
-		return TCP().Dial(ctx, address)
+		conn, err := TCP().Dial(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.cut[ends.from] || c.cut[ends.to] {
+			conn.Close()
+			return nil, errors.New("cut off by the test")
+		}
+		c.links[conn] = ends
+		return conn, nil
 	}
+}
+
+// link is a connection's two ends.
+type link struct{ from, to string }
+
+func (c *testCluster) isCut(l link) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cut := c.cut[l.from] || c.cut[l.to]
+	if cut && c.onDial != nil {
+		c.onDial(l.from)
+	}
+	return cut
 }
 
 // isolate cuts a node off from the others, or heals it.
 func (c *testCluster) isolate(node *testNode, cut bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.cut[node.id] = cut
-	c.mu.Unlock()
-	if !cut {
-		return
-	}
-	layer := node.replica.layer
-	layer.mu.Lock()
-	var open []net.Conn
-	for conn := range layer.conns {
-		open = append(open, conn)
-	}
-	layer.mu.Unlock()
-	for _, conn := range open {
-		conn.Close()
+	for conn, ends := range c.links {
+		if cut && (ends.from == node.id || ends.to == node.id) {
+			conn.Close()
+			delete(c.links, conn)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -13,6 +14,7 @@ import (
 func validConfig(t *testing.T) Config {
 	cfg := DefaultConfig()
 	cfg.NodeID, cfg.DataDir, cfg.RaftListen = "n1", t.TempDir(), "127.0.0.1:0"
+	cfg.Logger = hclog.NewNullLogger()
 	cfg.Peers = []Peer{{"n1", "127.0.0.1:1"}, {"n2", "127.0.0.1:2"}}
 	return cfg
 }

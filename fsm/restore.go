@@ -58,6 +58,12 @@ func Restore(r io.Reader) (*Machine, error) {
 		return nil, fmt.Errorf("snapshot: bytes behind its end: %w", ErrCorrupt)
 	}
 	m.rebuild()
+	for _, p := range m.Participants() {
+		drained, n := p.State == ParticipantRemoved, m.unfinished[p.Name]
+		if p.State != ParticipantActive && drained != (n == 0) {
+			return nil, fmt.Errorf("snapshot: participant %s is %s with %d unfinished branches: %w", p.Name, p.State, n, ErrCorrupt)
+		}
+	}
 	return m, nil
 }
 

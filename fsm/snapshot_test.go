@@ -207,6 +207,20 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"refused and not aborted":   change("x-PREPARING", func(x *fsmpb.Transaction) { x.Refused = true }),
 		"a participant twice":       change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1] = x.Branches[0] }),
 		"a participant unknown":     change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1].Participant = "z" }),
+		"drained and not removed": edit(func(l []*fsmpb.SnapshotRecord) {
+			for _, r := range l {
+				if p := r.GetParticipant(); p.GetName() == "c" {
+					p.State = uint32(ParticipantDraining)
+				}
+			}
+		}),
+		"removed and not drained": edit(func(l []*fsmpb.SnapshotRecord) {
+			for _, r := range l {
+				if p := r.GetParticipant(); p.GetName() == "b" {
+					p.State = uint32(ParticipantRemoved)
+				}
+			}
+		}),
 		"a participant's state": edit(func(l []*fsmpb.SnapshotRecord) {
 			for _, r := range l {
 				if p := r.GetParticipant(); p != nil {

@@ -169,9 +169,12 @@ func (f *flight) propose(ctx context.Context, d *drive.Driver,
 	by func(context.Context, *fsmpb.Command) (fsm.Result, error), c *fsmpb.Command,
 ) []drive.Effect {
 	r, err := by(ctx, c)
-	if err != nil || r.Txn == nil {
+	if err == nil && r.Txn == nil {
+		err = r.Rejection
+	}
+	if err != nil {
 		if ctx.Err() == nil {
-			f.l.log.Warn("a command was not applied; it is proposed again", "txn", f.id, "error", err, "rejection", r.Rejection)
+			f.l.log.Warn("a command was not applied; it is proposed again", "txn", f.id, "error", err)
 		}
 		return d.OnNotApplied(f.l.now())
 	}

@@ -103,6 +103,7 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vo
 		return voteOn(err)
 	}
 	x.redo, x.locks, x.result = tx.redo(), s.locks.sorted(x.owner), result
+	tx.err = errTxEnded
 	return s.hold(ctx, w, x)
 }
 

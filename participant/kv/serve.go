@@ -113,6 +113,11 @@ func (s *Store) Scan(_ context.Context, request *pb.ScanRequest) (*pb.ScanRespon
 	if limit == 0 {
 		limit = defaultScan
 	}
+	for field, text := range map[string]string{"prefix": request.GetPrefix(), "after": request.GetAfter()} {
+		if len(text) > kvop.MaxKeyBytes {
+			return nil, rpc.FieldErrorf(field, fmt.Sprintf("0 to %d bytes", kvop.MaxKeyBytes), "%d bytes", len(text))
+		}
+	}
 	// Counted before the snapshot: with no lock held, what it shows is whole.
 	response := &pb.ScanResponse{Locks: uint32(s.Locks())}
 	prefix := request.GetPrefix()

@@ -25,6 +25,9 @@ const (
 	MaxBranchBytes = 4 << 20
 )
 
+// errTxEnded: a handler kept its Tx for later, when nothing would come of it.
+var errTxEnded = errors.New("kv: the branch's handler has returned, its Tx has ended")
+
 // Handler is the work of one branch. It runs once for a Prepare, under locks
 // that are taken as it touches keys and held until the decision. What it
 // changes through tx becomes visible if the transaction commits, and not

@@ -7,68 +7,49 @@ import (
 )
 
 func TestOneNodeCommits(t *testing.T) {
-	w := newWorld(t, 1, nil, "seats", "payments")
-	r, err := w.client.Submit(w.ctx(), &pb.SubmitRequest{
-		Id: "booking-1", Wait: pb.Wait_COMPLETED,
-		Branches: []*pb.Branch{branch("seats", add("LH1", -1)), branch("payments", add("ann", 120))},
-	})
-	if err != nil {
-		t.Fatal(err)
+	w := newWorld(t, options{participants: []string{"seats", "payments"}})
+	r := w.commits(request("booking-1", pb.Wait_COMPLETED, branch("seats", add("LH1", -1)), branch("payments", add("ann", 120))))
+	if len(r.GetPending()) != 0 {
+		t.Errorf("COMPLETED with pending branches: %v", r)
 	}
-	if r.GetOutcome() != pb.Outcome_COMMIT || len(r.GetPending()) != 0 {
-		t.Fatalf("got %v", r)
-	}
-	if got := w.value("seats", "LH1"); got != "-1" {
+	if got := w.parties["seats"].value("LH1"); got != "-1" {
 		t.Errorf("seats: %s", got)
 	}
-	if got := w.value("payments", "ann"); got != "120" {
+	if got := w.parties["payments"].value("ann"); got != "120" {
 		t.Errorf("payments: %s", got)
 	}
+	w.settled()
 }
 
 func TestThreeNodesSubmitToAnyAndLoseTheLeader(t *testing.T) {
-	w := newWorld(t, 3, nil, "seats", "payments")
-	submit := func(id string) *pb.TransactionResponse {
-		t.Helper()
-		r, err := w.client.Submit(w.ctx(), &pb.SubmitRequest{
-			Id: id, Branches: []*pb.Branch{branch("seats", add("LH1", -1)), branch("payments", add("ann", 120))},
-		})
-		if err != nil {
-			t.Fatal(err)
+	w := newWorld(t, options{nodes: 3, participants: []string{"seats", "payments"}})
+	booking := func(id string) *pb.SubmitRequest {
+		return request(id, pb.Wait_DECIDED, branch("seats", add("LH1", -1)), branch("payments", add("ann", 120)))
+	}
+	w.commits(booking("a"))
+	for _, i := range w.followers(w.leader()) {
+		r, err := w.coordinator(i).Submit(w.ctx(), booking("follower-"+w.members[i].id))
+		if err != nil || r.GetOutcome() != pb.Outcome_COMMIT {
+			t.Fatalf("by a follower: %v, %v", r, err)
 		}
-		return r
 	}
-	if r := submit("a"); r.GetOutcome() != pb.Outcome_COMMIT {
+	w.crashNode(w.leader())
+	w.commits(booking("b"))
+	if r := w.commits(booking("a")); r.GetAttempt().GetTerm() == 0 {
 		t.Fatalf("got %v", r)
 	}
-	w.stopNode(w.leader())
-	if r := submit("b"); r.GetOutcome() != pb.Outcome_COMMIT {
-		t.Fatalf("got %v", r)
-	}
-	if r := submit("a"); r.GetOutcome() != pb.Outcome_COMMIT || r.GetAttempt().GetTerm() == 0 {
-		t.Fatalf("got %v", r)
-	}
-	if got := w.value("seats", "LH1"); got != "-2" {
+	w.settled()
+	if got := w.parties["seats"].value("LH1"); got != "-4" {
 		t.Errorf("seats: %s", got)
 	}
 }
 
 func TestConditionAbortsEverywhere(t *testing.T) {
-	w := newWorld(t, 1, nil, "seats", "payments")
-	r, err := w.client.Submit(w.ctx(), &pb.SubmitRequest{
-		Id: "no-seat", Wait: pb.Wait_COMPLETED,
-		Branches: []*pb.Branch{
-			branch("payments", add("ann", 120)),
-			branch("seats", `{"op":"add","key":"LH1","delta":-1,"min":0}`),
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.GetOutcome() != pb.Outcome_ABORT || r.GetReason().GetCode() != pb.Reason_CONDITION || r.GetReason().GetParticipant() != "seats" {
-		t.Fatalf("got %v", r)
-	}
-	if got := w.value("payments", "ann"); got != "" {
+	w := newWorld(t, options{participants: []string{"seats", "payments"}})
+	w.aborts(request("no-seat", pb.Wait_COMPLETED, branch("payments", add("ann", 120)), branch("seats", addMin("LH1", -1, 0))),
+		pb.Reason_CONDITION, "seats")
+	w.settled()
+	if got := w.parties["payments"].value("ann"); got != "" {
 		t.Errorf("payments: %s", got)
 	}
 }
