@@ -119,6 +119,10 @@ func (r *Replica) startRaft() error {
 	if running != nil {
 		r.raft.Store(running)
 		r.changes = running.LeaderCh()
+		leads := func(follower raft.ServerID, term uint64) bool {
+			return running.State() == raft.Leader && running.CurrentTerm() == term && r.isMember(string(follower))
+		}
+		r.trans.leads.Store(&leads)
 	}
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)

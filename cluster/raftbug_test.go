@@ -105,7 +105,7 @@ func (t *lossyTransport) pump() {
 			t.mu.Lock()
 			handler := t.handler
 			t.mu.Unlock()
-			if handler != nil && isHeartbeat(rpc.Command) {
+			if handler != nil && beats(rpc.Command) {
 				handler(rpc)
 				continue
 			}
@@ -120,9 +120,9 @@ func (t *lossyTransport) pump() {
 	}
 }
 
-func isHeartbeat(message any) bool {
-	a, ok := message.(*raft.AppendEntriesRequest)
-	return ok && a.Term != 0 && a.PrevLogEntry == 0 && a.PrevLogTerm == 0 && len(a.Entries) == 0 && a.LeaderCommitIndex == 0
+func beats(message any) bool {
+	req, ok := message.(*raft.AppendEntriesRequest)
+	return ok && isHeartbeat(req)
 }
 
 // recorder is a state machine that keeps what it was told.
@@ -265,8 +265,8 @@ func TestRaft695(t *testing.T) {
 
 				// The old leader is cut off. A stray TimeoutNow elects another one,
 				// of whose messages to the old leader exactly one heartbeat arrives.
-				beats := make(chan struct{}, 1)
-				beats <- struct{}{}
+				one := make(chan struct{}, 1)
+				one <- struct{}{}
 				n.allow(func(from, to raft.ServerID, message any) bool {
 					if from == old.id {
 						return false
@@ -274,11 +274,11 @@ func TestRaft695(t *testing.T) {
 					if to != old.id {
 						return true
 					}
-					if !isHeartbeat(message) {
+					if !beats(message) {
 						return false
 					}
 					select {
-					case <-beats:
+					case <-one:
 						return true
 					default:
 						return false
@@ -289,7 +289,7 @@ func TestRaft695(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for len(beats) > 0 { // well inside the old leader's lease
+				for len(one) > 0 { // well inside the old leader's lease
 					time.Sleep(time.Millisecond)
 				}
 				synctest.Wait()

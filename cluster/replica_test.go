@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
 func TestElectProposeKillRestart(t *testing.T) {
@@ -122,18 +124,21 @@ func TestLaggardGetsASnapshot(t *testing.T) {
 func TestStatus(t *testing.T) {
 	c := startedCluster(t, 3)
 	c.announce("x")
+	eventually(t, "agreement about the leader", func() bool {
+		leader, agreed := c.leader(), true
+		for _, node := range c.nodes {
+			s := node.replica.Status()
+			agreed = agreed && s.LeaderID == leader.id && s.LeaderAddress == leader.hub.ln.Addr().String() &&
+				node.replica.LeaderID() == leader.id && (s.Leading != nil) == (node == leader) && s.LastContact >= 0
+		}
+		return agreed
+	})
 	c.converged()
-	leader := c.leader()
 	for _, node := range c.nodes {
 		s := node.replica.Status()
-		if s.NodeID != node.id || s.Incarnation == "" || s.ClusterID == "" || len(s.Voters) != 3 || len(s.Nonvoters) != 0 {
+		if s.NodeID != node.id || s.Incarnation == "" || s.ClusterID == "" || len(s.Voters) != 3 || len(s.Nonvoters) != 0 ||
+			s.LastIndex < s.AppliedIndex || s.CommitIndex < s.AppliedIndex || s.Term == 0 {
 			t.Errorf("%s: %+v", node.id, s)
-		}
-		if s.LeaderID != leader.id || s.LeaderAddress != leader.hub.ln.Addr().String() || node.replica.LeaderID() != leader.id {
-			t.Errorf("%s: leader is %q at %q, should be %q", node.id, s.LeaderID, s.LeaderAddress, leader.id)
-		}
-		if (s.Leading != nil) != (node == leader) || s.LastContact < 0 {
-			t.Errorf("%s: leading %v, last contact %v", node.id, s.Leading, s.LastContact)
 		}
 		space, err := node.replica.DiskSpace()
 		if err != nil || space.Free == 0 || space.FreePercent() <= 0 || space.FreePercent() > 100 {
@@ -145,19 +150,18 @@ func TestStatus(t *testing.T) {
 func TestTransferAtShutdown(t *testing.T) {
 	c := startedCluster(t, 3)
 	c.announce("x")
-	c.converged()
-	old := c.leader()
-	if err := old.replica.TransferLeadership(within(t)); err != nil {
-		t.Fatal(err)
-	}
-	c.kill(old)
-	c.announce("y")
-	if now := c.leader(); now == old {
-		t.Error("the leader that left still leads")
-	}
 	if err := c.follower().replica.TransferLeadership(within(t)); err != nil {
 		t.Errorf("a follower has nothing to transfer: %v", err)
 	}
+	eventually(t, "transfer", func() bool {
+		old := c.leader()
+		if err := old.replica.TransferLeadership(within(t)); err != nil {
+			t.Logf("transfer: %v", err)
+			return false
+		}
+		return old.replica.Status().Role != raft.Leader.String()
+	})
+	c.announce("y")
 }
 
 func TestDirectoryInUse(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // verifier lets concurrent callers share rounds of heartbeats. A caller only
@@ -76,6 +79,37 @@ func (r *Replica) VerifyLeader(ctx context.Context) error {
 	return nil
 }
 
+// verifyOnce asks the followers until a majority has answered a question asked
+// after it began. Each of Raft's rounds uses up at least one older answer, and
+// few are ever under way, so this ends.
 func (r *Replica) verifyOnce() error {
-	return r.await(context.Background(), func() error { return r.raft.Load().VerifyLeader().Error() })
+	began := time.Now()
+	led, ok := r.leadership.current()
+	if !ok {
+		return ErrNotLeading
+	}
+	for {
+		err := r.await(context.Background(), func() error { return r.raft.Load().VerifyLeader().Error() })
+		if err != nil {
+			return err
+		}
+		if r.followedSince(led.Term, began) {
+			return nil
+		}
+	}
+}
+
+// followedSince reports whether a majority said after t that it follows this node.
+func (r *Replica) followedSince(term uint64, t time.Time) bool {
+	voters, yes := 0, 0
+	for _, s := range r.raft.Load().GetConfiguration().Configuration().Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if string(s.ID) == r.cfg.NodeID || r.trans.followed.since(s.ID, term, t) {
+			yes++
+		}
+	}
+	return yes >= voters/2+1
 }

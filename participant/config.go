@@ -65,18 +65,21 @@ func (c Config) Validate() error {
 	if err := fsm.CheckParticipant("Name", c.Name); err != nil {
 		errs = append(errs, err)
 	}
+	refuse := func(field, limit string, got any) {
+		errs = append(errs, fmt.Errorf("%s: %s, got %v", field, limit, got))
+	}
 	if c.ResourceManager == nil {
-		errs = append(errs, errors.New("ResourceManager: must be set"))
+		refuse("ResourceManager", "must be set", nil)
 	}
 	if c.Cluster == nil {
-		errs = append(errs, errors.New("Cluster: must be set, see Dial"))
+		refuse("Cluster", "must be set (see Dial)", nil)
 	}
 	if c.Tries < 1 || c.Tries > 10 {
-		errs = append(errs, fmt.Errorf("Tries: 1 to 10, got %d", c.Tries))
+		refuse("Tries", "1 to 10", c.Tries)
 	}
 	within := func(field string, d, low, high time.Duration) {
 		if d < low || d > high {
-			errs = append(errs, fmt.Errorf("%s: %v to %v, got %v", field, low, high, d))
+			refuse(field, fmt.Sprintf("%v to %v", low, high), d)
 		}
 	}
 	within("InquiryDelay", c.InquiryDelay, time.Millisecond, time.Minute)

@@ -137,18 +137,13 @@ func (d *doubtSet) sync(held []Held, asked, now time.Time) (gone []Ref) {
 	return gone
 }
 
-// due takes up to limit branches to ask about now. Each is put off by claim, so
-// that it is not asked twice at once.
-func (d *doubtSet) due(now time.Time, limit int, claim time.Duration) []Ref {
+// due is every branch to ask about now.
+func (d *doubtSet) due(now time.Time) []Ref {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var refs []Ref
 	for _, b := range d.branches {
-		if len(refs) == limit {
-			break
-		}
 		if !b.ask.After(now) {
-			b.ask = now.Add(claim)
 			refs = append(refs, b.ref)
 		}
 	}

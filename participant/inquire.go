@@ -3,6 +3,7 @@ package participant
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -63,11 +64,11 @@ func (s *Server) heard() {
 // resync makes the set of branches in doubt what the data hold.
 func (s *Server) resync(ctx context.Context) {
 	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, afterwards)
+	defer cancel()
 	held, err := s.rm.Held(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
-			s.log.Warn("cannot list the prepared branches, trying again later", "error", err)
-		}
+		s.log.Warn("cannot list the prepared branches, trying again later", "error", err)
 		return
 	}
 	for _, ref := range s.doubt.sync(held, asked, time.Now()) {
@@ -75,23 +76,23 @@ func (s *Server) resync(ctx context.Context) {
 	}
 }
 
-// inquire asks about every branch that is due, in batches.
+// inquire asks about every branch that is due, in batches. When no node
+// answers for one batch, the others are not tried: nodes that hang must not
+// keep this loop from its other work.
 func (s *Server) inquire(ctx context.Context) {
 	b := s.fence.binding.Load()
-	for ctx.Err() == nil {
-		refs := s.doubt.due(time.Now(), maxBatch, aloneLast)
-		if len(refs) == 0 {
-			return
+	refs := s.ofGeneration(s.doubt.due(time.Now()), b.Generation)
+	reached := true
+	for batch := range slices.Chunk(refs, maxBatch) {
+		var answers map[Ref]pb.BranchOutcome_Answer
+		if reached {
+			answers = s.asker.inquire(ctx, b.ClusterID, s.cfg.Name, batch)
+			reached = len(answers) > 0
 		}
-		refs = s.ofGeneration(refs, b.Generation)
-		if len(refs) == 0 {
-			continue
-		}
-		answers := s.asker.inquire(ctx, b.ClusterID, s.cfg.Name, refs)
 		if ctx.Err() != nil {
 			return
 		}
-		for _, ref := range refs {
+		for _, ref := range batch {
 			s.act(ref, answers[ref])
 		}
 	}
@@ -120,8 +121,10 @@ func (s *Server) act(ref Ref, answer pb.BranchOutcome_Answer) {
 	now := time.Now()
 	switch answer {
 	case pb.BranchOutcome_COMMIT:
+		s.doubt.later(ref, now, waitLast, waitLast, jitter(), false)
 		s.deliver.now(ref, commit)
 	case pb.BranchOutcome_ABORT:
+		s.doubt.later(ref, now, waitLast, waitLast, jitter(), false)
 		s.deliver.now(ref, rollback)
 	case pb.BranchOutcome_WAIT:
 		s.doubt.later(ref, now, waitFirst, waitLast, jitter(), false)

@@ -39,8 +39,8 @@ func TestInquiryAfterRestart(t *testing.T) {
 		t.Errorf("counts %d, %d; c: %+v", f.count("ka"), f.count("kb"), f.c.entry("c"))
 	}
 	leader.say(c.Ref, pb.BranchOutcome_COMMIT)
-	f.eventually("the last is settled", func() bool { return f.count("kc") == 1 })
-	if f.metric("oldest_prepared_seconds") != 0 || f.metric("inquiries_total", "answer=COMMIT") < 2 {
+	f.eventually("the last is settled", func() bool { return f.metric("prepared") == 0 })
+	if f.count("kc") != 1 || f.metric("oldest_prepared_seconds") != 0 || f.metric("inquiries_total", "answer=COMMIT") < 2 {
 		t.Errorf("oldest %v, inquiries %v", f.metric("oldest_prepared_seconds"), f.metric("inquiries_total", "answer=COMMIT"))
 	}
 }
@@ -261,6 +261,34 @@ type holding struct {
 }
 
 func (h holding) Held(context.Context) ([]participant.Held, error) { return h.held, nil }
+
+// TestSilentNodesStopNothing: many branches and nodes that hang do not keep
+// alerts away.
+func TestSilentNodesStopNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(true)
+		l.silent = true
+		held := make([]participant.Held, 2500)
+		for i := range held {
+			held[i].Ref = work(fmt.Sprintf("t%d", i), uint64(i)+1, "").Ref
+		}
+		f := newFixture(t, inProcess{l}, func(cfg *participant.Config, c *counter) {
+			cfg.ResourceManager = holding{c, held}
+			if err := c.Bind(t.Context(), participant.Binding{ClusterID: "c1", Generation: 1, Term: 1}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		time.Sleep(32 * time.Second)
+		synctest.Wait()
+		if n := f.metric("alerts", "kind=in_doubt"); n != 2500 {
+			t.Errorf("%v alerts, want 2500", n)
+		}
+		if n := l.calls(); n < 15 || n > 70 { // each takes half a second
+			t.Errorf("asked %d times in 32 s", n)
+		}
+		f.server.Close()
+	})
+}
 
 // TestOtherEndpoint: what another endpoint of the participant prepared and
 // settled is noticed from the data.

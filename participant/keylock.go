@@ -16,9 +16,10 @@ type keyEntry struct {
 	// held has room for one: whoever put a token in has the lock.
 	held  chan struct{}
 	users int
-	// prepare is what a Prepare that holds the lock works on.
-	prepare Ref
-	cancel  context.CancelFunc
+	// prepare is what a Prepare that holds the lock works on, stopped a branch
+	// whose Prepares need not begin any more.
+	prepare, stopped Ref
+	cancel           context.CancelFunc
 }
 
 func newKeyLock() *keyLock { return &keyLock{keys: make(map[string]*keyEntry)} }
@@ -46,6 +47,9 @@ func (l *keyLock) lockPrepare(ctx context.Context, ref Ref) (context.Context, fu
 	l.mu.Lock()
 	e := l.keys[ref.ID]
 	e.prepare, e.cancel = ref, cancel
+	if e.stopped == ref {
+		cancel()
+	}
 	l.mu.Unlock()
 	return ctx, func() {
 		cancel()
@@ -56,12 +60,18 @@ func (l *keyLock) lockPrepare(ctx context.Context, ref Ref) (context.Context, fu
 	}, nil
 }
 
-// stopPrepare ends the context of a Prepare of ref that is at work, which may
-// be waiting for a lock: its transaction is decided, nobody counts its vote.
+// stopPrepare ends the context of the Prepares of ref that are at work, where
+// one may be waiting for a lock, or next in line: its transaction is decided,
+// nobody counts its vote.
 func (l *keyLock) stopPrepare(ref Ref) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.keys[ref.ID]; e != nil && e.cancel != nil && e.prepare == ref {
+	e := l.keys[ref.ID]
+	if e == nil {
+		return
+	}
+	e.stopped = ref
+	if e.cancel != nil && e.prepare == ref {
 		e.cancel()
 	}
 }

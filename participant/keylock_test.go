@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestKeyLockKeepsNothing(t *testing.T) {
@@ -69,7 +70,28 @@ func TestStopPrepareStopsOnlyItsOwn(t *testing.T) {
 	if ctx.Err() == nil {
 		t.Fatal("not stopped")
 	}
+	next := make(chan error)
+	go func() {
+		ctx, unlock, err := l.lockPrepare(t.Context(), one)
+		if err == nil {
+			err = ctx.Err()
+			unlock()
+		}
+		next <- err
+	}()
+	for { // until it is in line
+		l.mu.Lock()
+		users := l.keys["a"].users
+		l.mu.Unlock()
+		if users == 2 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	unlock()
+	if err := <-next; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the next Prepare of the same branch began: %v", err)
+	}
 	l.stopPrepare(one)
 	if len(l.keys) != 0 {
 		t.Errorf("%d keys are left", len(l.keys))

@@ -126,6 +126,9 @@ func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.Prepa
 		return nil, fmt.Errorf("another message of transaction %s is at work: %w", work.ID, err)
 	}
 	defer unlock()
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("transaction %s: the Prepare is of no use any more: %w", work.ID, err)
+	}
 	if err := s.fence.belowFloor(work.Ref); err != nil {
 		return nil, err
 	}

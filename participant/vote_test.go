@@ -12,73 +12,78 @@ import (
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
+type prepareFunc = func(ctx context.Context, w participant.Work) (participant.Vote, error)
+
+// failing fails the first calls.
+func failing(times int32, err error) func(c *counter) prepareFunc {
+	return func(c *counter) prepareFunc {
+		var n atomic.Int32
+		return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			if n.Add(1) <= times {
+				return participant.Vote{}, err
+			}
+			return c.Prepare(ctx, w)
+		}
+	}
+}
+
+// lost does the write and loses its answer.
+func lost(after error) func(c *counter) prepareFunc {
+	return func(c *counter) prepareFunc {
+		return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			_, err := c.Prepare(ctx, w)
+			return participant.Vote{}, errors.Join(err, after)
+		}
+	}
+}
+
+var votesAfterErrors = []struct {
+	name   string
+	rm     func(c *counter) prepareFunc
+	vote   pb.Vote
+	code   pb.Reason_Code
+	reason rpc.ErrorReason // of the error, if there is no vote
+}{
+	{"fails transiently twice", failing(2, participant.Transient(errBusy)), pb.Vote_VOTE_PREPARED, 0, ""},
+	{"fails transiently thrice", failing(3, participant.Transient(errBusy)), pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
+	{"fails for good", failing(1, errBusy), pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
+	{"fails after the write", lost(errBusy), 0, 0, rpc.ReasonOutcomeUnknown},
+	{"fails transiently after the write", lost(participant.Transient(errBusy)), 0, 0, rpc.ReasonOutcomeUnknown},
+	{"panics", func(*counter) prepareFunc {
+		return func(context.Context, participant.Work) (participant.Vote, error) { panic("a defect") }
+	}, pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
+	{"panics after the write", func(c *counter) prepareFunc {
+		return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			_, err := c.Prepare(ctx, w)
+			panic(err)
+		}
+	}, 0, 0, rpc.ReasonOutcomeUnknown},
+	{"does not vote", func(*counter) prepareFunc {
+		return func(context.Context, participant.Work) (participant.Vote, error) { return participant.Vote{}, nil }
+	}, pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
+	{"is killed", func(c *counter) prepareFunc {
+		return func(context.Context, participant.Work) (participant.Vote, error) {
+			return participant.Vote{}, errors.Join(errDead, c.kill())
+		}
+	}, 0, 0, rpc.ReasonOutcomeUnknown},
+	{"has a large result", func(c *counter) prepareFunc {
+		return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			v, err := c.Prepare(ctx, w)
+			v.Result = make([]byte, 64<<10+1)
+			return v, err
+		}
+	}, pb.Vote_VOTE_ABORTED, pb.Reason_INVALID, ""},
+	{"is over its time", func(*counter) prepareFunc {
+		return func(ctx context.Context, _ participant.Work) (participant.Vote, error) {
+			<-ctx.Done()
+			return participant.Vote{}, ctx.Err()
+		}
+	}, 0, 0, rpc.ReasonDeadline},
+}
+
 // TestVoteAfterErrors: what is voted when the resource manager fails.
 func TestVoteAfterErrors(t *testing.T) {
-	type prepare = func(ctx context.Context, w participant.Work) (participant.Vote, error)
-	failing := func(times int32, err error) func(c *counter) prepare {
-		return func(c *counter) prepare {
-			var n atomic.Int32
-			return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
-				if n.Add(1) <= times {
-					return participant.Vote{}, err
-				}
-				return c.Prepare(ctx, w)
-			}
-		}
-	}
-	// The write happens, its answer is lost.
-	lost := func(after error) func(c *counter) prepare {
-		return func(c *counter) prepare {
-			return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
-				_, err := c.Prepare(ctx, w)
-				return participant.Vote{}, errors.Join(err, after)
-			}
-		}
-	}
-	tests := []struct {
-		name   string
-		rm     func(c *counter) prepare
-		vote   pb.Vote
-		code   pb.Reason_Code
-		reason rpc.ErrorReason // of the error, if there is no vote
-	}{
-		{"fails transiently twice", failing(2, participant.Transient(errBusy)), pb.Vote_VOTE_PREPARED, 0, ""},
-		{"fails transiently thrice", failing(3, participant.Transient(errBusy)), pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
-		{"fails for good", failing(1, errBusy), pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
-		{"fails after the write", lost(errBusy), 0, 0, rpc.ReasonOutcomeUnknown},
-		{"fails transiently after the write", lost(participant.Transient(errBusy)), 0, 0, rpc.ReasonOutcomeUnknown},
-		{"panics", func(*counter) prepare {
-			return func(context.Context, participant.Work) (participant.Vote, error) { panic("a defect") }
-		}, pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
-		{"panics after the write", func(c *counter) prepare {
-			return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
-				_, err := c.Prepare(ctx, w)
-				panic(err)
-			}
-		}, 0, 0, rpc.ReasonOutcomeUnknown},
-		{"does not vote", func(*counter) prepare {
-			return func(context.Context, participant.Work) (participant.Vote, error) { return participant.Vote{}, nil }
-		}, pb.Vote_VOTE_ABORTED, pb.Reason_FAILED, ""},
-		{"is killed", func(c *counter) prepare {
-			return func(context.Context, participant.Work) (participant.Vote, error) {
-				return participant.Vote{}, errors.Join(errDead, c.kill())
-			}
-		}, 0, 0, rpc.ReasonOutcomeUnknown},
-		{"has a large result", func(c *counter) prepare {
-			return func(ctx context.Context, w participant.Work) (participant.Vote, error) {
-				v, err := c.Prepare(ctx, w)
-				v.Result = make([]byte, 64<<10+1)
-				return v, err
-			}
-		}, pb.Vote_VOTE_ABORTED, pb.Reason_INVALID, ""},
-		{"is over its time", func(*counter) prepare {
-			return func(ctx context.Context, _ participant.Work) (participant.Vote, error) {
-				<-ctx.Done()
-				return participant.Vote{}, ctx.Err()
-			}
-		}, 0, 0, rpc.ReasonDeadline},
-	}
-	for _, tt := range tests {
+	for _, tt := range votesAfterErrors {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, inProcess{newLedger(true)}, func(cfg *participant.Config, c *counter) {
 				cfg.ResourceManager = &altered{counter: c, prepare: tt.rm(c)}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 )
 
 // connectTimeout bounds the wait for one connection before another node is
@@ -99,7 +100,7 @@ func (p *pool) ready(ctx context.Context, addr string) (*grpc.ClientConn, error)
 // connection is refused at once with the cause, and is not sent.
 func dialFailure(ctx context.Context, conn *grpc.ClientConn) error {
 	if _, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
-		return err
+		return errors.New(status.Convert(err).Message())
 	}
 	return errors.New("the connection failed and came back")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -81,10 +82,11 @@ func statusObject(all []rpc.NodeStatus) (object, error) {
 }
 
 func statusTable(w io.Writer, all []rpc.NodeStatus) error {
+	ids, hidden := nodeNames(all)
 	g := newGrid(w, "NODE", "ADDRESS", "ROLE", "TERM", "APPLIED", "PREPARING", "DECIDING", "FINISHED", "NEEDS OPERATOR")
 	for _, n := range all {
 		if n.Err != nil {
-			g.row("?", n.Address, "no answer")
+			g.row(dash(ids[n.Address]), n.Address, "no answer")
 			continue
 		}
 		st := n.Status
@@ -95,6 +97,9 @@ func statusTable(w io.Writer, all []rpc.NodeStatus) error {
 		g.row(st.GetNode(), n.Address, role, count(st.GetTerm()), count(st.GetAppliedIndex()), count(st.GetPreparing()),
 			count(st.GetDeciding()), count(st.GetFinished()), count(st.GetNeedsOperator()))
 	}
+	for _, id := range hidden {
+		g.row(id, "-", "not heard of yet")
+	}
 	if err := g.flush(); err != nil {
 		return err
 	}
@@ -104,6 +109,31 @@ func statusTable(w io.Writer, all []rpc.NodeStatus) error {
 		}
 	}
 	return nil
+}
+
+// nodeNames are the ids by address, as the nodes themselves tell, and the ids
+// of members whose address no node knows.
+func nodeNames(all []rpc.NodeStatus) (ids map[string]string, hidden []string) {
+	ids = make(map[string]string)
+	members := make(map[string]bool) // whether the address is known
+	for _, n := range all {
+		for _, m := range n.Status.GetNodes() {
+			ids[m.GetRpcAddress()] = m.GetId()
+			members[m.GetId()] = members[m.GetId()] || m.GetRpcAddress() != ""
+		}
+	}
+	for _, n := range all {
+		if n.Err == nil {
+			members[n.Status.GetNode()] = true
+		}
+	}
+	for id, known := range members {
+		if !known {
+			hidden = append(hidden, id)
+		}
+	}
+	slices.Sort(hidden)
+	return ids, hidden
 }
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -12,14 +12,11 @@ func logFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("log-level", "info", "trace, debug, info, warn or error")
 }
 
-// newLogger logs to w, and becomes hclog's default, so that nothing of a
-// process logs elsewhere.
+// newLogger logs to w.
 func newLogger(w io.Writer, level string) (hclog.Logger, error) {
 	l := hclog.LevelFromString(level)
 	if l == hclog.NoLevel || l == hclog.Off {
 		return nil, usageErrorf("--log-level: trace, debug, info, warn or error, got %q", level)
 	}
-	log := hclog.New(&hclog.LoggerOptions{Name: "concordat", Level: l, Output: w})
-	hclog.SetDefault(log)
-	return log, nil
+	return hclog.New(&hclog.LoggerOptions{Name: "concordat", Level: l, Output: w}), nil
 }

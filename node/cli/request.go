@@ -45,7 +45,7 @@ func parseRequest(text []byte) (*pb.SubmitRequest, error) {
 	}
 	if raw, ok := fields["since"]; ok {
 		var since uint64
-		if json.Unmarshal(raw, &since) != nil {
+		if json.Unmarshal(raw, &since) != nil || string(raw) == "null" {
 			return nil, fmt.Errorf("since: must be a number of at least 0, got %s", shorten(string(raw)))
 		}
 		req.Since = proto.Uint64(since)

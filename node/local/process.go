@@ -169,6 +169,12 @@ func (p *Process) Stop(grace time.Duration) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var exit *exec.ExitError
+	if errors.As(p.err, &exit) {
+		if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() && st.Signal() == syscall.SIGTERM {
+			return nil // asked before it could listen to us
+		}
+	}
 	return p.err
 }
 

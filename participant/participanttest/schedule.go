@@ -21,12 +21,19 @@ type schedule struct {
 	s      *subject
 	prefix string
 	first  uint64 // the attempts of this run are above it
+	sent   []sent
 	models map[string]*Model
 
 	// What was acknowledged and not forgotten, by branch: true is a commit.
 	acknowledged map[participant.Ref]bool
 	committed    map[participant.Ref]bool // acknowledged as committed, ever
 	counts       map[string]int64         // the committed counts that follow, by key
+}
+
+// sent is a branch that some message of the run was about.
+type sent struct {
+	work participant.Work
+	key  string
 }
 
 const (
@@ -79,11 +86,19 @@ func (r *schedule) step() {
 	}
 }
 
+// draw picks a branch: mostly one that a message was about before, the latest
+// first of all, since messages about the same branch are what can go wrong.
 func (r *schedule) draw() (participant.Work, string) {
+	if n := len(r.sent); n > 0 && rapid.IntRange(0, 3).Draw(r.T, "known") > 0 {
+		b := r.sent[n-1-min(n-1, rapid.SampledFrom([]int{0, 0, 1, 2, 3, 5, 8}).Draw(r.T, "back"))]
+		return b.work, b.key
+	}
 	id := fmt.Sprintf("%s%d", r.prefix, rapid.IntRange(1, runIDs).Draw(r.T, "id"))
 	n := r.first + uint64(rapid.IntRange(1, runAttempts).Draw(r.T, "attempt"))
 	key := id + rapid.SampledFrom([]string{"-x", "-x", "-x", "-y"}).Draw(r.T, "content")
-	return r.s.work(id, n, key), key
+	b := sent{r.s.work(id, n, key), key}
+	r.sent = append(r.sent, b)
+	return b.work, b.key
 }
 
 func (r *schedule) model(id string) *Model {

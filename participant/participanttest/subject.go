@@ -34,6 +34,7 @@ type subject struct {
 	rm      participant.ResourceManager
 	server  *participant.Server
 	grpc    *grpc.Server
+	served  chan struct{} // closed when grpc has stopped serving
 	conn    *grpc.ClientConn
 	client  pb.ParticipantClient
 	cluster *cluster
@@ -74,7 +75,11 @@ func (s *subject) open() {
 	}
 	s.grpc = rpc.NewServer(rpc.ServerOptions{})
 	pb.RegisterParticipantServer(s.grpc, s.server)
-	go func(g *grpc.Server) { _ = g.Serve(l) }(s.grpc) // ends with Stop in shut
+	s.served = make(chan struct{})
+	go func(g *grpc.Server, served chan struct{}) {
+		defer close(served)
+		_ = g.Serve(l) // ends with Stop in shut
+	}(s.grpc, s.served)
 	if s.conn, err = rpc.Dial(l.Addr().String()); err != nil {
 		s.Fatalf("dial: %v", err)
 	}
@@ -102,6 +107,7 @@ func (s *subject) shut() {
 	}
 	s.conn.Close()
 	s.grpc.Stop()
+	<-s.served
 	s.server.Close()
 	s.server = nil
 }

@@ -72,8 +72,11 @@ func (b *logbook) dump() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var s strings.Builder
-	s.WriteString("log of all processes, INFO and above, the last 200 lines:\n")
-	for _, l := range b.lines[max(0, len(b.lines)-200):] {
+	s.WriteString("log of all processes, INFO and above, the last 80 lines:\n")
+	for _, l := range b.lines[max(0, len(b.lines)-80):] {
+		if l.text("@message") == "configuration" {
+			continue
+		}
 		fmt.Fprintf(&s, "%s %-5s %s: %s", l.text("@timestamp"), l.text("@level"), l.text("@module"), l.text("@message"))
 		for k, v := range l {
 			if !strings.HasPrefix(k, "@") {

@@ -213,7 +213,10 @@ func (p *party) start() {
 	if p.server, err = participant.Open(p.w.ctx(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	l := listenAgain(t, p.address)
+	l, err := listenAgain(p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.grpc = rpc.NewServer(rpc.ServerOptions{Logger: log, Interceptors: []grpc.UnaryServerInterceptor{p.heard.record}})
 	pb.RegisterParticipantServer(p.grpc, p.server)
 	pb.RegisterKVServer(p.grpc, p.store)

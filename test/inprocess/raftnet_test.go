@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/concordat-tx/concordat/cluster"
 )
@@ -84,16 +83,8 @@ func (n *raftNet) isCut(l [2]int) (bool, chan struct{}) {
 // network is what node i listens and dials with.
 func (n *raftNet) network(i int) cluster.Network {
 	return cluster.Network{
-		Listen: func(address string) (net.Listener, error) {
-			for deadline := time.Now().Add(patience); ; {
-				l, err := net.Listen("tcp", address)
-				if err == nil || time.Now().After(deadline) {
-					return l, err
-				}
-				time.Sleep(10 * time.Millisecond) // polls a condition with a deadline
-			}
-		},
-		Dial: func(ctx context.Context, address string) (net.Conn, error) { return n.dial(ctx, i, address) },
+		Listen: listenAgain,
+		Dial:   func(ctx context.Context, address string) (net.Conn, error) { return n.dial(ctx, i, address) },
 	}
 }
 

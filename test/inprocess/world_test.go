@@ -2,9 +2,11 @@ package inprocess
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,9 +76,7 @@ func newWorld(t testing.TB, o options) *world {
 	for i, l := range listeners {
 		w.members = append(w.members, w.newMember(i, peers, l))
 	}
-	for i := range w.members {
-		w.startNode(i)
-	}
+	w.startNodes()
 	w.client = w.newClient(w.addresses()...)
 	w.leader()
 	for _, name := range o.participants {
@@ -122,20 +122,46 @@ type textAddr string
 func (textAddr) Network() string  { return "tcp" }
 func (a textAddr) String() string { return string(a) }
 
+// startNodes starts every node that is stopped, side by side: each greets the others.
+func (w *world) startNodes() {
+	w.t.Helper()
+	var all sync.WaitGroup
+	errs := make([]error, len(w.members))
+	for i, m := range w.members {
+		if m.node == nil {
+			all.Go(func() { errs[i] = m.start() })
+		}
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) startNode(i int) {
 	w.t.Helper()
-	m := w.members[i]
+	if err := w.members[i].start(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (m *member) start() error {
 	if m.cfg.RPCListener == nil {
-		m.cfg.RPCListener = announcedListener{listenAgain(w.t, m.address), m.announced}
+		l, err := listenAgain(m.address)
+		if err != nil {
+			return err
+		}
+		m.cfg.RPCListener = announcedListener{l, m.announced}
 	}
 	n, err := node.Start(m.cfg)
 	if err != nil {
-		w.t.Fatalf("start %s: %v", m.id, err)
+		return fmt.Errorf("start %s: %w", m.id, err)
 	}
 	m.node = n
 	// A later start listens where the first one did.
 	m.cfg.HTTPListen = n.HTTPAddress()
 	m.cfg.RPCListener, m.cfg.Cluster.Listener = nil, nil
+	return nil
 }
 
 // stopNode shuts a node down in order.
@@ -269,15 +295,11 @@ func listen(t testing.TB, address string) net.Listener {
 
 // listenAgain listens where somebody did before. Meanwhile the kernel may have
 // lent the port to an outgoing connection.
-func listenAgain(t testing.TB, address string) net.Listener {
-	t.Helper()
+func listenAgain(address string) (net.Listener, error) {
 	for deadline := time.Now().Add(patience); ; {
 		l, err := net.Listen("tcp", address)
-		if err == nil {
-			return l
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
+		if err == nil || time.Now().After(deadline) {
+			return l, err
 		}
 		time.Sleep(10 * time.Millisecond) // polls a condition with a deadline
 	}
