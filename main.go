@@ -8,9 +8,11 @@ import (
 	"syscall"
 
 	"github.com/concordat-tx/concordat/node/cli"
+	"github.com/concordat-tx/concordat/node/local"
 )
 
 func main() {
+	local.ExitWithParent()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)

@@ -83,8 +83,8 @@ const (
 	retainSnapshots = 2
 	// entrySlack is what the frame of an entry may add to its commands.
 	entrySlack = 1 << 10
-	// establishTimeout bounds nothing in Raft; it paces retries of a barrier
-	// that failed for another reason than lost leadership.
+	// establishRetry paces the retries of a barrier that failed for another
+	// reason than lost leadership.
 	establishRetry = 50 * time.Millisecond
 )
 

@@ -17,6 +17,10 @@
 //   - raft#696, a leadership transfer can leave a leader that refuses every
 //     proposal: a transfer is only for a process that is about to end.
 //   - raft#498, futures know no deadline: nobody waits for one without a way out.
+//   - VerifyLeader counts answers to questions from before the call: the
+//     transport notes when each question was asked, and only later ones count.
+//   - a follower that returns is sent nothing for up to ten seconds: the
+//     transport sends entries again without Raft's growing pauses.
 //
 // A failed write is final (P15): the first error of the log store, of a
 // snapshot file, or of the machine ends the process through Config.Fatal.

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // storeLockTimeout: the directory's lock is ours, so a locked raft.db is in
@@ -44,7 +45,7 @@ func openStore(path string) (*raftboltdb.BoltStore, error) {
 }
 
 func storeError(path string, err error) error {
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return fmt.Errorf("%s is open in another process", path)
 	}
 	return fmt.Errorf("open %s: %w", path, err)

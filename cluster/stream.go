@@ -27,8 +27,12 @@ type streamLayer struct {
 
 	accepted chan net.Conn
 	closing  chan struct{}
-	tasks    sync.WaitGroup
-	slots    chan struct{}
+	// life ends with the layer, and with it every dial that hangs in a network
+	// that is cut: Raft's goroutines wait for theirs before they end.
+	life  context.Context
+	end   context.CancelFunc
+	tasks sync.WaitGroup
+	slots chan struct{}
 
 	mu     sync.Mutex // guards conns, closed
 	conns  map[net.Conn]struct{}
@@ -44,7 +48,9 @@ func (a streamAddr) Network() string { return "tcp" }
 func (a streamAddr) String() string  { return string(a) }
 
 func newStreamLayer(ln net.Listener, network Network, d *doorman, timeout time.Duration, advertise string, log hclog.Logger) *streamLayer {
+	life, end := context.WithCancel(context.Background())
 	l := &streamLayer{
+		life: life, end: end,
 		listener: ln, network: network, doorman: d, timeout: timeout, advertise: streamAddr(advertise), log: log,
 		accepted: make(chan net.Conn), closing: make(chan struct{}),
 		slots: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{},
@@ -126,7 +132,7 @@ func (l *streamLayer) Addr() net.Addr { return l.advertise }
 
 // Dial implements raft.StreamLayer.
 func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(l.life, timeout)
 	defer cancel()
 	return l.dial(ctx, string(address), false)
 }
@@ -207,6 +213,7 @@ func (l *streamLayer) Close() error {
 	}
 	l.mu.Unlock()
 	close(l.closing)
+	l.end()
 	errs := []error{l.listener.Close()}
 	for _, conn := range open {
 		errs = append(errs, conn.Close())

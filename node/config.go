@@ -62,6 +62,8 @@ const maxEntryBytes = 320 << 10
 func DefaultConfig() Config {
 	c := cluster.DefaultConfig()
 	c.MaxBatchBytes = maxEntryBytes
+	// Half a minute of full load is some 100 MB of log, which bolt never gives back.
+	c.SnapshotInterval = 30 * time.Second
 	return Config{
 		Cluster: c,
 		Limits: Limits{

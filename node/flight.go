@@ -126,7 +126,7 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 	case ev.abort != nil:
 		return d.OnAbort(now, ev.abort)
 	case ev.rec != nil:
-		f.update(ev.rec)
+		f.update(acknowledged(ev.rec, d.Settlements()))
 		return d.OnApplied(now, ev.rec)
 	case ev.err != nil:
 		f.l.logFailure(f.id, d, ev)
@@ -134,7 +134,9 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 	case ev.op == drive.Prepare:
 		return d.OnVote(now, ev.branch, ev.answer)
 	}
-	return d.OnAck(now, ev.branch, ev.settled)
+	effects := d.OnAck(now, ev.branch, ev.settled)
+	f.update(acknowledged(d.Record(), d.Settlements()))
+	return effects
 }
 
 // do carries one effect out; proposals are waited for, calls are not.
@@ -158,7 +160,7 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 		close(f.decided)
 	case drive.Completed:
 		f.l.observeCompleted(f, d.Record())
-		f.update(appliedEverywhere(d.Record(), d.Settlements()))
+		f.update(acknowledged(d.Record(), d.Settlements()))
 		close(f.completed)
 	}
 	return nil
@@ -265,22 +267,27 @@ func finishCommand(d *drive.Driver) *fsmpb.Command {
 	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
 }
 
-// appliedEverywhere shows a record as it is once every branch has
-// acknowledged, which the log learns a moment later by Finish.
-func appliedEverywhere(rec *fsm.Txn, settled []fsm.Settled) *fsm.Txn {
-	if rec.State.Finished() {
+// acknowledged shows a decided record with the acknowledgements heard so far,
+// which the log learns all at once, a moment after the last, by Finish.
+func acknowledged(rec *fsm.Txn, settled []fsm.Settled) *fsm.Txn {
+	if !rec.State.Decided() || rec.State.Finished() {
 		return rec
 	}
 	t := *rec
 	t.Branches = slices.Clone(rec.Branches)
+	owes := false
 	for i := range t.Branches {
 		if t.Branches[i].Settled == fsm.Unsettled {
 			t.Branches[i].Settled = settled[i]
 		}
+		owes = owes || t.Owes(i)
 	}
-	t.State = fsm.Aborted
-	if rec.State.Commit() {
+	switch {
+	case owes:
+	case rec.State.Commit():
 		t.State = fsm.Committed
+	default:
+		t.State = fsm.Aborted
 	}
 	return &t
 }

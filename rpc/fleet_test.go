@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -146,7 +145,7 @@ func newTestClient(t *testing.T, nodes ...*scripted) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})

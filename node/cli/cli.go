@@ -40,13 +40,15 @@ commit, and three nodes keep it going when one of them dies.
 
 Exit status: 0 done or committed, 1 error, 2 bad usage, 3 the submitted
 transaction aborted, 4 unavailable or outcome not known (its id is printed).`,
-		Example: `  concordat server --id n1 --data-dir data/n1 --peers n1=127.0.0.1:7101
+		Example: `  concordat demo
+  concordat server --id n1 --data-dir data/n1 --peers n1=127.0.0.1:7101
   concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 --register
   concordat tx submit --branch 'seats={"ops":[{"op":"put","key":"1A","value":"ann"}]}'`,
 	})
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
+		newDemoCommand(a),
 		newServerCommand(a),
 		newParticipantCommand(a),
 		newTxCommand(a),

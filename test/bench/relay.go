@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -25,7 +26,10 @@ type relay struct {
 }
 
 func newRelay(target string) (*relay, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// Multipath TCP, which Go listens with by default, takes no socket filter.
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false)
+	l, err := plain.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

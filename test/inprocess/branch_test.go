@@ -9,6 +9,7 @@ import (
 
 	"github.com/concordat-tx/concordat/node"
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -114,7 +115,7 @@ func TestTransientFailures(t *testing.T) {
 func TestDownAfterItsVote(t *testing.T) {
 	w := newWorld(t, options{
 		nodes: 3, participants: []string{"seats", "down"},
-		node: func(c *node.Config) { c.AlertAfter = 500 * time.Millisecond },
+		steady: true, node: func(c *node.Config) { c.AlertAfter = 500 * time.Millisecond },
 	})
 	down, leader := w.parties["down"], w.leader()
 	commit := down.holdCommit()
@@ -164,12 +165,15 @@ func TestRestartWithPreparedBranch(t *testing.T) {
 	doubtful.stop()
 	doubtful.start() // cut off, so nobody tells it
 
-	ctx, cancel := context.WithTimeout(w.ctx(), 300*time.Millisecond)
-	defer cancel()
-	_, err := pb.NewKVClient(doubtful.conn()).Read(ctx, &pb.ReadRequest{Keys: []string{"y-b1"}})
-	if e := w.refused(err, "LOCKED"); e.Txn != "b1" {
-		t.Errorf("the read waits for %q", e.Txn)
-	}
+	w.eventually("a read ends at its deadline and names the transaction that it waits for", func() bool {
+		ctx, cancel := context.WithTimeout(w.ctx(), 500*time.Millisecond)
+		defer cancel()
+		r, err := pb.NewKVClient(doubtful.conn()).Read(ctx, &pb.ReadRequest{Keys: []string{"y-b1"}})
+		if err == nil {
+			t.Fatalf("a read did not wait for the prepared branch: %v", r)
+		}
+		return rpc.ReasonOf(err) == rpc.ReasonLocked && rpc.FromError(err).Txn == "b1"
+	})
 	younger := doubtful.prepares("b1")[0]
 	younger.Branch.Id, younger.Branch.Attempt.Sequence = "younger", younger.Branch.Attempt.Sequence+1000
 	younger.Priority = younger.Branch.Attempt

@@ -100,7 +100,7 @@ func TestLeaderCutOffFromFollowers(t *testing.T) {
 // A participant that is cut off from the leader, but not from a follower,
 // learns a decided outcome from the follower.
 func TestOutcomeFromAFollower(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, proxied: true, participants: []string{"open", "doubtful"}})
+	w := newWorld(t, options{nodes: 3, proxied: true, steady: true, participants: []string{"open", "doubtful"}})
 	leader, open, end := w.inDoubt("b1")
 	doubtful := w.parties["doubtful"]
 	doubtful.front.set(blackhole)
@@ -122,7 +122,7 @@ func TestOutcomeFromAFollower(t *testing.T) {
 // the survivor has applied is answered; one about an undecided one gets
 // UNAVAILABLE.
 func TestInquiryWithoutAQuorum(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, proxied: true, participants: []string{"open", "doubtful"}})
+	w := newWorld(t, options{nodes: 3, proxied: true, steady: true, participants: []string{"open", "doubtful"}})
 	leader, open, end := w.inDoubt("decided")
 	doubtful := w.parties["doubtful"]
 	doubtful.cutOff(blackhole)

@@ -26,8 +26,11 @@ type options struct {
 	participants []string
 	// proxied puts a proxy into every gRPC connection.
 	proxied bool
-	node    func(*node.Config)
-	party   func(*participant.Config)
+	// steady gives Raft long timeouts, for tests that must not lose their leader
+	// to a busy machine.
+	steady bool
+	node   func(*node.Config)
+	party  func(*participant.Config)
 }
 
 // world is one cluster with its participants and a client.
@@ -102,6 +105,9 @@ func (w *world) newMember(i int, peers []cluster.Peer, raft net.Listener) *membe
 	cfg.RPCListener = announcedListener{rpcListener, m.announced}
 	cfg.HTTPListen = "127.0.0.1:0"
 	cfg.DrainTimeout = 2 * time.Second
+	if w.options.steady {
+		cfg.Cluster.Heartbeat, cfg.Cluster.Election, cfg.Cluster.Lease = time.Second, time.Second, time.Second
+	}
 	if w.options.node != nil {
 		w.options.node(&cfg)
 	}

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/demo"
+)
+
+type demoFlags struct {
+	cfg  demo.Config
+	keep bool
+}
+
+func newDemoCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Book flights on three nodes, kill the leader, check every booking",
+		Long: `Run three nodes and three participants (seats, payments, profiles) as child
+processes on this machine, book flights, kill -9 the leader in the middle, show
+the failover as a timeline, and check that no booking is half done.
+
+What happens is shown while it happens, on stdout, or with -o json on stderr.
+Without --dir, data and logs are in a temporary directory, which is removed at
+the end unless something is wrong. The children end with this process, however it ends.
+
+Exit status 0 if everything holds, 1 if anything is wrong.`,
+		Example: `  concordat demo
+  concordat demo --clients 64 --duration 60s --kills 5
+  concordat demo --keep --dir data/demo`,
+		Args: usageArgs(cobra.NoArgs),
+	}
+	f := &demoFlags{}
+	out := a.outputFlag(cmd)
+	flags := cmd.Flags()
+	flags.IntVar(&f.cfg.Clients, "clients", 16, "clients that book at the same moment")
+	flags.DurationVar(&f.cfg.Duration, "duration", 12*time.Second, "how long they book")
+	flags.IntVar(&f.cfg.Kills, "kills", 1, "how often the leader is killed meanwhile")
+	flags.StringVar(&f.cfg.Dir, "dir", "", "a new directory for data and logs, which stays (default: a temporary one)")
+	flags.BoolVar(&f.keep, "keep", false, "leave the cluster running after the audit, until Ctrl-C")
+	flags.BoolVar(&f.cfg.Falsify, "falsify", false, "a test of the audit: remove one booking from one participant after the load; must exit with 1")
+	_ = flags.MarkHidden("falsify") // fails only for a flag that is not there
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), out) }
+	return cmd
+}
+
+func (f *demoFlags) run(ctx context.Context, out *output) (err error) {
+	if f.cfg.Binary, err = os.Executable(); err != nil {
+		return fmt.Errorf("demo: which program is this? %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, stop := demo.Lifetime(ctx)
+	defer stop()
+	w := &watched{w: out.app.stdout, failed: cancel}
+	if out.format == "json" {
+		w.w = out.app.stderr
+	}
+	f.cfg.Screen, f.cfg.Colour = w, colourful(w.w, out.app.env)
+	// A reader that went away is an error of a write, not the end of the process.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
+
+	d, err := demo.Start(ctx, f.cfg)
+	if _, bad := errors.AsType[*fsm.FieldError](err); bad {
+		return usageErrorf("demo: %w", err)
+	}
+	if err != nil {
+		return demoError(ctx, err)
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return f.play(ctx, d, out)
+}
+
+func (f *demoFlags) play(ctx context.Context, d *demo.Demo, out *output) error {
+	r, err := d.Run(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.Spare()
+		}
+		return demoError(ctx, err)
+	}
+	d.Show(r)
+	if !r.OK && !f.cfg.Falsify {
+		d.Spare()
+	}
+	if out.format == "json" {
+		if err := out.print(r, nil); err != nil {
+			return err
+		}
+	}
+	if f.keep {
+		d.Hints()
+		<-ctx.Done()
+	}
+	if !r.OK {
+		return fmt.Errorf("demo: %d of what must hold does not: %s", len(r.Problems), r.Problems[0])
+	}
+	return nil
+}
+
+// demoError says why a demo ended early.
+func demoError(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return fmt.Errorf("demo: ended early: %w", cause)
+	}
+	return errors.New("demo: interrupted")
+}
+
+// watched ends the demo when nobody can read it any more.
+type watched struct {
+	w      io.Writer
+	failed context.CancelCauseFunc
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	if err != nil {
+		w.failed(fmt.Errorf("nobody reads this: %w", err))
+	}
+	return n, err
+}
+
+// colourful reports whether w is a terminal that wants colours (see no-color.org).
+func colourful(w io.Writer, env func(string) string) bool {
+	file, ok := w.(*os.File)
+	if !ok || env("NO_COLOR") != "" || env("TERM") == "dumb" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,162 @@
+package demo
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/concordat-tx/concordat/rpc/kvop"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+const (
+	flights   = 200
+	customers = 1000
+	// The first flights are popular: a tenth of the customers wants them, and they sell out.
+	popular      = 4
+	popularSeats = 60
+	// Every twentieth customer cannot pay for any flight, another twentieth for a few.
+	broke, poor, rich = 50, 1_000, 10_000_000
+	priceMin          = 80
+	priceMax          = 300
+	// setupOps is how many keys a transaction loads.
+	setupOps = 200
+)
+
+// Keys, by participant: flight and booking in seats; account, revenue and
+// booking in payments; trips, a list, in profiles.
+const (
+	flightKey  = "flight/"
+	accountKey = "acct/"
+	revenueKey = "revenue/"
+	bookingKey = "booking/"
+	tripsKey   = "trips/"
+)
+
+// airline is what was there before the first booking.
+type airline struct {
+	flights   []string
+	customers []string
+	seats     map[string]int64 // by flight
+	money     map[string]int64 // by customer
+}
+
+// newAirline has seats enough for a load of that duration.
+func newAirline(d time.Duration) *airline {
+	a := &airline{seats: map[string]int64{}, money: map[string]int64{}}
+	normal := max(300, 20*int64(d.Seconds()))
+	for i := range flights {
+		name := fmt.Sprintf("LH%03d", i+1)
+		a.flights = append(a.flights, name)
+		a.seats[name] = normal
+		if i < popular {
+			a.seats[name] = popularSeats
+		}
+	}
+	for i := range customers {
+		name := fmt.Sprintf("c%03d", i)
+		a.customers = append(a.customers, name)
+		switch i % 20 {
+		case 0:
+			a.money[name] = broke
+		case 1:
+			a.money[name] = poor
+		default:
+			a.money[name] = rich
+		}
+	}
+	return a
+}
+
+func sum(m map[string]int64) (total int64) {
+	for _, v := range m {
+		total += v
+	}
+	return total
+}
+
+// setup are the transactions that load seats and accounts.
+func (a *airline) setup() []*pb.SubmitRequest {
+	var all []*pb.SubmitRequest
+	load := func(participant, prefix string, names []string, values map[string]int64) {
+		for len(names) > 0 {
+			n := min(len(names), setupOps)
+			var ops []kvop.Op
+			for _, name := range names[:n] {
+				ops = append(ops, kvop.Op{Kind: kvop.Put, Key: prefix + name, Value: kvop.Number(values[name])})
+			}
+			names = names[n:]
+			all = append(all, &pb.SubmitRequest{
+				Id: fmt.Sprintf("setup-%d", len(all)+1), Wait: pb.Wait_COMPLETED,
+				Branches: []*pb.Branch{{Participant: participant, Payload: kvop.Encode(ops)}},
+			})
+		}
+	}
+	load(seats, flightKey, a.flights, a.seats)
+	load(payments, accountKey, a.customers, a.money)
+	return all
+}
+
+// booking is one seat for one customer.
+type booking struct {
+	ID string
+	record
+}
+
+// record is what the participants write down of a booking.
+type record struct {
+	Customer string
+	Flight   string
+	Price    int64
+}
+
+func (r record) String() string { return fmt.Sprintf("%s %s %d", r.Customer, r.Flight, r.Price) }
+
+// parseRecord reads what String wrote.
+func parseRecord(text string) (record, error) {
+	fields := strings.Fields(text)
+	if len(fields) != 3 {
+		return record{}, fmt.Errorf("%q is not a customer, a flight and a price", text)
+	}
+	price, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil {
+		return record{}, fmt.Errorf("%q: the price is not a number", text)
+	}
+	return record{fields[0], fields[1], price}, nil
+}
+
+// draw makes the n-th booking.
+func (a *airline) draw(n int64) booking {
+	flight := popular + rand.IntN(flights-popular)
+	if rand.IntN(10) == 0 {
+		flight = rand.IntN(popular)
+	}
+	return booking{fmt.Sprintf("booking-%06d", n), record{
+		Customer: a.customers[rand.IntN(customers)], Flight: a.flights[flight],
+		Price: priceMin + rand.Int64N(priceMax-priceMin+1),
+	}}
+}
+
+// request is the booking as one transaction.
+func (b booking) request() *pb.SubmitRequest {
+	none := int64(0)
+	marker := kvop.Op{Kind: kvop.Put, Key: bookingKey + b.ID, Value: kvop.Text(b.String())}
+	branch := func(participant string, ops ...kvop.Op) *pb.Branch {
+		return &pb.Branch{Participant: participant, Payload: kvop.Encode(ops)}
+	}
+	return &pb.SubmitRequest{Id: b.ID, Branches: []*pb.Branch{
+		branch(seats, kvop.Op{Kind: kvop.Add, Key: flightKey + b.Flight, Delta: -1, Min: &none}, marker),
+		branch(payments, kvop.Op{Kind: kvop.Add, Key: accountKey + b.Customer, Delta: -b.Price, Min: &none},
+			kvop.Op{Kind: kvop.Add, Key: revenueKey + b.Flight, Delta: b.Price}, marker),
+		branch(profiles, kvop.Op{Kind: kvop.Append, Key: tripsKey + b.Customer, Values: []kvop.Value{kvop.Text(b.ID + " " + b.String())}}),
+	}}
+}
+
+// forgery removes the booking's marker from seats and leaves the rest.
+func (b booking) forgery() *pb.SubmitRequest {
+	ops := []kvop.Op{{Kind: kvop.Delete, Key: bookingKey + b.ID}}
+	return &pb.SubmitRequest{Id: "forgery", Wait: pb.Wait_COMPLETED,
+		Branches: []*pb.Branch{{Participant: seats, Payload: kvop.Encode(ops)}}}
+}
