@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
@@ -31,7 +32,8 @@ func reasonLog(r *fsm.Reason) *fsmpb.Reason {
 	if r == nil {
 		return nil
 	}
-	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: r.Message}
+	// A message may come from anywhere, and what is not UTF-8 cannot be logged.
+	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: strings.ToValidUTF8(r.Message, "�")}
 }
 
 func attemptLog(a fsm.Attempt) *fsmpb.Attempt {

@@ -12,9 +12,8 @@ import (
 // maxInquiry bounds one batch of inquiries.
 const maxInquiry = 1000
 
-// Outcomes answers participants in doubt (P7). What is decided or forgotten is
-// a fact that any replica may tell, even without a quorum; the rest is said by
-// a leader past its barrier whose leadership was verified for this very call.
+// Outcomes answers participants in doubt (P7). What is decided is a fact that
+// any replica may tell, even without a quorum; the rest is said by a leader past its barrier whose leadership was verified for this very call.
 // Nothing is written.
 func (s *coordinator) Outcomes(ctx context.Context, req *pb.OutcomesRequest) (*pb.OutcomesResponse, error) {
 	if k := len(req.GetBranches()); k > maxInquiry {
@@ -95,7 +94,9 @@ func outcome(m *fsm.Machine, b *pb.BranchRef, participant string, leads bool, v 
 	case fsm.DecidedAbort:
 		o.Answer = pb.BranchOutcome_ABORT
 	case fsm.Forgotten:
-		o.Answer = pb.BranchOutcome_FORGOTTEN
+		if o.Finished = leads; leads {
+			o.Answer = pb.BranchOutcome_FORGOTTEN
+		}
 	case fsm.Mismatched:
 		o.Answer = pb.BranchOutcome_MISMATCH
 	case fsm.Undecided:

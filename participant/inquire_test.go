@@ -320,3 +320,30 @@ func TestOtherEndpoint(t *testing.T) {
 		f.server.Close()
 	})
 }
+
+// pair are two nodes without sockets.
+type pair [2]*ledger
+
+func (pair) Nodes() []string { return []string{"0", "1"} }
+
+func (p pair) Outcomes(ctx context.Context, node string, req *pb.OutcomesRequest) (*pb.OutcomesResponse, error) {
+	return p[int(node[0]-'0')].Outcomes(ctx, req)
+}
+
+// TestHangingNodeIsOvertaken: the next node is asked while the first thinks.
+func TestHangingNodeIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent, leader := newLedger(true), newLedger(true)
+		silent.silent = true
+		f := newFixture(t, pair{silent, leader}, func(cfg *participant.Config, _ *counter) { cfg.InquiryDelay = 4 * time.Millisecond })
+		w := work("t", 1, "add k")
+		leader.say(w.Ref, pb.BranchOutcome_COMMIT)
+		f.prepared(w)
+		time.Sleep(150 * time.Millisecond)
+		synctest.Wait()
+		if f.count("k") != 1 || silent.calls() != 1 {
+			t.Errorf("not settled 150 ms after a node began to hang; it was asked %d times", silent.calls())
+		}
+		f.server.Close()
+	})
+}

@@ -176,11 +176,11 @@ func TestReadKVTriesEveryEndpoint(t *testing.T) {
 	if err != nil || len(items) != 2 || items[1].GetKey() != "b" {
 		t.Fatalf("got %v, %v", items, err)
 	}
-	_, err = c.ReadKV(within(t, 100*time.Millisecond), "locked", "a")
+	_, err = c.ReadKV(within(t, time.Second), "locked", "a")
 	if e := FromError(err); e.Reason != ReasonLocked || e.Txn != "booking-42" || e.Participant != "locked" {
 		t.Errorf("locked: %+v", e)
 	}
-	_, err = c.ReadKV(within(t, 100*time.Millisecond), "gone", "a")
+	_, err = c.ReadKV(within(t, time.Second), "gone", "a")
 	if e := FromError(err); e.Reason != ReasonUnreachable || e.Participant != "gone" {
 		t.Errorf("gone: %+v", e)
 	}

@@ -72,11 +72,11 @@ func TestSubmitConflictAnswersInTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := startNode(t)
 			n.script(tc.script)
-			resp, err := newTestClient(t, n).Submit(within(t, 300*time.Millisecond), booking(), tc.opts...)
+			resp, err := newTestClient(t, n).Submit(within(t, time.Second), booking(), tc.opts...)
 			u, unknown := errors.AsType[*UnknownOutcome](err)
 			switch {
-			case unknown && tc.tries == 0 && u.ID == n.requests()[len(n.requests())-1].GetId():
-				// A machine this slow let the deadline fall into the last try.
+			case unknown && tc.tries == 0 && strings.HasPrefix(u.ID, n.requests()[0].GetId()+"."):
+				// A machine this slow let the deadline fall into a new try.
 			case err != nil || !conflicted(resp):
 				t.Fatalf("got %v, %v", resp, err)
 			}
@@ -97,7 +97,7 @@ func TestSubmitConflictThenUnknownNamesTheDerivedID(t *testing.T) {
 	})
 	req := booking()
 	req.Id = "a"
-	_, err := newTestClient(t, n).Submit(within(t, 300*time.Millisecond), req)
+	_, err := newTestClient(t, n).Submit(within(t, time.Second), req)
 	if u, ok := errors.AsType[*UnknownOutcome](err); !ok || u.ID != "a.1" {
 		t.Errorf("got %v", err)
 	}

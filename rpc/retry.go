@@ -94,9 +94,11 @@ func (c *Client) do(ctx context.Context, call callFunc) error {
 }
 
 // telling is the error that tells more: the end of ctx cuts the last try short,
-// and the one before it says why there was no answer until then.
+// and the one before it says why there was no answer until then. The node's
+// clock may end a try by the same deadline a moment before ours does.
 func telling(ctx context.Context, e, before *Error) *Error {
-	if before != nil && ctx.Err() != nil && e.Retryable() {
+	cut := ctx.Err() != nil || e.Reason == ReasonDeadline || e.Reason == ReasonCancelled
+	if before != nil && cut && e.Retryable() {
 		return before
 	}
 	return e

@@ -109,10 +109,11 @@ func (f *demoFlags) play(ctx context.Context, d *demo.Demo, out *output) error {
 	return nil
 }
 
-// demoError says why a demo ended early.
+// demoError says why a demo ended early. It does not wrap err: the status and
+// the advice that go with an unknown outcome are for commands that can be repeated.
 func demoError(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
-		return fmt.Errorf("demo: %w", err)
+		return fmt.Errorf("demo: %v", err)
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return fmt.Errorf("demo: ended early: %w", cause)

@@ -18,7 +18,7 @@ const (
 	popular      = 4
 	popularSeats = 60
 	// Every twentieth customer cannot pay for any flight, another twentieth for a few.
-	broke, poor, rich = 50, 1_000, 10_000_000
+	broke, poor, rich = 50, 1_000, 1_000_000
 	priceMin          = 80
 	priceMax          = 300
 	// setupOps is how many keys a transaction loads.

@@ -36,9 +36,10 @@ type Audit struct {
 
 // audit compares.
 func audit(before *airline, b *books, entries []entry) *Audit {
-	a := &Audit{HalfDone: []string{}, SeatsBefore: sum(before.seats), SeatsLeft: sum(b.seats),
+	a := &Audit{HalfDone: []string{}, Wrong: []string{}, CommitsLost: []string{}, AbortsDone: []string{}, NeverAnswered: []string{},
+		SeatsBefore: sum(before.seats), SeatsLeft: sum(b.seats),
 		MoneyBefore: sum(before.money), MoneyNow: sum(b.accounts) + sum(b.revenue), Revenue: sum(b.revenue),
-		Strange: slices.Clone(b.strange)}
+		Strange: append([]string{}, b.strange...)}
 	ids := map[string]bool{}
 	for _, marked := range b.marked {
 		for id := range marked {

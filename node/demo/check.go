@@ -33,7 +33,8 @@ func (r *Report) checks() []Check {
 	check(true, a.AbortsDone, "%s answers ABORT: none of them left anything", grouped(a.Aborts))
 	check(true, a.NeverAnswered, "bookings without a definite outcome: %d", len(a.NeverAnswered))
 	check(true, a.Strange, "entries that nobody booked: %d", len(a.Strange))
-	check(rest.Blamed == 0, nil, "aborts for any reason but a condition or a conflict, as the nodes count: %d", rest.Blamed)
+	check(rest.Blamed == 0 && r.Load.Other == 0, nil,
+		"aborts for any reason but a condition or a conflict: %d as clients were told, %d as nodes count", r.Load.Other, rest.Blamed)
 	check(rest.none(), nil, "unfinished: %d, in doubt: %d, locks left: %d", rest.Unfinished, rest.InDoubt+rest.Preparing, rest.Locks)
 	check(rest.Alerts == 0 && rest.NeedsOperator == 0, nil, "alerts: %d, transactions that need an operator: %d", rest.Alerts, rest.NeedsOperator)
 	check(r.sameState(), nil, "%s", r.stateText())

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/concordat-tx/concordat/node/local"
@@ -51,9 +52,11 @@ type Failover struct {
 	Open    int     `json:"resumed_open"`
 	Settled *Millis `json:"resumed_settled_ms"`
 
-	// UnderWay bookings had been made and not answered at the kill; UnderWayCommitted of them committed.
+	// UnderWay bookings had been made and not answered at the kill. So many of
+	// them committed, or were aborted by a condition of their own or a conflict.
 	UnderWay          int `json:"under_way"`
 	UnderWayCommitted int `json:"under_way_committed"`
+	UnderWayRefused   int `json:"under_way_aborted_by_condition_or_conflict"`
 	// Aborted bookings since the kill have a reason that is neither a condition of theirs nor a conflict.
 	Aborted        int      `json:"aborted"`
 	AbortedReasons []string `json:"aborted_reasons,omitempty"`
@@ -123,31 +126,38 @@ func (d *Demo) strike(ctx context.Context, pause time.Duration) (*Failover, erro
 
 // watchElection asks the survivors until one of them leads and is ready.
 func (d *Demo) watchElection(ctx context.Context, f *Failover) error {
-	for {
-		for _, n := range d.cluster.Nodes {
-			st := d.look(ctx, n)
-			if st == nil {
-				continue
-			}
-			if f.Detected == nil && st.GetLeader() == "" {
-				f.Detected = f.since(time.Now())
-				d.screen.event("", "%s has lost its leader", n.ID)
-			}
-			if st.GetTerm() <= f.Term || st.GetRole() != "Leader" {
-				continue
-			}
-			if f.Leader != n.ID {
-				f.Leader, f.NewTerm, f.Elected = n.ID, st.GetTerm(), f.since(time.Now())
-				d.screen.event("", "%s is elected in term %d", n.ID, st.GetTerm())
-			}
-			if st.GetReady() {
-				return nil
-			}
-		}
+	for !d.follow(ctx, f) {
 		if err := wait(ctx, lookPause); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// follow asks every node once who leads and reports whether the newest leader is ready.
+func (d *Demo) follow(ctx context.Context, f *Failover) (ready bool) {
+	for _, n := range d.cluster.Nodes {
+		st := d.look(ctx, n)
+		if st == nil {
+			continue
+		}
+		if f.Detected == nil && st.GetLeader() == "" {
+			f.Detected = f.since(time.Now())
+			d.screen.event("", "%s has lost its leader", n.ID)
+		}
+		if st.GetRole() != "Leader" || st.GetTerm() <= f.Term || st.GetTerm() < f.NewTerm {
+			continue
+		}
+		if st.GetTerm() > f.NewTerm {
+			f.Leader, f.NewTerm = n.ID, st.GetTerm()
+			if f.Elected == nil {
+				f.Elected = f.since(time.Now())
+			}
+			d.screen.event("", "%s is elected in term %d", n.ID, st.GetTerm())
+		}
+		ready = st.GetReady()
+	}
+	return ready
 }
 
 // look is a node's status, nil if it has none to give.
@@ -164,29 +174,32 @@ func (d *Demo) look(ctx context.Context, n *local.Node) *pb.StatusResponse {
 	return st
 }
 
-// watchResumed reads the new leader's metrics until all that it took over is finished.
+// watchResumed reads the new leader's metrics until all that it took over is
+// finished. Should yet another leader take over, its figures count.
 func (d *Demo) watchResumed(ctx context.Context, f *Failover) error {
 	for {
-		for _, n := range d.cluster.Nodes {
-			if n.ID != f.Leader {
-				continue
-			}
-			s, err := d.metrics.read(ctx, n.HTTP)
-			if err != nil {
-				return err
-			}
-			if err := f.readLeader(s); err != nil {
-				return err
-			}
+		if err := d.readResumed(ctx, f); err != nil && ctx.Err() != nil {
+			return err
 		}
 		if f.Ready != nil && f.Open == 0 {
-			d.screen.event("", "%s serves; %s settled", f.Leader, counted(f.Resumed, "transaction was taken over and is", "transactions were taken over and are"))
+			d.screen.event("", "%s serves; %s settled", f.Leader,
+				counted(f.Resumed, "transaction was taken over and is", "transactions were taken over and are"))
 			return nil
 		}
 		if err := wait(ctx, 10*lookPause); err != nil {
 			return fmt.Errorf("%s took over %d transactions, %d are not finished: %w", f.Leader, f.Resumed, f.Open, err)
 		}
+		d.follow(ctx, f)
 	}
+}
+
+func (d *Demo) readResumed(ctx context.Context, f *Failover) error {
+	i := slices.IndexFunc(d.cluster.Nodes, func(n *local.Node) bool { return n.ID == f.Leader })
+	s, err := d.metrics.read(ctx, d.cluster.Nodes[i].HTTP)
+	if err != nil {
+		return err
+	}
+	return f.readLeader(s)
 }
 
 // readLeader takes the figures of a leadership that began after the kill.
@@ -260,8 +273,11 @@ func (f *Failover) account(entries []entry, until time.Time) {
 		}
 		if e.began.Before(f.at) && e.ended.After(f.at) {
 			f.UnderWay++
-			if e.committed() {
+			switch {
+			case e.committed():
 				f.UnderWayCommitted++
+			case e.outcome == pb.Outcome_ABORT && !e.blamed():
+				f.UnderWayRefused++
 			}
 		}
 		if e.ended.After(f.at) && e.ended.Before(until) {
@@ -310,4 +326,3 @@ func (f *Failover) problems() []string {
 	}
 	return list
 }
-

@@ -24,10 +24,9 @@ func Lifetime(ctx context.Context) (_ context.Context, stop func()) {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(hup, syscall.SIGHUP)
 	}
-	done := make(chan struct{})
+	done, parent := make(chan struct{}), os.Getppid()
 	go func() {
 		defer close(done)
-		parent := os.Getppid()
 		tick := time.NewTicker(parentPause)
 		defer tick.Stop()
 		for {

@@ -80,7 +80,8 @@ func (s *screen) failover(f *Failover) {
 	}
 	s.line("  in doubt, taken over: %d, still open: %d; aborted because of the failover: %s", f.Resumed, f.Open,
 		s.paint(map[bool]string{true: green, false: red}[f.Aborted == 0], fmt.Sprint(f.Aborted)))
-	s.line("  under way at the kill: %d; committed of those: %d", f.UnderWay, f.UnderWayCommitted)
+	s.line("  under way at the kill: %d; of those committed: %d, aborted by a condition or conflict: %d",
+		f.UnderWay, f.UnderWayCommitted, f.UnderWayRefused)
 	if f.Unknown > 0 {
 		s.line("  outcome unknown to impatient clients: %d; settled by id: %d committed, %d aborted, %d not settled",
 			f.Unknown, f.UnknownCommit, f.UnknownAbort, f.UnknownForEver)

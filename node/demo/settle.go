@@ -31,15 +31,17 @@ func (r *Rest) none() bool {
 }
 
 // settled waits until nothing is unfinished and no lock is held; after
-// failoverTimeout it returns what is left, without an error.
+// failoverTimeout it returns what is left, without an error, or why a node or
+// participant does not say.
 func (d *Demo) settled(ctx context.Context) (*Rest, error) {
 	began := time.Now()
 	for {
 		r, err := d.rest(ctx)
-		if err != nil {
+		took := time.Since(began)
+		if err != nil && (ctx.Err() != nil || took > failoverTimeout) {
 			return nil, err
 		}
-		if took := time.Since(began); r.none() || took > failoverTimeout {
+		if err == nil && (r.none() || took > failoverTimeout) {
 			r.Took = *millis(took)
 			return r, nil
 		}

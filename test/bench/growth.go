@@ -47,11 +47,12 @@ func growth(ctx context.Context, b *bench) error {
 	half := len(seen) / 2
 	for i, name := range sizeNames {
 		first, second := largest(seen[:half], i), largest(seen[half:], i)
-		if first == 0 && second == 0 {
-			return fmt.Errorf("no %s was seen", name)
+		n := len(seen)
+		if first == 0 {
+			n = 0 // the first half was too short to show one
 		}
 		b.report.atMost(growthBar, figure{
-			Experiment: "growth", Name: name + ", second half over first", Value: 100 * (second/max(first, 1) - 1), Unit: "%", Samples: len(seen),
+			Experiment: "growth", Name: name + ", second half over first", Value: 100 * (second/max(first, 1) - 1), Unit: "%", Samples: n,
 			Note: fmt.Sprintf("largest %.1f and %.1f MiB", first/mebibyte, second/mebibyte),
 		})
 	}

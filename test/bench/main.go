@@ -18,7 +18,7 @@ import (
 // options are the command line.
 type options struct {
 	binary, dir, json string
-	only              []string
+	only, serverArgs  []string
 	short, keep       bool
 	transactions      int
 }
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1
 	}
-	b := &bench{options: o, report: newReport(os.Stdout, o.short), log: os.Stderr}
+	b := &bench{options: o, report: newReport(os.Stdout, o), log: os.Stderr}
 	failed := b.runAll(ctx)
 	if o.json != "" {
 		if err := b.report.writeJSON(o.json); err != nil {
@@ -74,12 +74,13 @@ func run(ctx context.Context, args []string) int {
 			failed = true
 		}
 	}
+	failed = failed || b.report.missed()
 	if failed || o.keep {
 		b.logf("data and logs are in %s", o.dir)
 	} else if err := os.RemoveAll(o.dir); err != nil {
 		b.logf("%v", err)
 	}
-	if failed || b.report.missed() {
+	if failed {
 		return 1
 	}
 	return 0
@@ -113,14 +114,15 @@ func (b *bench) runAll(ctx context.Context) (failed bool) {
 // parse reads the command line.
 func parse(args []string) (options, error) {
 	var o options
-	var only string
+	var only, serverArgs string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.binary, "binary", "", "the concordat program (required)")
 	flags.StringVar(&only, "only", "", "experiments to run, a,b,…: "+strings.Join(names(), " "))
 	flags.BoolVar(&o.short, "short", false, "brief runs, which show that the experiments work; the figures mean little")
 	flags.StringVar(&o.json, "json", "", "also write the figures to this file")
 	flags.StringVar(&o.dir, "dir", "", "where to make the data directories (default: the system's place for temporary files)")
-	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept anyway if an experiment fails to run")
+	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept anyway if a bar is missed or an experiment fails")
+	flags.StringVar(&serverArgs, "server-args", "", "arguments to add to every node's command line, to see what a setting does")
 	flags.IntVar(&o.transactions, "transactions", 1_000_000, "how many transactions the growth experiment runs")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -134,6 +136,7 @@ func parse(args []string) (options, error) {
 		}
 		o.only = append(o.only, name)
 	}
+	o.serverArgs = strings.Fields(serverArgs)
 	if o.transactions < 1000 {
 		return o, fmt.Errorf("-transactions: at least 1000, got %d", o.transactions)
 	}

@@ -32,6 +32,7 @@ func overload(ctx context.Context, b *bench) error {
 	memory := s.watchMemory(ctx)
 	defer memory.stop()
 	l.recorder.cut()
+	begin := time.Now()
 	o := l.open(ctx, overloadFactor*peak.rate())
 	sleep(ctx, pick(b, 30*time.Second, 8*time.Second))
 	o.halt()
@@ -47,9 +48,10 @@ func overload(ctx context.Context, b *bench) error {
 
 	scheduled, skipped := int(o.scheduled.Load()), int(o.skipped.Load())
 	b.report.tell("overload", "peak of a closed loop", peak.rate(), "/s", peak.commits, fmt.Sprintf("%d clients", overloadClients))
-	b.report.tell("overload", "offered", float64(scheduled)/t.elapsed.Seconds(), "/s", scheduled,
-		fmt.Sprintf("over the whole time; %d were not sent, since %d were under way", skipped, maxOutstanding))
-	b.report.tell("overload", "commits", t.rate(), "/s", t.commits, t.String())
+	span := end.Sub(begin)
+	b.report.tell("overload", "offered", float64(scheduled)/span.Seconds(), "/s", scheduled,
+		fmt.Sprintf("for %s; of them %d not sent because of this program's bound of %d under way", span.Round(time.Second), skipped, maxOutstanding))
+	b.report.tell("overload", "commits", float64(t.commits)/span.Seconds(), "/s", t.commits, t.String())
 	b.report.tell("overload", "p50 of the commits, from when due", t.quantile(50), "ms", t.commits, "")
 	b.report.tell("overload", "p99 of the commits, from when due", t.quantile(99), "ms", t.commits, "")
 	// 100 % served is fine, too: then it was no overload.

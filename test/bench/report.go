@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,15 +30,17 @@ type report struct {
 	Started time.Time `json:"started"`
 	System  string    `json:"system"`
 	Short   bool      `json:"short"`
-	Figures []figure  `json:"figures"`
-	Errors  []string  `json:"errors,omitempty"`
+	// Changed are settings that are not the default.
+	Changed []string `json:"changed,omitempty"`
+	Figures []figure `json:"figures"`
+	Errors  []string `json:"errors,omitempty"`
 
 	out io.Writer
 }
 
-func newReport(out io.Writer, short bool) *report {
+func newReport(out io.Writer, o options) *report {
 	system := fmt.Sprintf("%s/%s, %d CPUs, client built with %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	return &report{Started: time.Now(), System: system, Short: short, out: out}
+	return &report{Started: time.Now(), System: system, Short: o.short, Changed: o.serverArgs, out: out}
 }
 
 const columns = "%-11s %-42s %14s %-14s %9s  %-4s %s\n"
@@ -46,6 +49,9 @@ func (r *report) head() {
 	fmt.Fprintln(r.out, r.System)
 	if r.Short {
 		fmt.Fprintln(r.out, "-short: these figures show that the experiments work, not how fast the program is")
+	}
+	if len(r.Changed) > 0 {
+		fmt.Fprintf(r.out, "not the default settings: %s\n", strings.Join(r.Changed, " "))
 	}
 	fmt.Fprintf(r.out, columns, "experiment", "figure", "value", "bar", "samples", "", "")
 }

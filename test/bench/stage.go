@@ -40,7 +40,8 @@ func (b *bench) stage(ctx context.Context, name string, participants []string, s
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	cluster, err := local.Start(ctx, local.Config{
-		Binary: b.binary, Dir: dir, Nodes: nodes, Participants: participants, ServerArgs: serverArgs,
+		Binary: b.binary, Dir: dir, Nodes: nodes, Participants: participants,
+		ServerArgs: append(serverArgs, b.serverArgs...),
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,3 @@
+// Package demo holds the tests of `concordat demo` as a user runs it: a binary,
+// its children, signals, and what is left afterwards.
+package demo

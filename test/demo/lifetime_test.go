@@ -1,0 +1,112 @@
+package demo
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// However a demo is asked to end, it ends its children and removes its data.
+func TestSignals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		signal syscall.Signal
+		moment string
+		args   []string
+	}{
+		"Ctrl-C under load":    {syscall.SIGINT, " load ", nil},
+		"SIGTERM at the kill":  {syscall.SIGTERM, "KILL", []string{"--duration", "4s"}},
+		"the terminal is gone": {syscall.SIGHUP, "leads in term", nil},
+		"Ctrl-C after --keep":  {syscall.SIGINT, "goes on until Ctrl-C", []string{"--duration", "2s", "--kills", "0", "--keep"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := demo(t, append([]string{"--clients", "2"}, tc.args...)...)
+			r.sees("leads in term")
+			pids := r.pids()
+			r.sees(tc.moment)
+			if len(r.data()) != 1 {
+				t.Errorf("data in %v", r.data())
+			}
+			if err := r.cmd.Process.Signal(tc.signal); err != nil {
+				t.Fatal(err)
+			}
+			want := 1
+			if strings.Contains(name, "--keep") {
+				want = 0 // the audit was done, and good
+			}
+			if status := r.wait(); status != want {
+				t.Errorf("exit status %d, want %d", status, want)
+			}
+			noneLeft(t, pids)
+			if left := r.data(); len(left) > 0 {
+				t.Errorf("left %v", left)
+			}
+		})
+	}
+}
+
+// Before there is a leader, too.
+func TestInterruptedAtStart(t *testing.T) {
+	r := demo(t)
+	r.sees("data and logs in")
+	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if status := r.wait(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	if left := r.data(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// Nobody ends the children of a demo that was killed: they see to it themselves.
+func TestDemoKilled(t *testing.T) {
+	r := demo(t, "--clients", "2")
+	r.sees(" load ")
+	pids := r.pids()
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	noneLeft(t, pids)
+}
+
+// A demo whose parent is gone has nobody to show anything to.
+func TestParentKilled(t *testing.T) {
+	r := command(t, exec.Command("sh", "-c", `"$0" demo -o json --clients 2 & wait`, program))
+	r.sees(" load ")
+	pids := r.pids()
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	noneLeft(t, pids)
+	until(t, "the data are removed", func() bool { return len(r.data()) == 0 })
+}
+
+// concordat demo | head -1
+func TestReaderGone(t *testing.T) {
+	cmd := exec.Command(program, "demo", "--clients", "2")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{t: t, cmd: cmd, temp: t.TempDir(), done: make(chan struct{})}
+	cmd.Stdout, cmd.Env = write, append(os.Environ(), "TMPDIR="+r.temp)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	if _, err := bufio.NewReader(read).ReadString('\n'); err != nil {
+		t.Error(err)
+	}
+	_ = read.Close()
+	go func() { r.err = cmd.Wait(); close(r.done) }()
+	if status := r.wait(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	if left := r.data(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
