@@ -17,7 +17,8 @@ const (
 	// than can be in flight, so that its transactions never wait for each other,
 	// and few enough that the data themselves stop growing.
 	distinctKeys = 100_000
-	// callTimeout is how long a caller waits for its answer.
+	// callTimeout is how long a caller waits for its answer, if an experiment
+	// does not say otherwise.
 	callTimeout = 30 * time.Second
 	// maxOutstanding bounds an open loop's calls in progress, for the memory of
 	// this process; it is far above what the nodes take on.
@@ -30,6 +31,8 @@ type load struct {
 	// participants get one branch each.
 	participants []string
 	options      []rpc.SubmitOption
+	// timeout is how long a caller waits for its answer.
+	timeout time.Duration
 	// observe, if set, sees every operation; it must be safe for concurrent use.
 	observe func(operation)
 
@@ -38,7 +41,7 @@ type load struct {
 }
 
 func newLoad(clients []*rpc.Client, participants ...string) *load {
-	return &load{clients: clients, participants: participants, recorder: newRecorder()}
+	return &load{clients: clients, participants: participants, timeout: callTimeout, recorder: newRecorder()}
 }
 
 // request is the next transaction: one addition in each participant.
@@ -56,7 +59,7 @@ func (l *load) request() *pb.SubmitRequest {
 
 // submit runs one transaction that was to begin at begun.
 func (l *load) submit(client *rpc.Client, begun time.Time) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	resp, err := client.Submit(ctx, l.request(), l.options...)
 	op := operation{begun: begun, ended: time.Now(), response: resp, err: err}

@@ -163,3 +163,16 @@ func (w *world) coordinator(i int) pb.CoordinatorClient {
 	w.t.Helper()
 	return pb.NewCoordinatorClient(w.dial(w.members[i].address))
 }
+
+// quiet waits until nothing is under way and returns the index of the log's end.
+func (w *world) quiet() uint64 {
+	w.t.Helper()
+	w.settled()
+	leader := w.members[w.leader()].node
+	w.eventually("every node has announced itself", func() bool {
+		known := 0
+		leader.Replica().View(func(m *fsm.Machine) { known = len(m.Nodes()) })
+		return known == len(w.members)
+	})
+	return leader.Replica().Status().LastIndex
+}
