@@ -32,6 +32,9 @@ func (l *leader) abort(ctx context.Context, req *pb.AbortRequest) (*pb.Transacti
 			f.tell(ctx, event{abort: &fsm.Reason{Code: fsm.ReasonRequested, Message: message}})
 			return l.await(ctx, f, pb.Wait_DECIDED)
 		}
+		if l.isExpired(req) {
+			return nil, expired(req.GetId())
+		}
 		r, err := l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Refuse{Refuse: &fsmpb.Refuse{
 			Id: req.GetId(), Since: req.GetSince(), HasSince: req.Since != nil, Message: req.GetMessage(),
 		}}})
@@ -48,4 +51,14 @@ func (l *leader) abort(ctx context.Context, req *pb.AbortRequest) (*pb.Transacti
 			return nil, err
 		}
 	}
+}
+
+// isExpired reports whether an id that nobody knows may have run since the
+// caller's first try (P10). Nothing is logged for it. That needs no verified
+// leadership: what was forgotten once stays so.
+func (l *leader) isExpired(req *pb.AbortRequest) (yes bool) {
+	l.node.replica.View(func(m *fsm.Machine) {
+		yes = req.Since != nil && req.GetSince() < m.ForgottenFinish() && m.Txn(req.GetId()) == nil
+	})
+	return yes
 }

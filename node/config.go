@@ -18,6 +18,9 @@ type Config struct {
 	Cluster cluster.Config
 	// Listen and HTTPListen are host:port for gRPC and for metrics and health.
 	Listen, HTTPListen string
+	// Advertise and HTTPAdvertise are the addresses that others are told; empty:
+	// what was listened on, which does not do for an unspecified address.
+	Advertise, HTTPAdvertise string
 	// Insecure allows listening where other machines can reach.
 	Insecure bool
 	// RPCListener and HTTPListener, if set, are used instead; the Node closes them.

@@ -72,9 +72,7 @@ func Start(cfg Config) (*Node, error) {
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
-	n.cfg.Cluster.RPCAddress = n.rpcListener.Addr().String()
-	n.cfg.Cluster.HTTPAddress = n.httpListener.Addr().String()
-	if err := n.cfg.Validate(); err != nil {
+	if err := errors.Join(n.advertise(), n.cfg.Validate()); err != nil {
 		n.closeListeners()
 		return nil, err
 	}
@@ -101,6 +99,32 @@ func (n *Node) listen() (err error) {
 			_ = n.rpcListener.Close()
 			return err
 		}
+	}
+	return nil
+}
+
+// advertise settles what others are told of this node's addresses.
+func (n *Node) advertise() error {
+	for _, a := range []struct {
+		field, given string
+		listener     net.Listener
+		told         *string
+	}{
+		{"advertise", n.cfg.Advertise, n.rpcListener, &n.cfg.Cluster.RPCAddress},
+		{"http-advertise", n.cfg.HTTPAdvertise, n.httpListener, &n.cfg.Cluster.HTTPAddress},
+	} {
+		if a.given != "" {
+			if err := rpc.CheckAddress(a.field, a.given); err != nil {
+				return err
+			}
+			*a.told = a.given
+			continue
+		}
+		tcp, ok := a.listener.Addr().(*net.TCPAddr)
+		if ok && tcp.IP.IsUnspecified() {
+			return &fsm.FieldError{Field: a.field, Limit: "required where the node listens on every address", Got: "nothing"}
+		}
+		*a.told = a.listener.Addr().String()
 	}
 	return nil
 }

@@ -44,6 +44,8 @@ Connections are not secured: an address that other machines can reach needs --in
 	flags.StringVar(&cfg.Listen, "listen", defaultNode, "where clients and participants are served (gRPC)")
 	flags.StringVar(&cfg.Cluster.RaftListen, "raft-listen", "", "where the other nodes are served (default: this node's address in --peers)")
 	flags.StringVar(&cfg.HTTPListen, "http-listen", "127.0.0.1:7201", "where metrics and health are served (HTTP)")
+	flags.StringVar(&cfg.Advertise, "advertise", "", "the gRPC address that others are told (default: where it listens)")
+	flags.StringVar(&cfg.HTTPAdvertise, "http-advertise", "", "the HTTP address that others are told (default: where it listens)")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow addresses that other machines can reach, without TLS")
 	flags.BoolVar(&f.wide, "wan", false, "longer timeouts, for nodes that are far apart")
 	limitFlags(cmd, &cfg)

@@ -28,9 +28,7 @@ func dead(ctx context.Context, b *bench) error {
 	run := live.closed(ctx, deadClients)
 	defer run.stop()
 	sleep(ctx, pick(b, 3*time.Second, time.Second))
-	live.recorder.cut()
-	sleep(ctx, pick(b, 30*time.Second, 5*time.Second))
-	before := live.recorder.cut()
+	before := live.over(ctx, b, "dead: before", pick(b, 6, 2))
 
 	if err := s.Participants["profiles"].Kill(); err != nil {
 		return err
@@ -40,9 +38,7 @@ func dead(ctx context.Context, b *bench) error {
 	doomed.observe = r.see
 	knock := doomed.open(ctx, pick(b, 200.0, 400.0))
 	defer knock.stop()
-	live.recorder.cut()
-	sleep(ctx, pick(b, 2*time.Minute, 20*time.Second))
-	during := live.recorder.cut()
+	during := live.over(ctx, b, "dead: while the third is dead", pick(b, 24, 5))
 	knock.stop()
 
 	share := 100 * during.rate() / max(before.rate(), 1)
@@ -61,6 +57,22 @@ func dead(ctx context.Context, b *bench) error {
 	}
 	b.report.tell("dead", "its start until all is settled", time.Since(start).Seconds(), "s", 1, "")
 	return nil
+}
+
+// deadStep is how often the rate is told.
+const deadStep = 5 * time.Second
+
+// over counts the next n steps of a load that runs.
+func (l *load) over(ctx context.Context, b *bench, what string, n int) *tally {
+	sum := newTally()
+	l.recorder.cut()
+	for range n {
+		sleep(ctx, deadStep)
+		t := l.recorder.cut()
+		b.logf("%s: %.0f/s", what, t.rate())
+		sum.merge(t)
+	}
+	return sum
 }
 
 // refusals watches the transactions that name the dead participant.

@@ -69,6 +69,20 @@ func (t *tally) count(op operation) {
 	}
 }
 
+// merge adds what o counted.
+func (t *tally) merge(o *tally) {
+	t.elapsed += o.elapsed
+	t.latency.Merge(o.latency)
+	t.commits += o.commits
+	t.unknown += o.unknown
+	for reason, n := range o.aborts {
+		t.aborts[reason] += n
+	}
+	for reason, n := range o.refused {
+		t.refused[reason] += n
+	}
+}
+
 // rate is commits a second.
 func (t *tally) rate() float64 { return float64(t.commits) / t.elapsed.Seconds() }
 
