@@ -72,6 +72,13 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 		// It may yet be applied, so the attempt stays open as long as this leadership.
 		f.fail(proposeError(err, f.id))
 		return
+	case r.Rejection != nil && r.Txn != nil && r.Txn.State.Finished():
+		// A Refuse was quicker: the only other command that makes a record (P10).
+		f.l.attempts.close(attempt)
+		f.update(r.Txn)
+		close(f.decided)
+		close(f.completed)
+		return
 	case r.Rejection != nil:
 		f.l.attempts.close(attempt)
 		f.fail(rejectionError(r.Rejection, f.id))

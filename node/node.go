@@ -28,6 +28,8 @@ type Node struct {
 	alerts  *alerts
 	health  healthState
 	peers   peers
+	// forwards are the calls under way at the leader.
+	forwards forwards
 
 	// leader is the leadership of this node, past its barrier and ready; nil otherwise.
 	leader   atomic.Pointer[leader]
@@ -147,6 +149,7 @@ func (n *Node) serve() {
 	n.wg.Go(func() { n.fail("leadership", n.replica.RunLeadership(ctx, n.lead)) })
 	n.wg.Go(func() { n.watchDisk(ctx) })
 	n.wg.Go(func() { n.announce(ctx) })
+	n.wg.Go(func() { n.watchLeader(ctx) })
 	n.log.Info("serving", "node", n.cfg.Cluster.NodeID, "listen", n.RPCAddress(), "http", n.HTTPAddress(), "version", Version())
 }
 

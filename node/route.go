@@ -56,7 +56,9 @@ func route[T any](ctx context.Context, n *Node, here func(*leader) (T, error), t
 	}
 	n.metrics.forwarded.Inc()
 	out := metadata.AppendToOutgoingContext(ctx, hopKey, "1")
-	return there(out, peer{pb.NewCoordinatorClient(conn), pb.NewClusterClient(conn)})
+	return forward(out, n, id, func(ctx context.Context) (T, error) {
+		return there(ctx, peer{pb.NewCoordinatorClient(conn), pb.NewClusterClient(conn)})
+	})
 }
 
 func forwarded(ctx context.Context) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -126,13 +127,15 @@ func TestAuditFinds(t *testing.T) {
 			b.Price++
 			s.data[payments][bookingKey+b.ID] = kvop.Text(b.String())
 		}, "%s: "},
-		"a seat sold twice":   {func(_ *testing.T, s *scene, b booking) { add(s, seats, flightKey+b.Flight, -1) }, "seats: "},
-		"money from nowhere":  {func(_ *testing.T, s *scene, b booking) { add(s, payments, accountKey+b.Customer, 5) }, "money: "},
-		"money to another":    {func(_ *testing.T, s *scene, b booking) { add(s, payments, revenueKey+b.Flight, 5) }, "payments revenue/"},
-		"an abort that took":  {func(_ *testing.T, s *scene, b booking) { s.entries[victim].outcome = pb.Outcome_ABORT }, "left anything: %s"},
-		"an unknown outcome":  {func(_ *testing.T, s *scene, _ booking) { s.entries[victim] = entry{err: errors.New("lost")} }, "lost"},
-		"a booking of nobody": {func(_ *testing.T, s *scene, b booking) { s.entries = append(s.entries[:victim], s.entries[victim+1:]...) }, "%s was booked by nobody"},
-		"no such key":         {func(_ *testing.T, s *scene, _ booking) { s.data[seats]["x/y"] = kvop.Number(1) }, "seats x/y"},
+		"a seat sold twice":  {func(_ *testing.T, s *scene, b booking) { add(s, seats, flightKey+b.Flight, -1) }, "seats: "},
+		"money from nowhere": {func(_ *testing.T, s *scene, b booking) { add(s, payments, accountKey+b.Customer, 5) }, "money: "},
+		"money to another":   {func(_ *testing.T, s *scene, b booking) { add(s, payments, revenueKey+b.Flight, 5) }, "payments revenue/"},
+		"an abort that took": {func(_ *testing.T, s *scene, b booking) { s.entries[victim].outcome = pb.Outcome_ABORT }, "left anything: %s"},
+		"an unknown outcome": {func(_ *testing.T, s *scene, _ booking) { s.entries[victim] = entry{err: errors.New("lost")} }, "lost"},
+		"a booking of nobody": {func(_ *testing.T, s *scene, b booking) {
+			s.entries = append(s.entries[:victim], s.entries[victim+1:]...)
+		}, "%s was booked by nobody"},
+		"no such key": {func(_ *testing.T, s *scene, _ booking) { s.data[seats]["x/y"] = kvop.Number(1) }, "seats x/y"},
 		"an abort for no good reason": {func(_ *testing.T, s *scene, _ booking) {
 			s.entries[40].reason = &pb.Reason{Code: pb.Reason_TIMEOUT}
 		}, "any reason but"},
@@ -181,7 +184,10 @@ func TestStartErrors(t *testing.T) {
 	if _, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "/no/such/program") {
 		t.Errorf("got %v", err)
 	}
-	cfg.Binary = "/bin/false" // ends at once
+	var err error
+	if cfg.Binary, err = exec.LookPath("false"); err != nil { // ends at once
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if _, err := Start(ctx, cfg); err == nil || !strings.Contains(err.Error(), "ended: exit status 1") {

@@ -93,7 +93,7 @@ func Start(ctx context.Context, cfg Config) (*Demo, error) {
 		return nil, err
 	}
 	d.screen.title("Concordat demo: %d nodes, %d participants, %d clients, %s of load, %s",
-		nodes, len(participants), cfg.Clients, cfg.Duration, counted(cfg.Kills, "kill -9 of the leader", "kills -9 of the leader"))
+		nodes, len(participants), cfg.Clients, cfg.Duration, counted(cfg.Kills, "kill of the leader", "kills of the leader"))
 	d.screen.line("data and logs in %s%s", d.dir, map[bool]string{true: " (removed at the end)"}[d.temporary])
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the cluster: %w", err), d.Close())

@@ -42,7 +42,7 @@ func TestFailoverAccount(t *testing.T) {
 }
 
 const nodeMetrics = `# HELP concordat_leader_established_timestamp_seconds When.
-concordat_leader_established_timestamp_seconds 1.000000425e+09
+concordat_leader_established_timestamp_seconds 1.000000000425e+09
 concordat_resumed_transactions 12
 concordat_resumed_transactions_open 0
 concordat_resumed_settled_seconds 0.031
@@ -59,8 +59,8 @@ func TestReadLeader(t *testing.T) {
 	if err := f.readLeader(s); err != nil {
 		t.Fatal(err)
 	}
-	if f.Ready != nil {
-		t.Logf("ready after %v ms", *f.Ready)
+	if f.Ready == nil || *f.Ready < 424.9 || *f.Ready > 425.1 {
+		t.Fatalf("not ready 425 ms after the kill: %+v", f)
 	}
 	if f.Resumed != 12 || f.Open != 0 || f.Settled == nil || *f.Settled != 31 || *f.Elected > *f.Ready {
 		t.Errorf("got %+v", f)

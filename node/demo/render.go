@@ -38,10 +38,7 @@ func (d *Demo) Show(r *Report) {
 		s.line("%s", s.paint(green, "Every booking is whole: all of it, or nothing of it."))
 		return
 	}
-	s.line("%s", s.paint(red, counted(len(r.Problems), "thing is wrong:", "things are wrong:")))
-	for _, p := range r.Problems {
-		s.line("  %s", p)
-	}
+	s.line("%s", s.paint(red, counted(len(r.Problems), "thing is wrong, see above.", "things are wrong, see above.")))
 }
 
 // moment is a line of the timeline.
@@ -82,6 +79,9 @@ func (s *screen) failover(f *Failover) {
 		s.paint(map[bool]string{true: green, false: red}[f.Aborted == 0], fmt.Sprint(f.Aborted)))
 	s.line("  under way at the kill: %d; of those committed: %d, aborted by a condition or conflict: %d",
 		f.UnderWay, f.UnderWayCommitted, f.UnderWayRefused)
+	for _, p := range f.problems() {
+		s.line("  %s  %s", s.paint(red, "WRONG"), p)
+	}
 	if f.Unknown > 0 {
 		s.line("  outcome unknown to impatient clients: %d; settled by id: %d committed, %d aborted, %d not settled",
 			f.Unknown, f.UnknownCommit, f.UnknownAbort, f.UnknownForEver)

@@ -31,7 +31,7 @@ func newScreen(w io.Writer, colour bool) *screen {
 }
 
 func (s *screen) paint(code, text string) string {
-	if !s.colour || text == "" {
+	if !s.colour || code == "" || text == "" {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"

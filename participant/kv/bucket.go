@@ -21,6 +21,8 @@ type pages struct {
 	file string
 	// dirty: something was written, so the transaction is worth a sync.
 	dirty bool
+	// counts is the census with what was written here; nil before the first write.
+	counts *counts
 }
 
 // get is a value as it was put; nil if there is none. It is valid until the transaction ends.
@@ -47,14 +49,30 @@ func (p *pages) open(bucket, key, sealed []byte) ([]byte, error) {
 // put and delete fail only if the file does: keys and sizes were checked
 // before. So their errors are final (P15).
 func (p *pages) put(bucket, key, value []byte) error {
+	old := p.tx.Bucket(bucket).Get(key)
+	sealed := seal(bucket, key, value)
+	if err := p.replaced(bucket, old, sealed); err != nil {
+		return err
+	}
+	return p.store(bucket, key, sealed)
+}
+
+func (p *pages) store(bucket, key, sealed []byte) error {
 	p.dirty = true
-	if err := p.tx.Bucket(bucket).Put(key, seal(bucket, key, value)); err != nil {
+	if err := p.tx.Bucket(bucket).Put(key, sealed); err != nil {
 		return &WriteError{File: p.file, Err: fmt.Errorf("put in bucket %q, key %q: %w", bucket, key, err)}
 	}
 	return nil
 }
 
 func (p *pages) delete(bucket, key []byte) error {
+	old := p.tx.Bucket(bucket).Get(key)
+	if old == nil {
+		return nil
+	}
+	if err := p.replaced(bucket, old, nil); err != nil {
+		return err
+	}
 	p.dirty = true
 	if err := p.tx.Bucket(bucket).Delete(key); err != nil {
 		return &WriteError{File: p.file, Err: fmt.Errorf("delete in bucket %q, key %q: %w", bucket, key, err)}

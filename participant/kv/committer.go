@@ -151,7 +151,7 @@ func (c *committer) applyAll(p *pages, batch []*write) (err error) {
 			return w.err
 		}
 	}
-	return nil
+	return p.finish()
 }
 
 func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {

@@ -15,7 +15,8 @@
 // that, and the way plain reads are served, can neither deadlock nor starve.
 //
 // Every stored value carries a CRC-32C over bucket, key and value, checked at
-// every read and, for the whole file, at Open. A record that fails it, a file
+// every read and, for the whole file, at Open; a census of the records finds
+// those that are missing or replaced by older ones. A record that fails, a file
 // that is cut short, and the first error of a write or sync are final (P15):
 // Options.Fatal is called with an error that names file, bucket and key, and
 // by default ends the process.

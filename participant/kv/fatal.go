@@ -17,14 +17,17 @@ var ErrInUse = errors.New("in use by another process: stop that one first, or ch
 type CorruptError struct {
 	File   string
 	Bucket string // empty if the damage is not within a bucket
-	Key    string
+	Key    string // empty if the damage is not within a record
 	Reason string
 }
 
 func (e *CorruptError) Error() string {
 	at := e.File
-	if e.Bucket != "" {
+	switch {
+	case e.Key != "":
 		at = fmt.Sprintf("%s, bucket %q, key %q", e.File, e.Bucket, e.Key)
+	case e.Bucket != "":
+		at = fmt.Sprintf("%s, bucket %q", e.File, e.Bucket)
 	}
 	return fmt.Sprintf("kv: %s: damaged: %s; restore the file from a backup, or remove it and register the participant anew", at, e.Reason)
 }

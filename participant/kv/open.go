@@ -112,7 +112,7 @@ func (s *Store) reincarnate() error {
 	incarnation := newIncarnation()
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		p := &pages{tx: tx, file: s.path}
-		return p.putIncarnation(incarnation)
+		return errors.Join(p.putIncarnation(incarnation), p.finish())
 	})
 	if err != nil {
 		return &WriteError{File: s.path, Err: err}
@@ -137,8 +137,8 @@ func create(path string) error {
 				return err
 			}
 		}
-		p := &pages{tx: tx, file: path}
-		return p.putIncarnation(newIncarnation())
+		p := &pages{tx: tx, file: path, counts: &counts{}}
+		return errors.Join(p.putIncarnation(newIncarnation()), p.finish())
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err

@@ -9,15 +9,16 @@ import (
 )
 
 // verifyBucket reads every record of a bucket: in order, with its checksum,
-// and found again from the root. The last two find damage to the pages above
-// the records, which no checksum of ours covers.
+// found again from the root, and as many as the census says. The others find
+// damage to the pages above the records, which no checksum of ours covers.
 func (p *pages) verifyBucket(bucket []byte, each func(key, sealed []byte) error) error {
 	b := p.tx.Bucket(bucket)
 	if b == nil {
 		return p.corrupt(bucket, nil, "the bucket is missing")
 	}
 	var last []byte
-	return b.ForEach(func(key, sealed []byte) error {
+	var found census
+	err := b.ForEach(func(key, sealed []byte) error {
 		switch {
 		case sealed == nil:
 			return p.corrupt(bucket, key, "a bucket where a record should be")
@@ -31,11 +32,24 @@ func (p *pages) verifyBucket(bucket []byte, each func(key, sealed []byte) error)
 		if !bytes.Equal(b.Get(key), sealed) {
 			return p.corrupt(bucket, key, "the record is not found under its key")
 		}
+		found.add(sealed)
 		if each == nil {
 			return nil
 		}
 		return each(key, sealed)
 	})
+	if err != nil {
+		return err
+	}
+	counts, err := p.readCounts()
+	if err != nil {
+		return err
+	}
+	if want := counts.of(bucket); want != nil && *want != found {
+		reason := fmt.Sprintf("the bucket has %d records and should have %d, or some are older than they should be", found.count, want.count)
+		return &CorruptError{File: p.file, Bucket: string(bucket), Reason: reason}
+	}
+	return nil
 }
 
 // The layout of bbolt's two meta pages (version 2 of its format): a page

@@ -42,7 +42,15 @@ func retention(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	leader, err := s.leads(ctx)
+	if err != nil {
+		return err
+	}
 	for _, n := range s.Nodes {
+		role := "follower"
+		if n == leader {
+			role = "leader"
+		}
 		was, is := before[n.ID], after[n.ID]
 		kept := is.finished - was.finished
 		if kept < 1 {
@@ -50,7 +58,7 @@ func retention(ctx context.Context, b *bench) error {
 		}
 		cost := (is.live - was.live) / float64(kept) * retentionCount / 1e6
 		b.report.below(retentionBar, figure{
-			Experiment: "retention", Name: "live heap of 100,000 finished, " + n.ID, Value: cost, Unit: "MB", Samples: kept,
+			Experiment: "retention", Name: "live heap of 100,000 finished, " + n.ID + " " + role, Value: cost, Unit: "MB", Samples: kept,
 			Note: fmt.Sprintf("heap %.1f MB with %d retained, %.1f MB with %d; least over %d collections",
 				was.live/1e6, was.finished, is.live/1e6, is.finished, quietCollections),
 		})

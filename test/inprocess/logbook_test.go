@@ -3,6 +3,7 @@ package inprocess
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 )
+
+var showLogs = flag.Bool("logs", false, "show the processes' logs also of tests that pass")
 
 // logbook keeps what the processes log, for tests that read it and for those
 // that fail.
@@ -25,7 +28,7 @@ func (l logLine) text(key string) string { s, _ := l[key].(string); return s }
 func newLogbook(t testing.TB) *logbook {
 	b := &logbook{}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || *showLogs {
 			t.Log(b.dump())
 		}
 	})

@@ -162,3 +162,44 @@ func TestInquiryWithoutAQuorum(t *testing.T) {
 	w.outcome(undecided, pb.Outcome_COMMIT)
 	w.settled()
 }
+
+// The leader vanishes, for nodes and for clients, as a machine does that hangs:
+// a call that a follower had forwarded to it is answered once another leads,
+// not when some connection times out.
+func TestForwardedToALeaderThatVanishes(t *testing.T) {
+	w := newWorld(t, options{nodes: 3, proxied: true, participants: []string{"p"}})
+	hold := w.parties["p"].holdPrepare()
+	leader := w.leader()
+	follower := w.followers(leader)[0]
+	ctx, end, c := w.ctx(), make(chan answer, 1), w.coordinator(follower)
+	go func() {
+		r, err := c.Submit(ctx, budget(request("b1", pb.Wait_DECIDED, branch("p", add("x", 1))), 20*time.Second))
+		end <- answer{r, err}
+	}()
+	w.eventually("it runs", hold.occupied)
+	w.raft.isolate(leader)
+	w.members[leader].front.set(blackhole)
+	w.leader(leader)
+	began := time.Now()
+	var a answer
+	w.within(5*time.Second, "the forwarded call ends", func() bool {
+		select {
+		case a = <-end:
+			return true
+		default:
+			return false
+		}
+	})
+	t.Logf("the forwarded call ended %s after the next leader was ready: %v, %v", time.Since(began), a.TransactionResponse, a.err)
+	if e := rpc.FromError(a.err); a.err == nil || e.Definite() || !e.Retryable() {
+		t.Errorf("the forwarded call was answered with %v, %v", a.TransactionResponse, a.err)
+	}
+	hold.release()
+	w.commits(request("b1", pb.Wait_DECIDED, branch("p", add("x", 1))))
+	w.members[leader].front.set(pass)
+	w.raft.heal(leader)
+	w.settled()
+	if got := w.parties["p"].value("x"); got != "1" {
+		t.Errorf("x is %s", got)
+	}
+}

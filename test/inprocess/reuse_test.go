@@ -37,6 +37,7 @@ func TestIDUsedAgain(t *testing.T) {
 				name = "first commits, "
 			}
 			t.Run(name+second.name, func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, options{
 					nodes: 3, participants: []string{"p", "q"}, steady: true,
 					node:  func(c *node.Config) { c.Retention = node.Retention{} },
@@ -212,7 +213,9 @@ func TestForgottenBranchIsKept(t *testing.T) {
 		r, err := w.client.Resolve(w.ctx(), &pb.ResolveRequest{Id: "b1", Acknowledge: true, Operator: "ann"})
 		return err == nil && r.GetState() == pb.State_STATE_COMMITTED && !r.GetNeedsOperator()
 	})
-	w.eventually("it is forgotten", func() bool { return w.state(w.leader(), "b1") == nil })
+	w.eventually("it is forgotten by all", func() bool {
+		return w.state(0, "b1") == nil && w.state(1, "b1") == nil && w.state(2, "b1") == nil
+	})
 	doubtful.cutOff(pass)
 	alert := map[string]string{"alert": "forgotten", "txn": "b1"}
 	w.eventually("the participant alerts", func() bool { return w.logs.count("error", "", alert) == 1 })

@@ -54,7 +54,10 @@ func TestManyClientsOnFewKeys(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d commits by %d clients", commits, clients)
+	leader := w.leader()
+	t.Logf("%d commits by %d clients; all transactions: %g committed, %g aborted with CONFLICT, %g with CONDITION", commits, clients,
+		w.metric(leader, "concordat_transactions_total", "COMMIT"), w.metric(leader, "concordat_transactions_total", "CONFLICT"),
+		w.metric(leader, "concordat_transactions_total", "CONDITION"))
 }
 
 func key(k int) string { return fmt.Sprintf("k%d", k) }

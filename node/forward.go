@@ -1,0 +1,72 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/concordat-tx/concordat/rpc"
+)
+
+// leaderWatchEvery is how often a node looks whether the leader has changed.
+const leaderWatchEvery = 50 * time.Millisecond
+
+// forwards are the calls that this node has forwarded to the leader. A leader
+// that vanished, as a machine does that hangs, answers nothing and closes no
+// connection: the calls end when another leads.
+type forwards struct {
+	mu     sync.Mutex // guards what follows
+	leader string
+	life   context.Context
+	end    context.CancelFunc
+}
+
+// to is the life of calls forwarded to a leader. It ends when another is named.
+func (f *forwards) to(leader string) context.Context {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.life == nil || f.leader != leader {
+		f.endLocked()
+		f.leader = leader
+		f.life, f.end = context.WithCancel(context.Background())
+	}
+	return f.life
+}
+
+// close ends every call.
+func (f *forwards) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endLocked()
+	f.life = nil
+}
+
+func (f *forwards) endLocked() {
+	if f.end != nil {
+		f.end()
+	}
+}
+
+// watchLeader ends what was forwarded to a leader that another has followed.
+func (n *Node) watchLeader(ctx context.Context) {
+	defer n.forwards.close()
+	for ; ctx.Err() == nil; pause(ctx, leaderWatchEvery) {
+		if id := n.replica.LeaderID(); id != "" {
+			n.forwards.to(id)
+		}
+	}
+}
+
+// forward makes a call to the leader of that id. What it has begun there is
+// not known if the leader is lost meanwhile (P10).
+func forward[T any](ctx context.Context, n *Node, leader string, call func(context.Context) (T, error)) (T, error) {
+	life := n.forwards.to(leader)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
+	r, err := call(ctx)
+	if err != nil && life.Err() != nil {
+		return r, rpc.Errorf(rpc.ReasonConnectionLost, "node %s was leading when it was given the call, and does not lead any more: repeat the call, by the same id: %w", leader, err)
+	}
+	return r, err
+}
