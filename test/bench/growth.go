@@ -47,14 +47,14 @@ func growth(ctx context.Context, b *bench) error {
 	half := len(seen) / 2
 	for i, name := range sizeNames {
 		first, second := largest(seen[:half], i), largest(seen[half:], i)
-		n := len(seen)
-		if first == 0 {
-			n = 0 // the first half was too short to show one
-		}
-		b.report.atMost(growthBar, figure{
-			Experiment: "growth", Name: name + ", second half over first", Value: 100 * (second/max(first, 1) - 1), Unit: "%", Samples: n,
+		f := figure{
+			Experiment: "growth", Name: name + ", second half over first", Unit: "%",
 			Note: fmt.Sprintf("largest %.1f and %.1f MiB", first/mebibyte, second/mebibyte),
-		})
+		}
+		if first > 0 { // without one in the first half there is nothing to compare with: no sample
+			f.Value, f.Samples = 100*(second/first-1), len(seen)
+		}
+		b.report.atMost(growthBar, f)
 	}
 	return nil
 }

@@ -51,7 +51,13 @@ func (l *load) run(ctx context.Context, clients int) {
 		wg.Go(func() {
 			nodes := l.w.Addresses()
 			nodes = append(nodes[i%len(nodes):], nodes[:i%len(nodes)]...)
-			c, err := rpc.NewClient(nodes)
+			var c submitter
+			var err error
+			if i%2 == 0 {
+				c, err = rpc.NewClient(nodes)
+			} else { // knows nothing of leaders: its node forwards
+				c, err = newPlainClient(nodes)
+			}
 			if err != nil {
 				l.w.t.Error(err)
 				return
@@ -65,7 +71,7 @@ func (l *load) run(ctx context.Context, clients int) {
 	wg.Wait()
 }
 
-func (l *load) one(c *rpc.Client) {
+func (l *load) one(c submitter) {
 	n := l.next.Add(1)
 	id := fmt.Sprintf("%s-%d", l.prefix, n)
 	mark := fmt.Sprintf(`{"op":"put","key":"mark/%s","value":1},{"op":"add","key":"total/%d","delta":1}`, id, n%int64(l.counters))
