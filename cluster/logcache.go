@@ -67,7 +67,10 @@ func (c *logCache) StoreLogs(logs []*raft.Log) error {
 			c.evict()
 		}
 		if c.oldest < c.next {
-			*c.slot(l.Index) = l
+			// Raft's entry lives inside its future, which holds the answer of the
+			// state machine: what is kept for followers must not keep that alive.
+			entry := *l
+			*c.slot(l.Index) = &entry
 		}
 	}
 	return nil

@@ -102,11 +102,9 @@ func voteOf(r *pb.PrepareResponse, participant string) (drive.Answer, error) {
 func (f *flight) settle(ctx context.Context, rec *fsm.Txn, i int, op drive.Op) {
 	b := &rec.Branches[i]
 	ev := event{op: op, branch: i}
-	callCtx, cancel := context.WithTimeout(ctx, f.l.node.cfg.CallTimeout)
-	defer cancel()
 	ref := branchRef(rec, i)
 	var answer *pb.SettleResponse
-	ev.err = f.l.link(b.Participant).call(callCtx, func(ctx context.Context, c pb.ParticipantClient) (err error) {
+	ev.err = f.l.link(b.Participant).settle(ctx, f.l.node.cfg.CallTimeout, func(ctx context.Context, c pb.ParticipantClient) (err error) {
 		if op == drive.Commit {
 			answer, err = c.Commit(ctx, &pb.CommitRequest{Fence: f.l.fence(b.Participant), Branch: ref})
 		} else {

@@ -46,6 +46,10 @@ type Limits struct {
 	// InFlight and InFlightBytes bound transactions that are not finished, and their payloads.
 	InFlight      int
 	InFlightBytes int
+	// Active bounds those of them that wait for nobody who is down: what the
+	// leader works on at one moment. More would not be served sooner, and would
+	// starve its heartbeats.
+	Active int
 	// Undelivered bounds the branches of one participant whose last call failed.
 	Undelivered int
 	// Branches, PayloadBytes and TransactionBytes may lower fsm's hard limits.
@@ -67,10 +71,12 @@ func DefaultConfig() Config {
 	c.MaxBatchBytes = maxEntryBytes
 	// Half a minute of full load is some 100 MB of log, which bolt never gives back.
 	c.SnapshotInterval = 30 * time.Second
+	// At full load entries carry hundreds of commands: these are 8 s and 60 MB of them.
+	c.TrailingLogs, c.SnapshotThreshold = 4096, 4096
 	return Config{
 		Cluster: c,
 		Limits: Limits{
-			InFlight: 10_000, InFlightBytes: 256 << 20, Undelivered: 2_000,
+			InFlight: 10_000, InFlightBytes: 256 << 20, Active: 1_500, Undelivered: 2_000,
 			Branches: fsm.MaxBranches, PayloadBytes: fsm.MaxPayloadBytes, TransactionBytes: fsm.MaxTransactionBytes,
 		},
 		Retention:    Retention{Age: fsm.DefaultRetentionAge, Count: fsm.DefaultRetentionCount},
@@ -95,6 +101,7 @@ func (c Config) Validate() error {
 	}{
 		{"limit of transactions in flight", c.Limits.InFlight, 1, 1 << 20},
 		{"limit of bytes in flight", c.Limits.InFlightBytes, fsm.MaxTransactionBytes, 1 << 40},
+		{"limit of active transactions", c.Limits.Active, 1, 1 << 20},
 		{"limit of undelivered branches", c.Limits.Undelivered, 1, 1 << 20},
 		{"limit of branches", c.Limits.Branches, 1, fsm.MaxBranches},
 		{"limit of payload bytes", c.Limits.PayloadBytes, 1, fsm.MaxPayloadBytes},

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -32,8 +33,11 @@ type flight struct {
 	// when every branch has applied the decision.
 	decided, completed chan struct{}
 
-	stuck   []bool // branches counted in their link's stuck
-	resumed bool   // begun under an earlier leadership
+	// stuck are the branches whose participant did not answer a call and has
+	// not answered one since; each is counted in its link, the flight in l.waiting.
+	stuck   []bool
+	waiting bool
+	resumed bool // begun under an earlier leadership
 }
 
 // event is what a call, a client or an operator tells the flight.
@@ -91,6 +95,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 	prepareCtx, stopPrepares := context.WithCancel(ctx)
 	defer stopPrepares()
+	defer f.unstickAll(rec)
 	f.update(rec)
 	d, effects := drive.New(f.l.driveConfig, rec, f.l.now())
 	timer := time.NewTimer(time.Hour)
@@ -100,7 +105,6 @@ func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 			e := effects[0]
 			effects = append(effects[1:], f.do(ctx, prepareCtx, stopPrepares, d, e)...)
 		}
-		f.countStuck(d)
 		if d.Finished() {
 			return
 		}
@@ -137,12 +141,31 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		return d.OnApplied(now, ev.rec)
 	case ev.err != nil:
 		f.l.logFailure(f.id, d, ev)
-		return d.OnFailed(now, ev.branch, ev.op)
-	case ev.op == drive.Prepare:
+		return f.takeFailure(d, ev, now)
+	}
+	f.unstick(d.Record(), ev.branch) // it answered
+	if ev.op == drive.Prepare {
 		return d.OnVote(now, ev.branch, ev.answer)
 	}
 	effects := d.OnAck(now, ev.branch, ev.settled)
 	f.update(acknowledged(d.Record(), d.Settlements()))
+	return effects
+}
+
+// takeFailure tells the driver of a call that brought no answer.
+func (f *flight) takeFailure(d *drive.Driver, ev event, now time.Duration) []drive.Effect {
+	down := errors.Is(ev.err, errDown)
+	if down || unreachable(ev.err) {
+		f.stick(d.Record(), ev.branch)
+	}
+	if !down {
+		return d.OnFailed(now, ev.branch, ev.op)
+	}
+	effects := d.OnDown(now, ev.branch, ev.op)
+	if k := f.l.link(d.Record().Branches[ev.branch].Participant); !k.down.Load() {
+		// It answers again since, and its wake may have come before this event.
+		effects = append(effects, d.OnReachable(now, ev.branch)...)
+	}
 	return effects
 }
 
@@ -227,21 +250,43 @@ func (f *flight) tell(ctx context.Context, ev event) {
 	}
 }
 
-// countStuck keeps the links' counts of branches whose last call failed.
-func (f *flight) countStuck(d *drive.Driver) {
-	rec := d.Record()
+// stick counts a branch whose participant did not answer.
+func (f *flight) stick(rec *fsm.Txn, i int) {
+	if f.stuck[i] {
+		return
+	}
+	f.stuck[i] = true
+	f.l.link(rec.Branches[i].Participant).stuck.Add(1)
+	f.recountWaiting()
+}
+
+// unstick takes a branch whose participant answered out of the count.
+func (f *flight) unstick(rec *fsm.Txn, i int) {
+	if !f.stuck[i] {
+		return
+	}
+	f.stuck[i] = false
+	f.l.link(rec.Branches[i].Participant).stuck.Add(-1)
+	f.recountWaiting()
+}
+
+func (f *flight) unstickAll(rec *fsm.Txn) {
 	for i := range f.stuck {
-		now := !d.Finished() && d.Failing(i) > 0
-		if now == f.stuck[i] {
-			continue
-		}
-		f.stuck[i] = now
-		k := f.l.link(rec.Branches[i].Participant)
-		if now {
-			k.stuck.Add(1)
-		} else {
-			k.stuck.Add(-1)
-		}
+		f.unstick(rec, i)
+	}
+}
+
+// recountWaiting keeps the leadership's count of flights that wait for somebody who is down.
+func (f *flight) recountWaiting() {
+	waiting := slices.Contains(f.stuck, true)
+	if waiting == f.waiting {
+		return
+	}
+	f.waiting = waiting
+	if waiting {
+		f.l.waiting.Add(1)
+	} else {
+		f.l.waiting.Add(-1)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -30,6 +31,9 @@ type leader struct {
 
 	// wg joins every goroutine of the leadership.
 	wg sync.WaitGroup
+
+	// waiting counts the flights that wait for a participant that does not answer.
+	waiting atomic.Int64
 
 	mu      sync.Mutex
 	flights map[string]*flight

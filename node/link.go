@@ -24,6 +24,8 @@ const (
 	// and one whose partition heals within a second.
 	probeTimeout = 500 * time.Millisecond
 	probePause   = 100 * time.Millisecond
+	// maxSettling bounds one participant's Commits and Rollbacks that are out.
+	maxSettling = 256
 )
 
 // errDown is the answer of a link whose participant does not answer probes.
@@ -44,12 +46,18 @@ type link struct {
 
 	down    atomic.Bool
 	suspect chan struct{} // 1-slot: the prober should look
-	// stuck counts branches whose last call failed (limit Undelivered).
+	// stuck counts branches that wait because a call failed (limit Undelivered).
 	stuck atomic.Int64
+	// answered is when the participant last answered a call, in Unix nanoseconds.
+	answered atomic.Int64
+	// settling bounds the Commits and Rollbacks that are out: a participant that
+	// comes back after hours has thousands waiting. Prepares are not bounded
+	// here, since they may wait for a lock that only such a Commit releases.
+	settling chan struct{}
 }
 
 func newLink(name string, endpoints []string, log hclog.Logger, up func(string)) *link {
-	return &link{name: name, endpoints: slices.Clone(endpoints), log: log, up: up, suspect: make(chan struct{}, 1)}
+	return &link{name: name, endpoints: slices.Clone(endpoints), log: log, up: up, suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling)}
 }
 
 // call runs f over the current connection. A link that is down answers at once.
@@ -64,10 +72,29 @@ func (k *link) call(ctx context.Context, f func(context.Context, pb.ParticipantC
 	slow := time.AfterFunc(slowCall, k.doubt)
 	err = f(ctx, pb.NewParticipantClient(conn))
 	slow.Stop()
-	if unreachable(err) && ctx.Err() == nil {
+	switch {
+	case !unreachable(err):
+		k.answered.Store(time.Now().UnixNano())
+	case ctx.Err() == nil:
 		k.doubt()
 	}
 	return err
+}
+
+// settle is call for Commit and Rollback, of which maxSettling are out at most.
+func (k *link) settle(ctx context.Context, timeout time.Duration, f func(context.Context, pb.ParticipantClient) error) error {
+	if k.down.Load() {
+		return errDown
+	}
+	select {
+	case k.settling <- struct{}{}:
+		defer func() { <-k.settling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return k.call(ctx, f)
 }
 
 // unreachable reports whether err says something of the way rather than of the call.
@@ -143,9 +170,9 @@ func (k *link) run(ctx context.Context) {
 			if err == nil || ctx.Err() != nil {
 				break
 			}
-			// One probe without an answer is noise on a busy machine, and to renew
-			// the connection costs every call that is under way.
-			if failed == 1 && rpc.ReasonOf(err) == rpc.ReasonDeadline {
+			// A probe without an answer is noise on a busy machine, and to renew the
+			// connection costs every call that is under way.
+			if rpc.ReasonOf(err) == rpc.ReasonDeadline && (failed == 1 || k.answeredWithin(slowCall)) {
 				continue
 			}
 			if k.down.CompareAndSwap(false, true) {
@@ -162,6 +189,11 @@ func (k *link) run(ctx context.Context) {
 			k.up(k.name)
 		}
 	}
+}
+
+// answeredWithin reports whether a call was answered lately.
+func (k *link) answeredWithin(d time.Duration) bool {
+	return time.Now().UnixNano()-k.answered.Load() < int64(d)
 }
 
 // probe asks who is there; an error is one of the way.

@@ -191,6 +191,10 @@ func (l *leader) admit(req *pb.SubmitRequest, participants []*fsm.Participant) (
 		l.node.metrics.rejected.WithLabelValues("load").Inc()
 		return 0, overloaded(fmt.Sprintf("%d transactions with %d bytes are in flight (limits %d and %d)", len(l.flights), l.bytes, lim.InFlight, lim.InFlightBytes))
 	}
+	if active := len(l.flights) - int(l.waiting.Load()); active >= lim.Active {
+		l.node.metrics.rejected.WithLabelValues("load").Inc()
+		return 0, overloaded(fmt.Sprintf("%d transactions are being worked on (limit %d)", active, lim.Active))
+	}
 	if l.node.diskLow.Load() {
 		l.node.metrics.rejected.WithLabelValues("disk").Inc()
 		return 0, rpc.Errorf(rpc.ReasonDiskReserve, "the disk of node %s is nearly full: no new transactions until there is room; running ones go on", l.node.cfg.Cluster.NodeID)

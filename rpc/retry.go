@@ -16,6 +16,9 @@ const (
 
 	retryBase = 10 * time.Millisecond
 	retryMax  = 100 * time.Millisecond
+	// overloadMax is the longest pause after OVERLOADED: callers that keep
+	// knocking at the same pace keep a node from working its backlog off.
+	overloadMax = 4 * time.Second
 
 	// patience is how long a try may go without an answer before the node is
 	// probed; a Submit may rightly take as long as its timeout.
@@ -24,9 +27,11 @@ const (
 	probeTimeout = 300 * time.Millisecond
 )
 
-// retryBackoff spaces the tries of one call: 10 ms doubling to 100 ms, with jitter.
+// retryBackoff spaces the tries of one call: 10 ms doubling to 100 ms, with
+// jitter, or where the node is overloaded, from its hint doubling to 4 s.
 type retryBackoff struct {
 	last       time.Duration
+	overloaded time.Duration
 	redirected bool
 }
 
@@ -38,6 +43,12 @@ func (b *retryBackoff) pause(ctx context.Context, e *Error, redirected bool) err
 		return ctx.Err()
 	}
 	b.redirected = false
+	if e.Reason == ReasonOverloaded {
+		b.overloaded = min(max(2*b.overloaded, e.RetryAfter, retryMax), overloadMax)
+		// Never sooner than the hint, and spread: the callers were refused together.
+		return sleep(ctx, max(e.RetryAfter, jitter(b.overloaded/2, b.overloaded)))
+	}
+	b.overloaded = 0
 	b.last = min(max(2*b.last, retryBase), retryMax)
 	return sleep(ctx, max(jitter(b.last/2, b.last), e.RetryAfter))
 }

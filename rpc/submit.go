@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	conflictPauseMin = time.Millisecond
-	conflictPauseMax = 20 * time.Millisecond
+	// Before a new try after a conflict: short at first, doubling, since every
+	// try that conflicts again costs the log as much as one that commits.
+	conflictPauseMin = 20 * time.Millisecond
+	conflictPauseMax = 320 * time.Millisecond
 	// conflictTryMin is what must be left of the deadline for a new try after a
 	// conflict: a shorter one would trade an answer for an unknown outcome.
 	conflictTryMin = 50 * time.Millisecond
@@ -99,7 +101,7 @@ func (c *Client) Submit(ctx context.Context, req *pb.SubmitRequest, opts ...Subm
 			return nil, err
 		}
 		deadline, _ := ctx.Deadline()
-		if time.Until(deadline) < conflictTryMin || sleep(ctx, jitter(conflictPauseMin, conflictPauseMax)) != nil {
+		if time.Until(deadline) < conflictTryMin || sleep(ctx, s.conflictPause()) != nil {
 			return last, nil
 		}
 		s.next()
@@ -158,6 +160,16 @@ func (c *Client) newSubmission(ctx context.Context, req *pb.SubmitRequest, o sub
 	}
 	s.req.Since = proto.Uint64(c.Index())
 	return s, nil
+}
+
+// conflictPause is how long to wait before the next try.
+func (s *submission) conflictPause() time.Duration {
+	pause := conflictPauseMin
+	for n := 0; n < s.tries && pause < conflictPauseMax; n++ {
+		pause *= 2
+	}
+	pause = min(pause, conflictPauseMax)
+	return jitter(pause/4, pause)
 }
 
 // next turns to the next derived id, which inherits the priority of the try before it.

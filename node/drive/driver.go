@@ -170,6 +170,19 @@ func (d *Driver) OnFailed(now time.Duration, i int, op Op) []Effect {
 	return d.step(now)
 }
 
+// OnDown takes a call that was not made, because the participant is known not
+// to answer. There is no point in calling again soon: OnReachable tells when.
+func (d *Driver) OnDown(now time.Duration, i int, op Op) []Effect {
+	if op != d.call(i) {
+		return nil
+	}
+	b := &d.branches[i]
+	b.calling = false
+	b.failed++
+	b.retryAt = now + d.cfg.Jitter(d.cfg.RetryMax)
+	return d.step(now)
+}
+
 // OnReachable makes planned calls to a branch's participant at once.
 func (d *Driver) OnReachable(now time.Duration, i int) []Effect {
 	if b := &d.branches[i]; b.retryAt > now {

@@ -153,6 +153,18 @@ func TestReachableParticipantIsToldAtOnce(t *testing.T) {
 	expect(t, "reachable", d.OnReachable(now+time.Millisecond, 0), Commit)
 }
 
+func TestParticipantThatIsDownIsNotCalledUntilItAnswers(t *testing.T) {
+	rec := preparing("a")
+	rec.State = fsm.Aborting
+	d, _ := New(config(), rec, 1)
+	expect(t, "down", d.OnDown(2, 0, Rollback))
+	if d.Next() != 2+2*time.Second || d.Failing(0) != 1 {
+		t.Fatalf("next call at %v, failing %d", d.Next(), d.Failing(0))
+	}
+	expect(t, "a late word of phase 1 changes nothing", d.OnDown(3, 0, Prepare))
+	expect(t, "reachable", d.OnReachable(4, 0), Rollback)
+}
+
 func TestLateAnswersOfPhaseOneDoNotDoublePhaseTwo(t *testing.T) {
 	d, _ := New(config(), preparing("a", "b"), 1)
 	d.OnVote(2, 0, Answer{Vote: no})
@@ -291,7 +303,11 @@ func (r *run) answer(i int, op Op, kind bool) {
 	dice := rapid.IntRange(0, 3).Draw(r.t, "answer")
 	switch {
 	case !kind && dice == 0:
-		r.take(r.d.OnFailed(r.now, i, op))
+		if r.now%2 == 0 {
+			r.take(r.d.OnDown(r.now, i, op))
+		} else {
+			r.take(r.d.OnFailed(r.now, i, op))
+		}
 	case op == Prepare:
 		vote := yes
 		if !kind && dice == 1 {

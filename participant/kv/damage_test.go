@@ -225,7 +225,7 @@ func TestEveryFlippedBitIsNoticedOrHarmless(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fingerprint(t, testStore(t, copyOf(t, path)))
-	step := 37
+	step := 11
 	if testing.Short() {
 		step = 211
 	}

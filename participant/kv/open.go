@@ -181,7 +181,7 @@ func (s *Store) verify() error {
 }
 
 func (s *Store) verifyPages(db *bbolt.DB) (err error) {
-	if err := verifyMetaPages(s.path); err != nil {
+	if err := verifyStructure(s.path); err != nil {
 		return err
 	}
 	defer guard(s.path, &err, debug.SetPanicOnFault(true))

@@ -58,17 +58,18 @@ const (
 	metaHeader   = 16
 	metaMagic    = 0xED0CDAED
 	metaPageSize = 8
+	metaRoot     = 16
 	metaPages    = 40
 	metaTxid     = 48
 	metaChecksum = 56
 	metaBytes    = 64
 )
 
-// verifyMetaPages checks what bbolt would pass over: with one bad meta page
+// verifyStructure checks what bbolt would pass over: with one bad meta page
 // it silently goes back to the other, which is one transaction older, and a
 // vote would be forgotten. A meta page lies within one sector, so a crash does not tear it.
-// It also compares the length of the file with what the pages need.
-func verifyMetaPages(path string) error {
+// It also compares the length of the file with what the pages need, and walks them.
+func verifyStructure(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -80,7 +81,9 @@ func verifyMetaPages(path string) error {
 	}
 	// Where the second page begins is in the first; if that one is bad, we are done.
 	var offset int64
-	var newest, need uint64
+	var newest uint64
+	t := &tree{file: f, path: path, seen: map[uint64]bool{}}
+	var root uint64
 	for page := range 2 {
 		m := make([]byte, metaHeader+metaBytes)
 		if _, err := f.ReadAt(m, offset); err != nil {
@@ -94,12 +97,13 @@ func verifyMetaPages(path string) error {
 		}
 		pageSize := binary.NativeEndian.Uint32(m[metaPageSize:])
 		if txid := binary.NativeEndian.Uint64(m[metaTxid:]); txid >= newest {
-			newest, need = txid, binary.NativeEndian.Uint64(m[metaPages:])*uint64(pageSize)
+			newest, root = txid, binary.NativeEndian.Uint64(m[metaRoot:])
+			t.pages, t.pageSize = binary.NativeEndian.Uint64(m[metaPages:]), uint64(pageSize)
 		}
 		offset = int64(pageSize)
 	}
-	if uint64(info.Size()) < need {
+	if need := t.pages * t.pageSize; uint64(info.Size()) < need {
 		return &CorruptError{File: path, Reason: fmt.Sprintf("the file is truncated: it has %d bytes and needs %d", info.Size(), need)}
 	}
-	return nil
+	return t.walk(root)
 }
