@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -57,7 +58,7 @@ func (a *attempts) floor() fsm.Attempt {
 	return next
 }
 
-// made reports whether an attempt of this term was made, and whether it is open.
+// status reports whether an attempt of this term was made, and whether it is open.
 func (a *attempts) status(q fsm.Attempt) (made, open bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,17 +67,6 @@ func (a *attempts) status(q fsm.Attempt) (made, open bool) {
 		return made, false
 	}
 	_, closed := a.closed[q]
-	if closed {
-		return made, false
-	}
-	// Ascending, so a search would do; what is asked is nearly always at the head.
-	for _, o := range a.open {
-		if o == q {
-			return made, true
-		}
-		if q.Less(o) {
-			break
-		}
-	}
-	return made, false
+	_, found := slices.BinarySearchFunc(a.open, q, fsm.Attempt.Compare)
+	return made, found && !closed
 }

@@ -36,6 +36,8 @@ type Config struct {
 	CallTimeout time.Duration
 	// DiskReserve is the share of the disk that is kept free for draining, 0 to 1.
 	DiskReserve float64
+	// Profiling serves Go's profiles under /debug/pprof on the HTTP listener.
+	Profiling bool
 	// DrainTimeout bounds a graceful shutdown.
 	DrainTimeout time.Duration
 	Logger       hclog.Logger

@@ -47,6 +47,7 @@ Connections are not secured: an address that other machines can reach needs --in
 	flags.StringVar(&cfg.Advertise, "advertise", "", "the gRPC address that others are told (default: where it listens)")
 	flags.StringVar(&cfg.HTTPAdvertise, "http-advertise", "", "the HTTP address that others are told (default: where it listens)")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow addresses that other machines can reach, without TLS")
+	flags.BoolVar(&cfg.Profiling, "pprof", false, "serve Go's profiles under /debug/pprof on --http-listen")
 	flags.BoolVar(&f.wide, "wan", false, "longer timeouts, for nodes that are far apart")
 	limitFlags(cmd, &cfg)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -24,7 +24,8 @@ func TestOneNodeCommits(t *testing.T) {
 func TestThreeNodesSubmitToAnyAndLoseTheLeader(t *testing.T) {
 	w := newWorld(t, options{nodes: 3, participants: []string{"seats", "payments"}})
 	booking := func(id string) *pb.SubmitRequest {
-		return request(id, pb.Wait_DECIDED, branch("seats", add("LH1", -1)), branch("payments", add("ann", 120)))
+		// COMPLETED: the next one must not meet its locks.
+		return request(id, pb.Wait_COMPLETED, branch("seats", add("LH1", -1)), branch("payments", add("ann", 120)))
 	}
 	w.commits(booking("a"))
 	for _, i := range w.followers(w.leader()) {

@@ -78,13 +78,6 @@ func (p *proxy) changed() {
 	p.change = make(chan struct{})
 }
 
-// retarget sends new connections elsewhere.
-func (p *proxy) retarget(target string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.target = target
-}
-
 func (p *proxy) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -138,10 +131,7 @@ func (p *proxy) serve(c *pair) {
 	if !p.may(c, true) {
 		return
 	}
-	p.mu.Lock()
-	target := p.target
-	p.mu.Unlock()
-	out, err := net.Dial("tcp", target)
+	out, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return
 	}
