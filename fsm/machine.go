@@ -22,6 +22,7 @@ type Machine struct {
 
 	// Derived from the above, rebuilt by Restore.
 	live       map[string]struct{} // ids not finished
+	preparing  int                 // of them, those that are not decided
 	finished   finishedQueue
 	unfinished map[string]int      // branches that owe something, by participant
 	operator   map[string]struct{} // ids whose branches wait for a person
@@ -107,6 +108,12 @@ func (m *Machine) store(t *Txn) {
 	old := m.txns[t.ID]
 	invariant(old == nil || !old.State.Decided() || old.State.Commit() == t.State.Commit(), "I1: a decision changed: "+t.ID)
 	m.txns[t.ID] = t
+	if old != nil && old.State == Preparing {
+		m.preparing--
+	}
+	if t.State == Preparing {
+		m.preparing++
+	}
 	if t.NeedsOperator() {
 		m.operator[t.ID] = struct{}{}
 	} else {

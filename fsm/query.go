@@ -63,6 +63,9 @@ func (m *Machine) Live() []*Txn {
 // LiveCount counts the transactions that are not finished.
 func (m *Machine) LiveCount() int { return len(m.live) }
 
+// PreparingCount counts those of them that are not decided.
+func (m *Machine) PreparingCount() int { return m.preparing }
+
 // FinishedCount counts finished transactions that are kept.
 func (m *Machine) FinishedCount() int { return m.finished.count }
 

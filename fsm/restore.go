@@ -259,6 +259,9 @@ func (m *Machine) rebuild() {
 			continue
 		}
 		m.live[id] = struct{}{}
+		if t.State == Preparing {
+			m.preparing++
+		}
 		for i := range t.Branches {
 			if t.Branches[i].Settled == Unsettled {
 				m.unfinished[t.Branches[i].Participant]++

@@ -26,13 +26,8 @@ func (n *Node) status() *pb.StatusResponse {
 		for _, a := range m.Nodes() {
 			addresses[a.ID] = a
 		}
-		for _, t := range m.Live() {
-			if t.State == fsm.Preparing {
-				out.Preparing++
-			} else {
-				out.Deciding++
-			}
-		}
+		out.Preparing = uint64(m.PreparingCount())
+		out.Deciding = uint64(m.LiveCount() - m.PreparingCount())
 		out.Finished, out.NeedsOperator = uint64(m.FinishedCount()), uint64(len(m.NeedsOperator()))
 	})
 	if st.LeaderID != "" {
