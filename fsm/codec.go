@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
@@ -19,31 +20,75 @@ const entryHeader = 1 + 4 // version, CRC-32C
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// EncodeBatch makes one log entry of commands, to be proposed in term.
-func EncodeBatch(term uint64, commands []*fsmpb.Command) ([]byte, error) {
-	out := make([]byte, entryHeader, 512)
-	out[0] = FormatVersion
-	out, err := proto.MarshalOptions{}.MarshalAppend(out, &fsmpb.Batch{Term: term, Commands: commands})
+// The fields of fsmpb.Batch.
+const (
+	batchTerm     protowire.Number = 1
+	batchCommands protowire.Number = 2
+)
+
+// EncodeCommand is a command's bytes, for EncodeEntry. It fails where no
+// replica could read them: on a string that is not UTF-8.
+func EncodeCommand(c *fsmpb.Command) ([]byte, error) {
+	b, err := proto.Marshal(c)
 	if err != nil {
-		return nil, fmt.Errorf("encode log entry: %w", err)
+		return nil, fmt.Errorf("encode command: %w", err)
+	}
+	return b, nil
+}
+
+// EncodeEntry makes one log entry of encoded commands, to be proposed in term.
+func EncodeEntry(term uint64, commands [][]byte) []byte {
+	size := entryHeader + protowire.SizeTag(batchTerm) + protowire.SizeVarint(term)
+	for _, c := range commands {
+		size += protowire.SizeTag(batchCommands) + protowire.SizeBytes(len(c))
+	}
+	out := make([]byte, entryHeader, size)
+	out[0] = FormatVersion
+	if term != 0 {
+		out = protowire.AppendVarint(protowire.AppendTag(out, batchTerm, protowire.VarintType), term)
+	}
+	for _, c := range commands {
+		out = protowire.AppendBytes(protowire.AppendTag(out, batchCommands, protowire.BytesType), c)
 	}
 	binary.BigEndian.PutUint32(out[1:], crc32.Checksum(out[entryHeader:], castagnoli))
-	return out, nil
+	return out
+}
+
+// EncodeBatch makes one log entry of commands, to be proposed in term.
+func EncodeBatch(term uint64, commands []*fsmpb.Command) ([]byte, error) {
+	encoded := make([][]byte, len(commands))
+	for i, c := range commands {
+		b, err := EncodeCommand(c)
+		if err != nil {
+			return nil, err
+		}
+		encoded[i] = b
+	}
+	return EncodeEntry(term, encoded), nil
 }
 
 // ErrCorrupt marks bytes that are not what was written.
 var ErrCorrupt = errors.New("corrupt")
 
-func decodeBatch(entry []byte) (*fsmpb.Batch, error) {
+// CheckEntry holds a log entry against its checksum and its format version; it
+// does not look into the commands. Damage is ErrCorrupt.
+func CheckEntry(entry []byte) error {
 	if len(entry) < entryHeader {
-		return nil, fmt.Errorf("log entry of %d bytes: %w", len(entry), ErrCorrupt)
+		return fmt.Errorf("log entry of %d bytes: %w", len(entry), ErrCorrupt)
 	}
 	want := binary.BigEndian.Uint32(entry[1:])
 	if got := crc32.Checksum(entry[entryHeader:], castagnoli); got != want {
-		return nil, fmt.Errorf("log entry: CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
+		return fmt.Errorf("log entry: CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
 	}
 	if entry[0] != FormatVersion {
-		return nil, fmt.Errorf("log entry has format version %d, this program knows %d: run the newer program", entry[0], FormatVersion)
+		return fmt.Errorf("log entry has format version %d, this program knows %d: run the newer program", entry[0], FormatVersion)
+	}
+	return nil
+}
+
+func decodeBatch(entry []byte) (*fsmpb.Batch, error) {
+	if err := CheckEntry(entry); err != nil {
+		return nil, err
 	}
 	b := new(fsmpb.Batch)
 	if err := proto.Unmarshal(entry[entryHeader:], b); err != nil {

@@ -1,13 +1,16 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
 )
@@ -105,6 +108,47 @@ func TestEntryOfANewerProgramStops(t *testing.T) {
 	}
 	if _, err := New().Apply(1, 0, sealed(FormatVersion, []byte{0xff})); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a body that is no proto: %v", err)
+	}
+}
+
+// An entry that is put together from encoded commands is the message fsmpb.Batch.
+func TestEntryIsABatch(t *testing.T) {
+	for name, batch := range map[string]*fsmpb.Batch{
+		"every kind":   {Term: 7, Commands: sample()},
+		"a large term": {Term: math.MaxUint64, Commands: sample()[:1]},
+		"no term":      {Commands: sample()[:2]},
+		"no commands":  {Term: 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body, err := proto.Marshal(batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := encode(t, batch.GetTerm(), batch.GetCommands()...); !bytes.Equal(got, sealed(FormatVersion, body)) {
+				t.Errorf("%x, want %x behind the header", got, body)
+			}
+		})
+	}
+}
+
+// CheckEntry finds what Apply would find, short of looking into the commands.
+func TestCheckEntry(t *testing.T) {
+	entry := encode(t, 7, sample()...)
+	if err := CheckEntry(entry); err != nil {
+		t.Fatal(err)
+	}
+	for i := range entry {
+		bad := append([]byte(nil), entry...)
+		bad[i] ^= 1
+		if err := CheckEntry(bad); err == nil || i > 0 && !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+		if err := CheckEntry(entry[:i]); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("cut to %d bytes: %v", i, err)
+		}
+	}
+	if err := CheckEntry(sealed(FormatVersion, []byte("no commands at all"))); err != nil {
+		t.Errorf("%v", err)
 	}
 }
 

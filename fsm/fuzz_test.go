@@ -72,6 +72,8 @@ func FuzzRestore(f *testing.F) {
 	f.Add(snapshotMagic)
 	f.Add(snapshotBytes(f, New().Snapshot()))
 	f.Add(snapshotBytes(f, full(f).m.Snapshot()))
+	header, list := records(f, snapshotBytes(f, gaps(4, 1, 2).Snapshot()))
+	f.Add(assemble(f, header, append(split(list[0], 4), split(list[1], 2)...)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, b := range [][]byte{data, mended(data)} {
 			m, err := Restore(bytes.NewReader(b))

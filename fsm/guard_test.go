@@ -62,10 +62,6 @@ func TestBeginGuards(t *testing.T) {
 			w.ok(remove("a"))
 			return begin("x", w.attempt(), "a")
 		}, KindParticipantClosed},
-		"P14 data not accepted": {func(w *world) *fsmpb.Command {
-			w.one(registerWith("a", incarnation("other")))
-			return begin("x", w.attempt(), "a")
-		}, KindParticipantClosed},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -33,15 +33,15 @@ type Participant struct {
 	Endpoints   []string
 	Kind        string
 	Incarnation string
-	// PendingIncarnation is data that turned up under the name and waits for an operator (P14).
+	// PendingIncarnation is data that turned up under the name and waits for an
+	// operator (P14). It changes nothing for the registered data, which may be
+	// as healthy as ever; the fence keeps the other data from voting.
 	PendingIncarnation string
 	State              ParticipantState
 }
 
 // Open reports whether a Begin may name it.
-func (p *Participant) Open() bool {
-	return p.State == ParticipantActive && p.PendingIncarnation == ""
-}
+func (p *Participant) Open() bool { return p.State == ParticipantActive }
 
 func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 	if err := CheckParticipant("name", c.GetName()); err != nil {
@@ -74,7 +74,9 @@ func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 			p.State = ParticipantDraining // who announces itself does not undo its removal
 		}
 	default:
-		// Other data under a known name: known decisions must not reach it.
+		// Other data under a known name: known decisions must not reach it. It is
+		// noted and no more, or whoever starts a participant on an empty
+		// directory would take a healthy one out of service.
 		next := *old
 		next.PendingIncarnation = c.GetIncarnation()
 		m.participants[old.Name] = &next

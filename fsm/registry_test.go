@@ -79,23 +79,28 @@ func TestRegisterDoesNotEndADrain(t *testing.T) {
 	}
 }
 
-// P14: other data under a known name waits for an operator.
+// P14: other data under a known name waits for an operator. The registered
+// data go on meanwhile, where they always were: anybody can start a participant
+// on an empty directory.
 func TestIncarnation(t *testing.T) {
 	w := newWorld(t)
 	w.ok(registerWith("a", incarnation("")))
 	if got := w.m.Participant("a"); got.Incarnation != "a-1" || !got.Open() {
 		t.Fatalf("a registration that does not know the data changed them: %+v", got)
 	}
-	r := w.one(registerWith("a", incarnation("a-2")))
+	other := func(c *fsmpb.RegisterParticipant) { c.Incarnation, c.Endpoints, c.Kind = "a-2", []string{"elsewhere:1"}, "new" }
+	r := w.one(registerWith("a", other))
 	if r.Rejection == nil || r.Rejection.Kind != KindIncarnation {
 		t.Fatalf("other data: %v", r.Rejection)
 	}
-	if got := w.m.Participant("a"); got.Incarnation != "a-1" || got.PendingIncarnation != "a-2" || got.Open() {
+	waits := func(p *Participant) bool {
+		return p.Incarnation == "a-1" && p.PendingIncarnation == "a-2" && p.Endpoints[0] == "a:9000" && p.Kind == "kv" && p.Open()
+	}
+	if got := w.m.Participant("a"); !waits(got) {
 		t.Fatalf("%+v", got)
 	}
-	w.no(begin("x", w.attempt(), "a"), KindParticipantClosed)
-	restored := restore(t, snapshotBytes(t, w.m.Snapshot()))
-	if got := restored.Participant("a"); got.PendingIncarnation != "a-2" || got.Open() {
+	w.begin("meanwhile", "a")
+	if got := restore(t, snapshotBytes(t, w.m.Snapshot())).Participant("a"); !waits(got) {
 		t.Fatalf("restored: %+v", got)
 	}
 	r = w.ok(registerWith("a", func(c *fsmpb.RegisterParticipant) { c.Incarnation, c.Accept = "a-2", true }))
@@ -108,9 +113,16 @@ func TestIncarnation(t *testing.T) {
 		w := newWorld(t)
 		w.one(registerWith("a", incarnation("a-2")))
 		w.ok(register("a"))
-		if got := w.m.Participant("a"); got.Incarnation != "a-1" || !got.Open() {
+		if got := w.m.Participant("a"); got.Incarnation != "a-1" || got.PendingIncarnation != "" || !got.Open() {
 			t.Errorf("%+v", got)
 		}
+	})
+	t.Run("a draining name stays closed", func(t *testing.T) {
+		w := newWorld(t)
+		w.begin("x", "a")
+		w.ok(remove("a"))
+		w.one(registerWith("a", incarnation("a-2")))
+		w.no(begin("y", w.attempt(), "a"), KindParticipantClosed)
 	})
 	t.Run("the first data of a name added by hand", func(t *testing.T) {
 		w := newWorld(t)

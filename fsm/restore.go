@@ -141,12 +141,8 @@ func (m *Machine) restoreRecord(rec *fsmpb.SnapshotRecord) (recordKey, error) {
 		m.participants[p.Name] = p
 		return recordKey{kind: 2, name: p.Name}, nil
 	case *fsmpb.SnapshotRecord_Begun:
-		t, err := begunTermFrom(k.Begun)
-		if err != nil {
-			return recordKey{}, err
-		}
-		m.begun.terms = append(m.begun.terms, t)
-		return recordKey{kind: 3, attempt: Attempt{Generation: t.generation, Term: t.term}}, nil
+		first, err := m.begun.restore(k.Begun)
+		return recordKey{kind: 3, attempt: first}, err
 	case *fsmpb.SnapshotRecord_Transaction:
 		t, err := m.txnFrom(k.Transaction)
 		if err != nil {
@@ -168,9 +164,23 @@ func participantFrom(p *fsmpb.Participant) (*Participant, error) {
 	}, nil
 }
 
-func begunTermFrom(p *fsmpb.BegunTerm) (begunTerm, error) {
-	t := begunTerm{generation: p.GetGeneration(), term: p.GetTerm()}
+// restore adds a record of ranges and returns the first attempt in it. Records
+// of one term follow on one another; each goes on where the one before ended.
+func (b *begun) restore(p *fsmpb.BegunTerm) (first Attempt, err error) {
+	n := len(b.terms) - 1
+	if n < 0 || b.terms[n].generation != p.GetGeneration() || b.terms[n].term != p.GetTerm() {
+		b.terms = append(b.terms, begunTerm{generation: p.GetGeneration(), term: p.GetTerm()})
+		n++
+	}
+	t := &b.terms[n]
 	r, last := p.GetRanges(), uint64(0)
+	if n := len(t.ranges); n > 0 {
+		last = t.ranges[n-1].last
+	}
+	if len(r) > 0 {
+		first = Attempt{Generation: t.generation, Term: t.term, Sequence: r[0]}
+	}
+	t.ranges = slices.Grow(t.ranges, len(r)/2)
 	for ; len(r) >= 2; r = r[2:] {
 		// Ascending from 1, with a gap between two.
 		if r[0] <= last || (last > 0 && r[0]-last < 2) || r[1] < r[0] {
@@ -179,10 +189,10 @@ func begunTermFrom(p *fsmpb.BegunTerm) (begunTerm, error) {
 		last = r[1]
 		t.ranges = append(t.ranges, span{r[0], r[1]})
 	}
-	if len(r) > 0 || len(t.ranges) == 0 {
-		return t, fmt.Errorf("begun attempts of %d.%d: %w", t.generation, t.term, ErrCorrupt)
+	if len(r) > 0 || len(p.GetRanges()) == 0 {
+		return first, fmt.Errorf("begun attempts of %d.%d: %w", t.generation, t.term, ErrCorrupt)
 	}
-	return t, nil
+	return first, nil
 }
 
 // txnFrom is the record again; participants' names are the registry's strings.

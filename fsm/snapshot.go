@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -18,14 +19,16 @@ import (
 
 // A snapshot is the magic, then frames: four bytes of length, four bytes of
 // CRC-32C over the frame, the frame. The first frame is the header, then come
-// nodes, participants, begun terms and transactions, each sorted, and a
-// trailer with their number. The bytes depend on the state alone.
+// nodes, participants, begun terms (a large one in several records) and
+// transactions, each sorted, and a trailer with their number. The bytes depend
+// on the state alone.
 //
 // The last byte of the magic is the format version.
 var snapshotMagic = []byte("CCDSNAP\x01")
 
 // maxFrame bounds one record, and so what Restore allocates for it. The limits
-// that commands are checked against keep every record far below it.
+// that commands are checked against and maxBegunRanges keep every record far
+// below it.
 const maxFrame = 4 << 20
 
 // Snapshot is an immutable copy of a Machine's state.
@@ -57,16 +60,24 @@ func (s *Snapshot) Index() uint64 { return s.header.GetIndex() }
 
 // List returns up to limit transactions with an id after the given one, in
 // order of id, that match; more says whether there are others. It is asked of a
-// snapshot because the sort takes long enough to be kept off the state's lock.
+// snapshot because to look at all of them takes long enough to be kept off the
+// state's lock. Only about two pages are sorted, however many there are.
 func (s *Snapshot) List(after string, limit int, match func(*Txn) bool) (list []*Txn, more bool) {
-	for _, id := range slices.Sorted(maps.Keys(s.txns)) {
-		if id <= after || !match(s.txns[id]) {
+	keep := min(limit, len(s.txns)) + 1 // one more than asked for tells that there are others
+	byID := func(a, b *Txn) int { return cmp.Compare(a.ID, b.ID) }
+	full := false               // list[keep-1] is the last one that can still be among the first
+	for id, t := range s.txns { // order does not matter: the first ones by id are kept
+		if id <= after || full && id > list[keep-1].ID || !match(t) {
 			continue
 		}
-		if len(list) == limit {
-			return list, true
+		if list = append(list, t); len(list) == 2*keep {
+			slices.SortFunc(list, byID)
+			list, full = list[:keep], true
 		}
-		list = append(list, s.txns[id])
+	}
+	slices.SortFunc(list, byID)
+	if len(list) > limit {
+		return list[:limit], true
 	}
 	return list, false
 }
@@ -96,7 +107,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Participant{Participant: s.participants[name].proto()}})
 	}
 	for _, t := range s.begun.terms {
-		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Begun{Begun: t.proto()}})
+		for p := range t.protos() {
+			fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Begun{Begun: p}})
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.txns)) {
 		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Transaction{Transaction: s.txns[id].proto()}})

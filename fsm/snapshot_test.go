@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
+	"slices"
 	"testing"
 	"testing/iotest"
 
@@ -248,6 +249,107 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 	})
 }
 
+// gaps is a machine whose begun attempts of each given term are the first n odd
+// sequences: every second Begin was refused.
+func gaps(n int, terms ...uint64) *Machine {
+	m := New()
+	for _, term := range terms {
+		for i := range n {
+			m.begun.add(Attempt{Generation: 1, Term: term, Sequence: uint64(2*i + 1)})
+		}
+	}
+	return m
+}
+
+// However many gaps the sequences of a term have, the snapshot can be written
+// and read, and its bytes depend on nothing else.
+func TestSnapshotOfManyGaps(t *testing.T) {
+	for name, test := range map[string]struct{ ranges, records int }{
+		"one record":        {maxBegunRanges, 1},
+		"one range more":    {maxBegunRanges + 1, 2},
+		"more than a frame": {720_000, 11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := gaps(test.ranges, 7, 8)
+			b := snapshotBytes(t, m.Snapshot())
+			header, list := records(t, b)
+			if len(list) != 2*test.records {
+				t.Errorf("%d records, want %d", len(list), 2*test.records)
+			}
+			for _, r := range list {
+				if size := proto.Size(r); size > maxFrame/2 {
+					t.Errorf("a record of %d bytes", size)
+				}
+			}
+			restored := restore(t, b)
+			if !bytes.Equal(snapshotBytes(t, restored.Snapshot()), b) {
+				t.Error("the restored state has another snapshot")
+			}
+			last := Attempt{Generation: 1, Term: 8, Sequence: uint64(2*test.ranges - 1)}
+			if !restored.Begun(last) || restored.Begun(Attempt{Generation: 1, Term: 8, Sequence: last.Sequence - 1}) {
+				t.Error("the restored state knows other attempts")
+			}
+			// Cut elsewhere it is the same state.
+			var cut []*fsmpb.SnapshotRecord
+			for _, r := range list {
+				cut = append(cut, split(r, len(r.GetBegun().GetRanges())/4*2)...)
+			}
+			if !bytes.Equal(snapshotBytes(t, restore(t, assemble(t, header, cut)).Snapshot()), b) {
+				t.Error("records that are cut elsewhere give another state")
+			}
+		})
+	}
+}
+
+// The largest record has the largest numbers.
+func TestBegunRecordFitsAFrame(t *testing.T) {
+	r := &fsmpb.BegunTerm{Generation: math.MaxUint32, Term: math.MaxUint64, Ranges: slices.Repeat([]uint64{math.MaxUint64}, 2*maxBegunRanges)}
+	if size := proto.Size(r); size > maxFrame/2 {
+		t.Errorf("%d bytes", size)
+	}
+}
+
+// split makes two records of one, the first with n numbers; n 0 leaves it whole.
+func split(r *fsmpb.SnapshotRecord, n int) []*fsmpb.SnapshotRecord {
+	part := func(ranges []uint64) *fsmpb.SnapshotRecord {
+		t := r.GetBegun()
+		return &fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Begun{
+			Begun: &fsmpb.BegunTerm{Generation: t.GetGeneration(), Term: t.GetTerm(), Ranges: ranges},
+		}}
+	}
+	ranges := r.GetBegun().GetRanges()
+	if n == 0 {
+		return []*fsmpb.SnapshotRecord{r}
+	}
+	return []*fsmpb.SnapshotRecord{part(ranges[:n]), part(ranges[n:])}
+}
+
+// Records of one term that do not go on where the one before ended are refused.
+func TestRestoreRefusesBegunRecordsThatDoNotFollow(t *testing.T) {
+	record := func(term uint64, ranges ...uint64) *fsmpb.SnapshotRecord {
+		return &fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Begun{Begun: &fsmpb.BegunTerm{Generation: 1, Term: term, Ranges: ranges}}}
+	}
+	for name, test := range map[string]struct {
+		list []*fsmpb.SnapshotRecord
+		ok   bool
+	}{
+		"they follow":      {[]*fsmpb.SnapshotRecord{record(1, 1, 5, 7, 7), record(1, 9, 12), record(1, 14, 14), record(2, 1, 1)}, true},
+		"they touch":       {[]*fsmpb.SnapshotRecord{record(1, 1, 5), record(1, 6, 7)}, false},
+		"they overlap":     {[]*fsmpb.SnapshotRecord{record(1, 1, 5), record(1, 4, 9)}, false},
+		"twice":            {[]*fsmpb.SnapshotRecord{record(1, 1, 5), record(1, 1, 5)}, false},
+		"backwards":        {[]*fsmpb.SnapshotRecord{record(1, 7, 9), record(1, 1, 5)}, false},
+		"an empty one":     {[]*fsmpb.SnapshotRecord{record(1, 1, 5), record(1), record(1, 7, 9)}, false},
+		"not side by side": {[]*fsmpb.SnapshotRecord{record(1, 1, 5), record(2, 1, 5), record(1, 7, 9)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Restore(bytes.NewReader(assemble(t, &fsmpb.SnapshotHeader{}, test.list)))
+			if test.ok != (err == nil) || !test.ok && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func without(list []*fsmpb.SnapshotRecord, b *fsmpb.BegunTerm) []*fsmpb.SnapshotRecord {
 	var kept []*fsmpb.SnapshotRecord
 	for _, r := range list {
@@ -291,42 +393,5 @@ func TestSnapshotIsImmutable(t *testing.T) {
 	}
 	if index, _ := s.Hash(); index != s.Index() || index == w.m.Index() {
 		t.Errorf("index %d", index)
-	}
-}
-
-func TestSnapshotList(t *testing.T) {
-	w := newWorld(t)
-	for i := range 5 {
-		w.begin(fmt.Sprintf("t-%d", i), "a")
-	}
-	s := w.m.Snapshot()
-	all := func(*Txn) bool { return true }
-	odd := func(x *Txn) bool { return (x.ID[2]-'0')%2 == 1 }
-	tests := map[string]struct {
-		after string
-		limit int
-		match func(*Txn) bool
-		want  []string
-		more  bool
-	}{
-		"everything":    {"", 10, all, []string{"t-0", "t-1", "t-2", "t-3", "t-4"}, false},
-		"exactly":       {"", 5, all, []string{"t-0", "t-1", "t-2", "t-3", "t-4"}, false},
-		"a first page":  {"", 2, all, []string{"t-0", "t-1"}, true},
-		"the next":      {"t-1", 2, all, []string{"t-2", "t-3"}, true},
-		"the last":      {"t-3", 2, all, []string{"t-4"}, false},
-		"those matched": {"", 1, odd, []string{"t-1"}, true},
-		"behind all":    {"u", 2, all, nil, false},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			list, more := s.List(test.after, test.limit, test.match)
-			var got []string
-			for _, x := range list {
-				got = append(got, x.ID)
-			}
-			if fmt.Sprint(got) != fmt.Sprint(test.want) || more != test.more {
-				t.Errorf("%v, more %v; want %v, %v", got, more, test.want, test.more)
-			}
-		})
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
@@ -23,14 +24,25 @@ func (s *coordinator) Abort(ctx context.Context, req *pb.AbortRequest) (*pb.Tran
 }
 
 func (l *leader) abort(ctx context.Context, req *pb.AbortRequest) (*pb.TransactionResponse, error) {
-	for {
+	for ctx.Err() == nil {
 		if f := l.flight(req.GetId()); f != nil {
 			message := req.GetMessage()
 			if message == "" {
 				message = "a client asked for the abort"
 			}
 			f.tell(ctx, event{abort: &fsm.Reason{Code: fsm.ReasonRequested, Message: message}})
-			return l.await(ctx, f, pb.Wait_DECIDED)
+			resp, err := l.await(ctx, f, pb.Wait_DECIDED)
+			if err == nil {
+				if err = l.verify(ctx); err != nil { // as for an attached Submit
+					return nil, err
+				}
+				return resp, nil
+			}
+			if rec, _, _ := f.state(); rec != nil || !rpc.FromError(err).Definite() || l.ctx.Err() != nil {
+				return nil, err
+			}
+			pause(ctx, time.Millisecond) // its Begin was refused: the flight is about to go
+			continue
 		}
 		if l.isExpired(req) {
 			return nil, expired(req.GetId())
@@ -47,10 +59,11 @@ func (l *leader) abort(ctx context.Context, req *pb.AbortRequest) (*pb.Transacti
 			return nil, rejectionError(r.Rejection, req.GetId())
 		}
 		// It began between the look and the proposal: now it has a flight.
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if l.ctx.Err() != nil {
+			return nil, l.node.notLeader()
 		}
 	}
+	return nil, ctx.Err()
 }
 
 // isExpired reports whether an id that nobody knows may have run since the

@@ -36,6 +36,10 @@ func (a *attempts) make() fsm.Attempt {
 func (a *attempts) close(done fsm.Attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closeLocked(done)
+}
+
+func (a *attempts) closeLocked(done fsm.Attempt) {
 	a.closed[done] = struct{}{}
 	for len(a.open) > 0 {
 		if _, ok := a.closed[a.open[0]]; !ok {
@@ -44,6 +48,19 @@ func (a *attempts) close(done fsm.Attempt) {
 		delete(a.closed, a.open[0])
 		a.open = a.open[1:]
 	}
+}
+
+// giveBack ends an attempt that no log holds and never will. The newest is
+// taken back, so that refused proposals leave no gaps in what began (P3: dense).
+func (a *attempts) giveBack(never fsm.Attempt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := len(a.open); a.last == never && n > 0 && a.open[n-1] == never {
+		a.open = a.open[:n-1]
+		a.last.Sequence--
+		return
+	}
+	a.closeLocked(never)
 }
 
 // floor is the lowest attempt that is open or not made yet.

@@ -48,10 +48,10 @@ func (f *flight) prepare(ctx context.Context, rec *fsm.Txn, i int, budget time.D
 	defer cancel()
 	ref := branchRef(rec, i)
 	var answer *pb.PrepareResponse
-	ev.err = f.l.link(b.Participant).call(callCtx, func(ctx context.Context, c pb.ParticipantClient) (err error) {
+	ev.err = f.at[i].call(callCtx, func(ctx context.Context, c pb.ParticipantClient) (err error) {
 		answer, err = c.Prepare(ctx, &pb.PrepareRequest{
 			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority),
-			Payload: b.Payload(), BudgetMs: uint32(budget.Milliseconds()),
+			Payload: b.Payload(), BudgetMs: uint32(max(budget.Milliseconds(), 1)),
 		})
 		return err
 	})
@@ -75,9 +75,9 @@ func refusal(err error) *fsm.Reason {
 	e := rpc.FromError(err)
 	switch e.Reason {
 	case rpc.ReasonWrongIncarnation:
-		return &fsm.Reason{Code: fsm.ReasonCode(pb.Reason_INCARNATION), Message: e.Message}
+		return &fsm.Reason{Code: fsm.ReasonCode(pb.Reason_INCARNATION), Message: cutReason(e.Message)}
 	case rpc.ReasonWrongCluster, rpc.ReasonWrongGeneration, rpc.ReasonWrongParticipant, rpc.ReasonInvalidArgument, rpc.ReasonBelowFloor:
-		return &fsm.Reason{Code: fsm.ReasonCode(pb.Reason_FAILED), Message: e.Message}
+		return &fsm.Reason{Code: fsm.ReasonCode(pb.Reason_FAILED), Message: cutReason(e.Message)}
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (f *flight) settle(ctx context.Context, rec *fsm.Txn, i int, op drive.Op) {
 	ev := event{op: op, branch: i}
 	ref := branchRef(rec, i)
 	var answer *pb.SettleResponse
-	ev.err = f.l.link(b.Participant).settle(ctx, f.l.node.cfg.CallTimeout, func(ctx context.Context, c pb.ParticipantClient) (err error) {
+	ev.err = f.at[i].settle(ctx, f.l.node.cfg.CallTimeout, func(ctx context.Context, c pb.ParticipantClient) (err error) {
 		if op == drive.Commit {
 			answer, err = c.Commit(ctx, &pb.CommitRequest{Fence: f.l.fence(b.Participant), Branch: ref})
 		} else {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc"
 )
 
 // Config is everything a Node is told. DefaultConfig fills in all but
@@ -48,10 +49,12 @@ type Limits struct {
 	// InFlight and InFlightBytes bound transactions that are not finished, and their payloads.
 	InFlight      int
 	InFlightBytes int
-	// Active bounds those of them that wait for nobody who is down: what the
-	// leader works on at one moment. More would not be served sooner, and would
-	// starve its heartbeats.
-	Active int
+	// Active bounds those of them whose calls succeed: what the leader works on
+	// at one moment. More would not be served sooner, and would starve its
+	// heartbeats. ActiveAtOne bounds those with a branch at one participant, so
+	// that one that is slow leaves room for the others; it stays below the
+	// streams of one connection (rpc.DefaultMaxStreams).
+	Active, ActiveAtOne int
 	// Undelivered bounds the branches of one participant whose last call failed.
 	Undelivered int
 	// Branches, PayloadBytes and TransactionBytes may lower fsm's hard limits.
@@ -78,7 +81,7 @@ func DefaultConfig() Config {
 	return Config{
 		Cluster: c,
 		Limits: Limits{
-			InFlight: 10_000, InFlightBytes: 256 << 20, Active: 1_500, Undelivered: 2_000,
+			InFlight: 10_000, InFlightBytes: 256 << 20, Active: 3_000, ActiveAtOne: 1_500, Undelivered: 2_000,
 			Branches: fsm.MaxBranches, PayloadBytes: fsm.MaxPayloadBytes, TransactionBytes: fsm.MaxTransactionBytes,
 		},
 		Retention:    Retention{Age: fsm.DefaultRetentionAge, Count: fsm.DefaultRetentionCount},
@@ -104,6 +107,7 @@ func (c Config) Validate() error {
 		{"limit of transactions in flight", c.Limits.InFlight, 1, 1 << 20},
 		{"limit of bytes in flight", c.Limits.InFlightBytes, fsm.MaxTransactionBytes, 1 << 40},
 		{"limit of active transactions", c.Limits.Active, 1, 1 << 20},
+		{"limit of active branches at one participant", c.Limits.ActiveAtOne, 1, rpc.DefaultMaxStreams - 1024},
 		{"limit of undelivered branches", c.Limits.Undelivered, 1, 1 << 20},
 		{"limit of branches", c.Limits.Branches, 1, fsm.MaxBranches},
 		{"limit of payload bytes", c.Limits.PayloadBytes, 1, fsm.MaxPayloadBytes},

@@ -25,15 +25,20 @@ func reasonFrom(p *pb.Reason, participant string) *fsm.Reason {
 	if p == nil {
 		return nil
 	}
-	return &fsm.Reason{Code: fsm.ReasonCode(p.GetCode()), Participant: participant, Message: p.GetMessage()}
+	return &fsm.Reason{Code: fsm.ReasonCode(p.GetCode()), Participant: participant, Message: cutReason(p.GetMessage())}
+}
+
+// cutReason bounds a text from outside: Decide carries every branch's, and a
+// command that is too large for the log could never be applied.
+func cutReason(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), fsm.MaxReasonBytes)], "�")
 }
 
 func reasonLog(r *fsm.Reason) *fsmpb.Reason {
 	if r == nil {
 		return nil
 	}
-	// A message may come from anywhere, and what is not UTF-8 cannot be logged.
-	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: strings.ToValidUTF8(r.Message, "�")}
+	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: cutReason(r.Message)}
 }
 
 func attemptLog(a fsm.Attempt) *fsmpb.Attempt {

@@ -33,8 +33,10 @@ type flight struct {
 	// when every branch has applied the decision.
 	decided, completed chan struct{}
 
-	// stuck are the branches whose participant did not answer a call and has
-	// not answered one since; each is counted in its link, the flight in l.waiting.
+	// at are the links of the branches; each counts the flight as long as it runs.
+	at []*link
+	// stuck are the branches that wait because a call failed and none has
+	// succeeded since; each is counted in its link, the flight in l.waiting.
 	stuck   []bool
 	waiting bool
 	resumed bool // begun under an earlier leadership
@@ -50,7 +52,8 @@ type event struct {
 
 	wake  string      // a participant answers again
 	abort *fsm.Reason // somebody asks to abort
-	rec   *fsm.Txn    // an operator's command was applied
+	// reread: an operator's command was applied to the record.
+	reread bool
 }
 
 func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *flight {
@@ -69,7 +72,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 	r, err := f.l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}})
 	switch {
 	case err != nil && cluster.OutcomeOf(err) == cluster.NotApplied:
-		f.l.attempts.close(attempt) // no log holds it
+		f.l.attempts.giveBack(attempt) // no log holds it
 		f.fail(proposeError(err, f.id))
 		return
 	case err != nil:
@@ -80,7 +83,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 		// A Refuse was quicker: the only other command that makes a record (P10).
 		f.l.attempts.close(attempt)
 		f.update(r.Txn)
-		close(f.decided)
+		f.nowDecided()
 		close(f.completed)
 		return
 	case r.Rejection != nil:
@@ -95,7 +98,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 	prepareCtx, stopPrepares := context.WithCancel(ctx)
 	defer stopPrepares()
-	defer f.unstickAll(rec)
+	defer f.unstickAll()
 	f.update(rec)
 	d, effects := drive.New(f.l.driveConfig, rec, f.l.now())
 	timer := time.NewTimer(time.Hour)
@@ -136,15 +139,21 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		return nil
 	case ev.abort != nil:
 		return d.OnAbort(now, ev.abort)
-	case ev.rec != nil:
-		f.update(acknowledged(ev.rec, d.Settlements()))
-		return d.OnApplied(now, ev.rec)
+	case ev.reread:
+		// What the state says now: events may come in another order than the commands.
+		rec := f.l.record(f.id)
+		if rec == nil || rec.Attempt != d.Record().Attempt {
+			return nil
+		}
+		f.update(acknowledged(rec, d.Settlements()))
+		return d.OnApplied(now, rec)
 	case ev.err != nil:
 		f.l.logFailure(f.id, d, ev)
 		return f.takeFailure(d, ev, now)
 	}
-	f.unstick(d.Record(), ev.branch) // it answered
+	f.unstick(ev.branch) // it answered
 	if ev.op == drive.Prepare {
+		f.l.grow(f, len(ev.answer.Result))
 		return d.OnVote(now, ev.branch, ev.answer)
 	}
 	effects := d.OnAck(now, ev.branch, ev.settled)
@@ -154,15 +163,13 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 
 // takeFailure tells the driver of a call that brought no answer.
 func (f *flight) takeFailure(d *drive.Driver, ev event, now time.Duration) []drive.Effect {
-	down := errors.Is(ev.err, errDown)
-	if down || unreachable(ev.err) {
-		f.stick(d.Record(), ev.branch)
-	}
-	if !down {
+	// Whatever the error: a branch that cannot be delivered waits, and what waits is not worked on.
+	f.stick(ev.branch)
+	if !errors.Is(ev.err, errDown) {
 		return d.OnFailed(now, ev.branch, ev.op)
 	}
 	effects := d.OnDown(now, ev.branch, ev.op)
-	if k := f.l.link(d.Record().Branches[ev.branch].Participant); !k.down.Load() {
+	if !f.at[ev.branch].down.Load() {
 		// It answers again since, and its wake may have come before this event.
 		effects = append(effects, d.OnReachable(now, ev.branch)...)
 	}
@@ -173,9 +180,11 @@ func (f *flight) takeFailure(d *drive.Driver, ev event, now time.Duration) []dri
 func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *drive.Driver, e drive.Effect) []drive.Effect {
 	switch e.Op {
 	case drive.Prepare:
-		f.l.goCall(func() { f.prepare(prepareCtx, d.Record(), e.Branch, e.Budget) })
+		rec := d.Record() // the call sees this one, whatever comes
+		f.l.goCall(func() { f.prepare(prepareCtx, rec, e.Branch, e.Budget) })
 	case drive.Commit, drive.Rollback:
-		f.l.goCall(func() { f.settle(ctx, d.Record(), e.Branch, e.Op) })
+		rec := d.Record()
+		f.l.goCall(func() { f.settle(ctx, rec, e.Branch, e.Op) })
 	case drive.Decide:
 		stopPrepares() // no vote counts any more
 		f.mu.Lock()
@@ -187,7 +196,7 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 	case drive.Decided:
 		f.l.attempts.close(d.Record().Attempt)
 		f.l.observeDecided(f, d.Record())
-		close(f.decided)
+		f.nowDecided()
 	case drive.Completed:
 		f.l.observeCompleted(f, d.Record())
 		f.update(acknowledged(d.Record(), d.Settlements()))
@@ -221,6 +230,18 @@ func (f *flight) update(rec *fsm.Txn) {
 	f.rec = rec
 }
 
+// nowDecided lets the callers go with the record, unless fail was quicker: a
+// leadership that ends answers "unknown" to those who wait, whatever comes.
+func (f *flight) nowDecided() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.decided:
+	default:
+		close(f.decided)
+	}
+}
+
 // fail ends the wait of every caller; after a decision there is nothing to fail.
 func (f *flight) fail(err error) {
 	f.mu.Lock()
@@ -250,29 +271,29 @@ func (f *flight) tell(ctx context.Context, ev event) {
 	}
 }
 
-// stick counts a branch whose participant did not answer.
-func (f *flight) stick(rec *fsm.Txn, i int) {
+// stick counts a branch that waits because a call failed.
+func (f *flight) stick(i int) {
 	if f.stuck[i] {
 		return
 	}
 	f.stuck[i] = true
-	f.l.link(rec.Branches[i].Participant).stuck.Add(1)
+	f.at[i].stuck.Add(1)
 	f.recountWaiting()
 }
 
 // unstick takes a branch whose participant answered out of the count.
-func (f *flight) unstick(rec *fsm.Txn, i int) {
+func (f *flight) unstick(i int) {
 	if !f.stuck[i] {
 		return
 	}
 	f.stuck[i] = false
-	f.l.link(rec.Branches[i].Participant).stuck.Add(-1)
+	f.at[i].stuck.Add(-1)
 	f.recountWaiting()
 }
 
-func (f *flight) unstickAll(rec *fsm.Txn) {
+func (f *flight) unstickAll() {
 	for i := range f.stuck {
-		f.unstick(rec, i)
+		f.unstick(i)
 	}
 }
 

@@ -11,48 +11,53 @@ import (
 // leaderWatchEvery is how often a node looks whether the leader has changed.
 const leaderWatchEvery = 50 * time.Millisecond
 
-// forwards are the calls that this node has forwarded to the leader. A leader
-// that vanished, as a machine does that hangs, answers nothing and closes no
-// connection: the calls end when another leads.
+// forwards are the calls that this node has forwarded. A leader that vanished,
+// as a machine does that hangs, answers nothing and closes no connection: the
+// calls to it end when another leads.
 type forwards struct {
-	mu     sync.Mutex // guards what follows
-	leader string
-	life   context.Context
-	end    context.CancelFunc
+	mu    sync.Mutex // guards lives
+	lives map[string]life
 }
 
-// to is the life of calls forwarded to a leader. It ends when another is named.
+// life is how long calls forwarded to one leader may last.
+type life struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+// to is the life of calls forwarded to a leader.
 func (f *forwards) to(leader string) context.Context {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.life == nil || f.leader != leader {
-		f.endLocked()
-		f.leader = leader
-		f.life, f.end = context.WithCancel(context.Background())
+	l, ok := f.lives[leader]
+	if !ok {
+		l.ctx, l.end = context.WithCancel(context.Background())
+		if f.lives == nil {
+			f.lives = map[string]life{}
+		}
+		f.lives[leader] = l
 	}
-	return f.life
+	return l.ctx
 }
 
-// close ends every call.
-func (f *forwards) close() {
+// follow ends the calls that were forwarded to anybody but leader.
+func (f *forwards) follow(leader string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.endLocked()
-	f.life = nil
-}
-
-func (f *forwards) endLocked() {
-	if f.end != nil {
-		f.end()
+	for id, l := range f.lives {
+		if id != leader {
+			l.end()
+			delete(f.lives, id)
+		}
 	}
 }
 
 // watchLeader ends what was forwarded to a leader that another has followed.
 func (n *Node) watchLeader(ctx context.Context) {
-	defer n.forwards.close()
+	defer n.forwards.follow("")
 	for ; ctx.Err() == nil; pause(ctx, leaderWatchEvery) {
 		if id := n.replica.LeaderID(); id != "" {
-			n.forwards.to(id)
+			n.forwards.follow(id)
 		}
 	}
 }

@@ -96,7 +96,13 @@ func (l *leader) resume() {
 			close(f.decided)
 			f.rec = t
 		}
-		l.add(f)
+		names := make([]string, len(t.Branches))
+		for i := range t.Branches {
+			names[i] = t.Branches[i].Participant
+		}
+		l.mu.Lock()
+		l.addLocked(f, names)
+		l.mu.Unlock()
 		l.goFlight(f, func() { f.run(l.ctx, t) })
 	}
 	if len(live) > 0 {
@@ -104,16 +110,24 @@ func (l *leader) resume() {
 	}
 }
 
-// add enters a flight; the caller has checked that the id is free.
-func (l *leader) add(f *flight) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.addLocked(f)
-}
-
-func (l *leader) addLocked(f *flight) {
+// addLocked enters a flight with branches at the named participants; the
+// caller holds the lock and has checked that the id is free.
+func (l *leader) addLocked(f *flight, participants []string) {
 	l.flights[f.id] = f
 	l.bytes += f.bytes
+	f.at = make([]*link, len(participants))
+	for i, name := range participants {
+		f.at[i] = l.linkLocked(name)
+		f.at[i].flights.Add(1)
+	}
+}
+
+// grow counts what a vote brought along among the bytes in flight.
+func (l *leader) grow(f *flight, bytes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.bytes += bytes
+	l.bytes += bytes
 }
 
 // goFlight runs a flight in a goroutine and removes it when it ends. Its
@@ -125,6 +139,9 @@ func (l *leader) goFlight(f *flight, run func()) {
 		delete(l.flights, f.id)
 		l.bytes -= f.bytes
 		l.mu.Unlock()
+		for _, k := range f.at {
+			k.flights.Add(-1)
+		}
 		if f.resumed && l.ctx.Err() == nil {
 			l.node.metrics.resumedSettled(time.Since(l.start))
 		}
@@ -162,24 +179,36 @@ func (l *leader) participant(name string) (p *fsm.Participant) {
 // link is the way to a participant, made on first use.
 func (l *leader) link(name string) *link {
 	l.mu.Lock()
-	k := l.links[name]
-	l.mu.Unlock()
-	if k != nil {
-		return k
-	}
-	var endpoints []string
-	if p := l.participant(name); p != nil {
-		endpoints = p.Endpoints
-	}
-	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.linkLocked(name)
+}
+
+func (l *leader) linkLocked(name string) *link {
 	if k := l.links[name]; k != nil {
 		return k
 	}
-	k = newLink(name, endpoints, l.log, l.wake)
+	k := newLink(name, l.endpoints, l.log, l.wake)
 	l.links[name] = k
+	if l.closed { // somebody looks at a leadership that has ended: nobody will run it
+		k.down.Store(true)
+		return k
+	}
 	l.wg.Go(func() { k.run(l.ctx) })
 	return k
+}
+
+// endpoints are where the registry says that a participant is now.
+func (l *leader) endpoints(name string) []string {
+	if p := l.participant(name); p != nil {
+		return p.Endpoints
+	}
+	return nil
+}
+
+// record is the record of an id as it stands, or nil.
+func (l *leader) record(id string) (rec *fsm.Txn) {
+	l.node.replica.View(func(m *fsm.Machine) { rec = m.Txn(id) })
+	return rec
 }
 
 // wake tells the flights of a participant that it answers again.

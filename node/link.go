@@ -39,15 +39,19 @@ type link struct {
 	// up is called when the participant answers again after it was down.
 	up func(name string)
 
+	// lookup reads the registry.
+	lookup func(name string) []string
+
 	mu        sync.Mutex
-	endpoints []string
+	endpoints []string         // as last looked up
 	conn      *grpc.ClientConn // to endpoints[current]; nil: none yet
 	current   int
 
 	down    atomic.Bool
 	suspect chan struct{} // 1-slot: the prober should look
-	// stuck counts branches that wait because a call failed (limit Undelivered).
-	stuck atomic.Int64
+	// flights counts the flights with a branch here, stuck those of them that
+	// wait because a call failed (limits ActiveAtOne and Undelivered).
+	flights, stuck atomic.Int64
 	// answered is when the participant last answered a call, in Unix nanoseconds.
 	answered atomic.Int64
 	// settling bounds the Commits and Rollbacks that are out: a participant that
@@ -56,8 +60,8 @@ type link struct {
 	settling chan struct{}
 }
 
-func newLink(name string, endpoints []string, log hclog.Logger, up func(string)) *link {
-	return &link{name: name, endpoints: slices.Clone(endpoints), log: log, up: up, suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling)}
+func newLink(name string, lookup func(string) []string, log hclog.Logger, up func(string)) *link {
+	return &link{name: name, lookup: lookup, log: log, up: up, suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling)}
 }
 
 // call runs f over the current connection. A link that is down answers at once.
@@ -119,6 +123,12 @@ func (k *link) connection() (*grpc.ClientConn, error) {
 	if k.conn != nil {
 		return k.conn, nil
 	}
+	if len(k.endpoints) == 0 {
+		k.endpoints, k.current = k.lookup(k.name), 0
+	}
+	if len(k.endpoints) == 0 {
+		return nil, rpc.Errorf(rpc.ReasonUnreachable, "participant %s is not registered with any endpoint", k.name)
+	}
 	conn, err := rpc.Dial(k.endpoints[k.current])
 	if err != nil {
 		return nil, err
@@ -127,26 +137,31 @@ func (k *link) connection() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// renew drops the connection and turns to the next endpoint.
+// renew drops the connection and turns to the next endpoint, or to the first
+// of those that the registry names since.
 func (k *link) renew() {
+	endpoints := k.lookup(k.name)
 	k.mu.Lock()
 	conn := k.conn
 	k.conn = nil
-	k.current = (k.current + 1) % len(k.endpoints)
+	if slices.Equal(endpoints, k.endpoints) && len(endpoints) > 0 {
+		k.current = (k.current + 1) % len(endpoints)
+	} else {
+		k.endpoints, k.current = endpoints, 0
+	}
 	k.mu.Unlock()
 	closeConn(conn)
 }
 
-// setEndpoints follows the registry.
-func (k *link) setEndpoints(endpoints []string) {
+// registered follows a change of the registry.
+func (k *link) registered() {
+	endpoints := k.lookup(k.name)
 	k.mu.Lock()
-	var conn *grpc.ClientConn
-	if !slices.Equal(endpoints, k.endpoints) {
-		conn, k.conn = k.conn, nil
-		k.endpoints, k.current = slices.Clone(endpoints), 0
-	}
+	changed := !slices.Equal(endpoints, k.endpoints)
 	k.mu.Unlock()
-	closeConn(conn)
+	if changed {
+		k.renew()
+	}
 	k.doubt()
 }
 

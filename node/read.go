@@ -108,6 +108,7 @@ func (l *leader) resolve(ctx context.Context, req *pb.ResolveRequest) (*pb.Trans
 	r, err := l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Resolve{Resolve: &fsmpb.Resolve{
 		Id: req.GetId(), GiveUp: req.GetGiveUp(), Acknowledge: req.GetAcknowledge(), Operator: req.GetOperator(),
 	}}})
+	l.poke(req.GetId()) // whatever is known of its fate, it may have been applied
 	switch {
 	case err != nil:
 		return nil, proposeError(err, req.GetId())
@@ -116,8 +117,12 @@ func (l *leader) resolve(ctx context.Context, req *pb.ResolveRequest) (*pb.Trans
 	}
 	l.log.Warn("an operator resolved a transaction", "txn", req.GetId(), "give_up", req.GetGiveUp(),
 		"acknowledge", req.GetAcknowledge(), "operator", req.GetOperator())
-	if f := l.flight(req.GetId()); f != nil {
-		f.tell(ctx, event{rec: r.Txn})
-	}
 	return l.node.respond(r.Txn, nil), nil
+}
+
+// poke has a flight look at its record again.
+func (l *leader) poke(id string) {
+	if f := l.flight(id); f != nil {
+		f.tell(l.ctx, event{reread: true})
+	}
 }

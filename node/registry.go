@@ -105,7 +105,7 @@ func (l *leader) addParticipant(ctx context.Context, req *pb.AddParticipantReque
 		e.Participant = req.GetName()
 		return nil, e
 	}
-	l.link(req.GetName()).setEndpoints(r.Participant.Endpoints)
+	l.link(req.GetName()).registered()
 	l.log.Info("participant registered", "participant", r.Participant.Name, "endpoints", r.Participant.Endpoints, "kind", r.Participant.Kind)
 	return l.participantInfo(r.Participant), nil
 }
@@ -157,7 +157,11 @@ func (l *leader) giveUp(ctx context.Context, name, operator string) error {
 	var live []*fsm.Txn
 	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
 	for _, t := range live {
-		if i := t.BranchOf(name); i < 0 || !t.Owes(i) {
+		i := t.BranchOf(name)
+		if i >= 0 && t.State.Decided() && !t.Owes(i) {
+			l.poke(t.ID) // given up before, by a call whose answer was lost
+		}
+		if i < 0 || !t.Owes(i) {
 			continue
 		}
 		_, err := l.resolve(ctx, &pb.ResolveRequest{Id: t.ID, GiveUp: []string{name}, Operator: operator})
@@ -179,13 +183,16 @@ func (s *clusterService) Announce(ctx context.Context, req *pb.AnnounceRequest) 
 	case !s.isMember(req.GetNode().GetId()):
 		return nil, rpc.FieldErrorf("node.id", "a node of this cluster", "%q", req.GetNode().GetId())
 	}
-	_, err := s.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_AnnounceNode{AnnounceNode: &fsmpb.AnnounceNode{
+	r, err := s.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_AnnounceNode{AnnounceNode: &fsmpb.AnnounceNode{
 		Node: &fsmpb.NodeAddress{
 			Id: req.GetNode().GetId(), RpcAddress: req.GetNode().GetRpcAddress(), HttpAddress: req.GetNode().GetHttpAddress(),
 		},
 	}}})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, proposeError(err, "")
+	case r.Rejection != nil:
+		return nil, rejectionError(r.Rejection, "")
 	}
 	return &pb.AnnounceResponse{}, nil
 }

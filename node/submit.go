@@ -88,7 +88,7 @@ func (l *leader) submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Transac
 		return nil, err
 	}
 	content, digests := contentDigest(req.GetBranches())
-	f, rec, err := l.enter(req, content, digests)
+	f, rec, attached, err := l.enter(req, content, digests)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,16 @@ func (l *leader) submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Transac
 		}
 		return l.node.respond(rec, nil), nil
 	}
-	return l.await(ctx, f, req.GetWait())
+	resp, err := l.await(ctx, f, req.GetWait())
+	if err == nil && attached {
+		// A leader that was paused may hold the flight of an id's first life when
+		// another leader has long begun the second (P10).
+		err = l.verify(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // checkPayloads refuses payloads that the embedded KV cannot understand before
@@ -127,21 +136,20 @@ func (l *leader) checkPayloads(branches []*pb.Branch) error {
 
 // enter finds the flight or record of the id, or starts a new flight. The id
 // is looked up before any admission limit (P10).
-func (l *leader) enter(req *pb.SubmitRequest, content fsm.Digest, digests []fsm.Digest) (*flight, *fsm.Txn, error) {
+func (l *leader) enter(req *pb.SubmitRequest, content fsm.Digest, digests []fsm.Digest) (f *flight, rec *fsm.Txn, attached bool, err error) {
 	id := req.GetId()
-	var rec *fsm.Txn
 	var participants = make([]*fsm.Participant, len(req.GetBranches()))
 	var forgotten uint64
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, nil, l.node.notLeader()
+		return nil, nil, false, l.node.notLeader()
 	}
 	if f := l.flights[id]; f != nil {
 		if f.digest != content {
-			return nil, nil, idReused(id)
+			return nil, nil, false, idReused(id)
 		}
-		return f, nil, nil
+		return f, nil, true, nil
 	}
 	// Under the lock: a flight leaves the map only after its record is finished.
 	l.node.replica.View(func(m *fsm.Machine) {
@@ -152,21 +160,25 @@ func (l *leader) enter(req *pb.SubmitRequest, content fsm.Digest, digests []fsm.
 		}
 	})
 	if rec != nil {
-		return nil, rec, nil
+		return nil, rec, false, nil
 	}
 	if req.Since != nil && req.GetSince() < forgotten {
-		return nil, nil, expired(id)
+		return nil, nil, false, expired(id)
 	}
 	bytes, err := l.admit(req, participants)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	attempt := l.attempts.make()
-	f := newFlight(l, id, content, len(req.GetBranches()), bytes)
-	l.addLocked(f)
+	f = newFlight(l, id, content, len(req.GetBranches()), bytes)
+	names := make([]string, len(req.GetBranches()))
+	for i, b := range req.GetBranches() {
+		names[i] = b.GetParticipant()
+	}
+	l.addLocked(f, names)
 	begin := beginCommand(req, attempt, content, digests)
 	l.goFlight(f, func() { f.begin(l.ctx, attempt, begin) })
-	return f, nil, nil
+	return f, nil, false, nil
 }
 
 // admit applies the limits (called with l.mu held, so it must not call out).
@@ -177,12 +189,8 @@ func (l *leader) admit(req *pb.SubmitRequest, participants []*fsm.Participant) (
 		if err := openFor(p, b.GetParticipant(), field); err != nil {
 			return 0, err
 		}
-		if k := l.links[b.GetParticipant()]; k != nil && int(k.stuck.Load()) >= l.node.cfg.Limits.Undelivered {
-			l.node.metrics.rejected.WithLabelValues("participant").Inc()
-			e := rpc.Errorf(rpc.ReasonParticipantUnavailable,
-				"participant %s does not answer and %d of its branches wait for it already; start it again or give them up", b.GetParticipant(), k.stuck.Load())
-			e.Participant, e.RetryAfter = b.GetParticipant(), time.Second
-			return 0, e
+		if err := l.admitAt(b.GetParticipant()); err != nil {
+			return 0, err
 		}
 		bytes += len(b.GetPayload())
 	}
@@ -200,6 +208,29 @@ func (l *leader) admit(req *pb.SubmitRequest, participants []*fsm.Participant) (
 		return 0, rpc.Errorf(rpc.ReasonDiskReserve, "the disk of node %s is nearly full: no new transactions until there is room; running ones go on", l.node.cfg.Cluster.NodeID)
 	}
 	return bytes, nil
+}
+
+// admitAt applies one participant's limits, so that it stops nobody else.
+func (l *leader) admitAt(name string) error {
+	k, lim := l.links[name], l.node.cfg.Limits
+	if k == nil {
+		return nil
+	}
+	flights, stuck := k.flights.Load(), k.stuck.Load()
+	if stuck >= int64(lim.Undelivered) {
+		l.node.metrics.rejected.WithLabelValues("participant").Inc()
+		e := rpc.Errorf(rpc.ReasonParticipantUnavailable,
+			"participant %s does not answer and %d of its branches wait for it already; start it again or give them up", name, stuck)
+		e.Participant, e.RetryAfter = name, time.Second
+		return e
+	}
+	if flights-stuck >= int64(lim.ActiveAtOne) {
+		l.node.metrics.rejected.WithLabelValues("load").Inc()
+		e := overloaded(fmt.Sprintf("participant %s has %d branches to work on (limit %d)", name, flights-stuck, lim.ActiveAtOne))
+		e.Participant = name
+		return e
+	}
+	return nil
 }
 
 func openFor(p *fsm.Participant, name, field string) error {
@@ -303,7 +334,7 @@ func expired(id string) error {
 	return e
 }
 
-func overloaded(what string) error {
+func overloaded(what string) *rpc.Error {
 	e := rpc.Errorf(rpc.ReasonOverloaded, "%s; try again later", what)
 	e.RetryAfter = 250 * time.Millisecond
 	return e

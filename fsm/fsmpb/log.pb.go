@@ -1645,6 +1645,8 @@ func (x *Participant) GetPendingIncarnation() string {
 	return ""
 }
 
+// BegunTerm is some of the attempts that began in a term. A term with very many
+// ranges has several records, one behind the other.
 type BegunTerm struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Generation uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`

@@ -74,6 +74,7 @@ func limitFlags(cmd *cobra.Command, cfg *node.Config) {
 	flags.IntVar(&l.InFlight, "max-in-flight", l.InFlight, "transactions that are not finished")
 	flags.IntVar(&l.InFlightBytes, "max-in-flight-bytes", l.InFlightBytes, "bytes of their payloads")
 	flags.IntVar(&l.Active, "max-active", l.Active, "those of them that wait for no participant that is down")
+	flags.IntVar(&l.ActiveAtOne, "max-active-at-one", l.ActiveAtOne, "those of them with a branch at one participant")
 	flags.IntVar(&l.Undelivered, "max-undelivered", l.Undelivered, "undelivered branches of one participant before it is refused")
 	flags.IntVar(&l.Branches, "max-branches", l.Branches, "branches a transaction")
 	flags.IntVar(&l.PayloadBytes, "max-payload-bytes", l.PayloadBytes, "bytes of payload a branch")
