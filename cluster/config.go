@@ -251,7 +251,7 @@ func (c Config) raftConfig() *raft.Config {
 		SnapshotThreshold: c.SnapshotThreshold,
 		PreVoteDisabled:   false,
 		NoLegacyTelemetry: true,
-		Logger:            c.Logger.Named("raft"),
+		Logger:            newQuietLogger(c.Logger.Named("raft")),
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/fsmpb"
 )
 
 // damage rewrites a file of a stopped node.
@@ -107,7 +110,23 @@ func TestFlippedBitInACommand(t *testing.T) {
 	node := c.nodes[0]
 	c.kill(node)
 	damage(t, filepath.Join(node.dir, raftFile), flip("flip-this-one"))
-	c.start(node) // the bit is noticed when the entry is applied
+	wantError(t, c.tryStart(node), filepath.Join(node.dir, raftFile), "log entry "+itoa(at), "CRC-32C")
+}
+
+// TestEntryThatCannotBeApplied: an entry that is damaged while the node runs
+// stops it, and it goes no further.
+func TestEntryThatCannotBeApplied(t *testing.T) {
+	c := startedCluster(t, 1)
+	at := c.announce("fine").Index + 1
+	node := c.nodes[0]
+	entry, err := fsm.EncodeBatch(0, []*fsmpb.Command{announcement("damaged")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry[len(entry)-1] ^= 1
+	if _, err := node.replica.submit(within(t), entry); OutcomeOf(err) != Unknown {
+		t.Errorf("the damaged entry: %v", err)
+	}
 	select {
 	case err := <-node.fatal:
 		wantError(t, err, filepath.Join(node.dir, raftFile), "log entry "+itoa(at), "CRC-32C")

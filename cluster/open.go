@@ -75,6 +75,11 @@ func (r *Replica) open() error {
 func (r *Replica) openFiles() error {
 	r.dog = newWatchdog(r.cfg.DiskDeadline, r.fail)
 	path := r.dir.file(raftFile)
+	if self := r.dir.self(); !self.Bootstrapped && self.ClusterID == "" {
+		if err := dropUnused(path, r.cfg.Logger); err != nil {
+			return err
+		}
+	}
 	bolt, err := openStore(path)
 	if err != nil {
 		return err
@@ -136,10 +141,18 @@ func (r *Replica) checkMembers() error {
 	members := r.members()
 	given := slices.Clone(r.cfg.Peers)
 	sortPeers(given)
-	if !slices.Equal(members, given) {
-		r.cfg.Logger.Warn("the peers given are not the members of the cluster; the members count",
-			"given", peerList(given), "members", peerList(members))
+	if slices.Equal(members, given) {
+		return nil
 	}
+	// Members come and go one at a time. A list that shares nobody else with the
+	// log's is the list of another cluster, or this is its directory.
+	common := func(p Peer) bool { return p.ID != r.cfg.NodeID && slices.Contains(members, p) }
+	if len(members) > 1 && !slices.ContainsFunc(given, common) {
+		return fmt.Errorf("%s belongs to another cluster: its members are %s, and none of the other nodes given (%s) is among them; "+
+			"start the node with the directory that is its own", r.cfg.DataDir, peerList(members), peerList(given))
+	}
+	r.cfg.Logger.Warn("the peers given are not the members of the cluster; the members count",
+		"given", peerList(given), "members", peerList(members))
 	return nil
 }
 

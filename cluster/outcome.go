@@ -38,6 +38,8 @@ var (
 	ErrQueueFull = errors.New("the proposal queue is full")
 	// ErrTooLarge: one command is larger than a log entry may be.
 	ErrTooLarge = errors.New("the command is larger than a log entry may be")
+	// ErrUnencodable: a string of the command is not UTF-8; it is wrong for good.
+	ErrUnencodable = errors.New("the command cannot be encoded")
 	// ErrWithdrawn: the caller's context ended while the command still waited.
 	ErrWithdrawn = errors.New("withdrawn before it was proposed")
 	// ErrClosed: the replica is closed or closing.
@@ -57,7 +59,7 @@ func OutcomeOf(err error) Outcome {
 		// Refused by Raft's main loop before it wrote anything.
 		raft.ErrNotLeader, raft.ErrEnqueueTimeout, raft.ErrLeadershipTransferInProgress,
 		// Refused here, before Raft saw it.
-		ErrNotLeading, ErrQueueFull, ErrTooLarge, ErrWithdrawn, ErrClosed,
+		ErrNotLeading, ErrQueueFull, ErrTooLarge, ErrUnencodable, ErrWithdrawn, ErrClosed,
 	} {
 		if errors.Is(err, sure) {
 			return NotApplied

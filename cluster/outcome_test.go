@@ -21,6 +21,7 @@ func TestOutcomeOf(t *testing.T) {
 		{ErrNotLeading, NotApplied},
 		{ErrQueueFull, NotApplied},
 		{ErrTooLarge, NotApplied},
+		{ErrUnencodable, NotApplied},
 		{ErrClosed, NotApplied},
 		{ErrWithdrawn, NotApplied},
 		{fmt.Errorf("%w: %w", ErrWithdrawn, context.DeadlineExceeded), NotApplied},

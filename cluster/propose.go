@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/hashicorp/raft"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -21,10 +19,19 @@ const maxCommandBytes = raft.SuggestedMaxDataSize - entrySlack
 
 // proposal is one command on its way. It is queued, then flying, then done.
 type proposal struct {
-	command *fsmpb.Command
-	size    int
+	command []byte
 	done    func(fsm.Result, error) // called once; must not block
 	flying  bool                    // guarded by proposer.mu
+}
+
+// newProposal encodes the command here, so that one that cannot be encoded
+// fails alone, and not those that would have shared its entry.
+func newProposal(command *fsmpb.Command, done func(fsm.Result, error)) (*proposal, error) {
+	b, err := fsm.EncodeCommand(command)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnencodable, err)
+	}
+	return &proposal{command: b, done: done}, nil
 }
 
 // proposer packs commands into log entries. One entry is under way at a time;
@@ -74,8 +81,11 @@ func (p *proposer) propose(ctx context.Context, command *fsmpb.Command) (fsm.Res
 		err    error
 	}
 	answers := make(chan answer, 1)
-	q := &proposal{command: command, size: proto.Size(command), done: func(r fsm.Result, err error) { answers <- answer{r, err} }}
-	if err := p.enqueue(q); err != nil {
+	q, err := newProposal(command, func(r fsm.Result, err error) { answers <- answer{r, err} })
+	if err == nil {
+		err = p.enqueue(q)
+	}
+	if err != nil {
 		return fsm.Result{}, err
 	}
 	select {
@@ -100,19 +110,22 @@ func (p *proposer) enqueue(q *proposal) error {
 	if err := p.open(q); err != nil {
 		return err
 	}
-	if len(p.queue) >= p.cfg.QueueCommands || p.bytes+q.size > p.cfg.QueueBytes {
+	if len(p.queue) >= p.cfg.QueueCommands || p.bytes+len(q.command) > p.cfg.QueueBytes {
 		return ErrQueueFull
 	}
 	p.queue = append(p.queue, q)
-	p.bytes += q.size
+	p.bytes += len(q.command)
 	p.signal()
 	return nil
 }
 
 // proposeLazily queues a command for the next entry that goes anyway.
 func (p *proposer) proposeLazily(command *fsmpb.Command, done func(fsm.Result, error)) {
-	q := &proposal{command: command, size: proto.Size(command), done: done}
-	if err := p.enqueueLazy(q); err != nil {
+	q, err := newProposal(command, done)
+	if err == nil {
+		err = p.enqueueLazy(q)
+	}
+	if err != nil {
 		done(fsm.Result{}, err)
 	}
 }
@@ -141,8 +154,8 @@ func (p *proposer) open(q *proposal) error {
 		return ErrClosed
 	case p.term == 0:
 		return ErrNotLeading
-	case q.size > maxCommandBytes:
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, q.size, maxCommandBytes)
+	case len(q.command) > maxCommandBytes:
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(q.command), maxCommandBytes)
 	}
 	return nil
 }
@@ -166,7 +179,7 @@ func (p *proposer) withdraw(q *proposal) bool {
 		return false // answered already: its leadership ended
 	}
 	p.queue = slices.Delete(p.queue, i, i+1)
-	p.bytes -= q.size
+	p.bytes -= len(q.command)
 	return true
 }
 
@@ -266,12 +279,12 @@ func (p *proposer) take() (term uint64, batch []*proposal, wait time.Duration, c
 func (p *proposer) fill(batch, queue []*proposal, bytes *int) ([]*proposal, int) {
 	taken := 0
 	for _, q := range queue {
-		full := len(batch) >= p.cfg.MaxBatchCommands || *bytes+q.size > p.cfg.MaxBatchBytes
+		full := len(batch) >= p.cfg.MaxBatchCommands || *bytes+len(q.command) > p.cfg.MaxBatchBytes
 		if full && len(batch) > 0 {
 			break
 		}
 		batch = append(batch, q)
-		*bytes += q.size
+		*bytes += len(q.command)
 		taken++
 	}
 	return batch, taken
@@ -288,17 +301,11 @@ func cut(queue []*proposal, n int) []*proposal {
 
 // fly proposes one entry and hands every caller its answer.
 func (p *proposer) fly(term uint64, batch []*proposal) {
-	commands := make([]*fsmpb.Command, len(batch))
+	commands := make([][]byte, len(batch))
 	for i, q := range batch {
 		commands[i] = q.command
 	}
-	var results []fsm.Result
-	entry, err := fsm.EncodeBatch(term, commands)
-	if err != nil {
-		err = fmt.Errorf("%w: %w", ErrWithdrawn, err)
-	} else {
-		results, err = p.submit(entry)
-	}
+	results, err := p.submit(fsm.EncodeEntry(term, commands))
 	if err == nil && len(results) != len(batch) {
 		err = fmt.Errorf("%w: %d answers to %d commands", ErrAbandoned, len(results), len(batch))
 	}

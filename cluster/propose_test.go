@@ -183,6 +183,33 @@ func TestRejectionIsAResult(t *testing.T) {
 	})
 }
 
+// A command that cannot be encoded is refused alone; what is queued beside it goes.
+func TestUnencodableCommandFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, nil)
+		answers := []<-chan error{inBackground(t.Context(), p, "flying"), inBackground(t.Context(), p, "before")}
+		bad := []<-chan error{inBackground(t.Context(), p, "not UTF-8: \xff")}
+		lazily := make(chan error, 1)
+		p.proposeLazily(announcement("nor this: \xff"), func(_ fsm.Result, err error) { lazily <- err })
+		answers = append(answers, inBackground(t.Context(), p, "behind"))
+		l.gate <- nil
+		l.gate <- nil
+		for _, answer := range append(bad, lazily) {
+			if err := <-answer; !errors.Is(err, ErrUnencodable) || OutcomeOf(err) != NotApplied {
+				t.Errorf("%v (%v)", err, OutcomeOf(err))
+			}
+		}
+		for _, answer := range answers {
+			if err := <-answer; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := fmt.Sprint(l.sizes()); got != "[1 2]" {
+			t.Errorf("commands per entry %s, should be [1 2]", got)
+		}
+	})
+}
+
 func TestContextOfACaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, l := proposerInBubble(t, nil)

@@ -7,10 +7,13 @@ import (
 	"os"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/concordat-tx/concordat/fsm"
 )
 
 // storeLockTimeout: the directory's lock is ours, so a locked raft.db is in
@@ -49,6 +52,52 @@ func storeError(path string, err error) error {
 		return fmt.Errorf("%s is open in another process", path)
 	}
 	return fmt.Errorf("open %s: %w", path, err)
+}
+
+// dropUnused removes a raft.db that a process left behind which died while it
+// made the file: without a header, without tables, or with the term of a
+// bootstrap and not its entry. It is for directories that were never
+// bootstrapped. Raft has not run there, so the file holds no vote and no entry
+// of anybody's; should it hold one after all, or be damaged otherwise, it stays.
+func dropUnused(path string, log hclog.Logger) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	// bbolt makes a file of four pages, and the first transaction adds to them.
+	if info.Size() > 4*int64(os.Getpagesize()) && !unused(path) {
+		return nil
+	}
+	log.Warn("raft.db was left unfinished when this node was first started; it is made anew", "file", path, "bytes", info.Size())
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("make %s anew: %w", path, err)
+	}
+	return nil
+}
+
+// unused reports whether the file is sound and has neither an entry nor a vote.
+func unused(path string) (yes bool) {
+	err := recovered(func() error {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: storeLockTimeout, ReadOnly: true})
+		if err != nil {
+			return err //nolint:wrapcheck // it is not shown: checkStore meets it again
+		}
+		defer db.Close()
+		return db.View(func(tx *bbolt.Tx) error {
+			logs, conf := tx.Bucket([]byte("logs")), tx.Bucket([]byte("conf"))
+			if logs != nil {
+				if first, _ := logs.Cursor().First(); first != nil {
+					return nil
+				}
+			}
+			yes = conf == nil || conf.Get([]byte("LastVoteTerm")) == nil
+			return nil
+		})
+	})
+	return yes && err == nil
 }
 
 // checkStore reads a whole existing raft.db, so that damage is met here, where
@@ -105,7 +154,10 @@ func checkStoreSize(path string, size int64) error {
 	return nil
 }
 
-// checkEntries reads every entry: the log must be readable and without a gap.
+// checkEntries reads every entry: the log must be readable and without a gap,
+// and our own entries must be what was written. A follower's log is replayed
+// only as far as it is known to be committed, so a bit that flipped further on
+// would otherwise be noticed much later.
 func checkEntries(store *raftboltdb.BoltStore) error {
 	first, err := store.FirstIndex()
 	if err != nil {
@@ -123,6 +175,9 @@ func checkEntries(store *raftboltdb.BoltStore) error {
 			}
 			if log.Index != index {
 				return fmt.Errorf("%w: it says that it is entry %d", errFault, log.Index)
+			}
+			if log.Type == raft.LogCommand {
+				return fsm.CheckEntry(log.Data) //nolint:wrapcheck // below
 			}
 			return nil
 		})

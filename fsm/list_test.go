@@ -79,8 +79,8 @@ func TestSnapshotListPages(t *testing.T) {
 	})
 }
 
-// A page looks at every id, but sorts few: match is asked only for ids that can
-// still be on it.
+// A page looks at every id, but collects and sorts few: match is asked only for
+// ids that can still be on it, and the memory is that of two pages.
 func TestSnapshotListSelects(t *testing.T) {
 	s := &Snapshot{txns: map[string]*Txn{}}
 	const all = 20_000
@@ -95,5 +95,8 @@ func TestSnapshotListSelects(t *testing.T) {
 	}
 	if asked > all/10 {
 		t.Errorf("%d of %d were candidates", asked, all)
+	}
+	if n := testing.AllocsPerRun(5, func() { s.List("", 10, func(*Txn) bool { return true }) }); n > 8 {
+		t.Errorf("%v allocations: a list that grew far beyond two pages", n)
 	}
 }

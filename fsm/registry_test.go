@@ -88,7 +88,9 @@ func TestIncarnation(t *testing.T) {
 	if got := w.m.Participant("a"); got.Incarnation != "a-1" || !got.Open() {
 		t.Fatalf("a registration that does not know the data changed them: %+v", got)
 	}
-	other := func(c *fsmpb.RegisterParticipant) { c.Incarnation, c.Endpoints, c.Kind = "a-2", []string{"elsewhere:1"}, "new" }
+	other := func(c *fsmpb.RegisterParticipant) {
+		c.Incarnation, c.Endpoints, c.Kind = "a-2", []string{"elsewhere:1"}, "new"
+	}
 	r := w.one(registerWith("a", other))
 	if r.Rejection == nil || r.Rejection.Kind != KindIncarnation {
 		t.Fatalf("other data: %v", r.Rejection)

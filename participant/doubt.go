@@ -5,6 +5,14 @@ import (
 	"time"
 )
 
+const (
+	// lookDelay is how long a look at the data waits for other reasons to look:
+	// messages that give one may come in any number.
+	lookDelay = 100 * time.Millisecond
+	// maxSettledMeanwhile is more than can be settled durably while the data are listed.
+	maxSettledMeanwhile = 1 << 16
+)
+
 // doubtSet are the branches that are prepared and not settled, as this process
 // knows them, and when to ask about each (P7). The truth is with the data; the
 // set is read from there at the start and from time to time.
@@ -15,7 +23,12 @@ type doubtSet struct {
 
 	mu       sync.Mutex // guards all below
 	branches map[string]*inDoubt
-	stale    bool // the data may hold branches that are not in the set
+	// lookAt is when to look at the data, which may hold branches that are not
+	// in the set; zero if they do not.
+	lookAt time.Time
+	// settled are branches that were settled since a look at the data began:
+	// the list that comes of it may still name them. nil without a look.
+	settled map[Ref]bool
 }
 
 // inDoubt is one branch of the set; an id has at most one.
@@ -47,6 +60,11 @@ func wake(c chan struct{}) {
 func (d *doubtSet) add(ref Ref, now, ask time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.put(ref, now, ask)
+}
+
+// put is add under the mutex.
+func (d *doubtSet) put(ref Ref, now, ask time.Time) {
 	b := d.branches[ref.ID]
 	switch {
 	case b == nil:
@@ -62,6 +80,9 @@ func (d *doubtSet) add(ref Ref, now, ask time.Time) {
 func (d *doubtSet) remove(ref Ref) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.settled != nil && len(d.settled) < maxSettledMeanwhile {
+		d.settled[ref] = true
+	}
 	b := d.branches[ref.ID]
 	if b == nil || b.ref != ref {
 		return false
@@ -70,17 +91,22 @@ func (d *doubtSet) remove(ref Ref) bool {
 	return true
 }
 
-// askNow asks about the branch of id as soon as possible; if there is none in
-// the set, the data are looked at.
-func (d *doubtSet) askNow(id string, now time.Time) {
+// otherHeld notes that the data hold another attempt than ref. If the set
+// knows which, it is asked about as soon as possible. If not, to ask would bring the
+// answer that led here once more: the data are looked at instead.
+func (d *doubtSet) otherHeld(ref Ref, now time.Time) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if b := d.branches[id]; b != nil {
+	b := d.branches[ref.ID]
+	known := b != nil && b.ref != ref
+	if known {
 		b.ask = now
-	} else {
-		d.stale = true
 	}
-	wake(d.wakeup)
+	d.mu.Unlock()
+	if known {
+		wake(d.wakeup)
+	} else {
+		d.lookAgain(now)
+	}
 }
 
 // askAlone asks again about every branch that no node answered for; the
@@ -96,38 +122,56 @@ func (d *doubtSet) askAlone(now time.Time) {
 	}
 }
 
-// lookAgain says that the data may hold a branch that is not in the set.
-func (d *doubtSet) lookAgain() {
-	d.mu.Lock()
-	d.stale = true
-	d.mu.Unlock()
-	wake(d.wakeup)
-}
-
-// takeStale reports whether the data should be looked at, once.
-func (d *doubtSet) takeStale() bool {
+// lookAgain says that the data may hold a branch that is not in the set. They
+// are looked at after lookDelay.
+func (d *doubtSet) lookAgain(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	stale := d.stale
-	d.stale = false
-	return stale
+	if d.lookAt.IsZero() {
+		d.lookAt = now.Add(lookDelay)
+		wake(d.wakeup)
+	}
 }
 
-// sync makes the set what the data held at the time asked. Branches that came
-// in later stay. It returns those that are gone.
+// takeLook reports whether the data should be looked at now, once.
+func (d *doubtSet) takeLook(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lookAt.IsZero() || d.lookAt.After(now) {
+		return false
+	}
+	d.lookAt = time.Time{}
+	return true
+}
+
+// look begins a look at the data; sync takes what it found, if it found anything.
+func (d *doubtSet) look() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settled = make(map[Ref]bool)
+}
+
+// sync makes the set what the data held at the time asked, when look was
+// called. Branches that came in later stay, those that were settled since stay
+// away: a branch that comes back after its end would be asked about, and its
+// decision would find no trace of it once it is forgotten. An id that was known
+// under another attempt has been taken over, elsewhere or by a Prepare whose
+// answer was lost. It returns those that are gone.
 func (d *doubtSet) sync(held []Held, asked, now time.Time) (gone []Ref) {
 	in := make(map[string]bool, len(held))
-	for _, h := range held {
-		in[h.ID] = true
-		d.mu.Lock()
-		known := d.branches[h.ID] != nil
-		d.mu.Unlock()
-		if !known {
-			d.add(h.Ref, now, now.Add(d.delay))
-		}
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	settled := d.settled
+	d.settled = nil
+	for _, h := range held {
+		in[h.ID] = true
+		b := d.branches[h.ID]
+		late := b != nil && !b.added.Before(asked)
+		// A memory that is full proves nothing; the next look will do.
+		if !late && !settled[h.Ref] && len(settled) < maxSettledMeanwhile {
+			d.put(h.Ref, now, now.Add(d.delay))
+		}
+	}
 	for id, b := range d.branches {
 		if !in[id] && b.added.Before(asked) {
 			gone = append(gone, b.ref)
@@ -186,6 +230,9 @@ func (d *doubtSet) overdue(now time.Time, after time.Duration) map[Ref]time.Dura
 func (d *doubtSet) next(latest time.Time) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.lookAt.IsZero() && d.lookAt.Before(latest) {
+		latest = d.lookAt
+	}
 	for _, b := range d.branches {
 		if b.ask.Before(latest) {
 			latest = b.ask

@@ -152,3 +152,11 @@ func (f *fence) belowFloor(ref Ref) error {
 	}
 	return nil
 }
+
+// mayBeForgotten reports whether the data could have known and forgotten ref:
+// whether it is below their floor. They are asked, since another endpoint may
+// have raised it. When they do not answer, nothing excuses that ref is missing.
+func (f *fence) mayBeForgotten(ctx context.Context, ref Ref) bool {
+	id, err := f.rm.Identity(ctx)
+	return err == nil && ref.Attempt.Less(id.Binding.Floor)
+}

@@ -13,6 +13,9 @@ const (
 	forgetAtOnce = 1000
 	// maxForgetScan bounds what one round looks at; a multiple of maxBatch by a power of two.
 	maxForgetScan = 16 * maxBatch
+	// maxForgetBatches bounds the questions of one round, and with them what it
+	// remembers to have asked; enough to get past a scan of branches that must stay.
+	maxForgetBatches = 2 * maxForgetScan / maxBatch
 )
 
 // forgetLoop drops what the cluster has finished, until ctx ends (P8).
@@ -27,23 +30,32 @@ func (s *Server) forgetLoop(ctx context.Context) {
 		case <-s.forgetNow:
 		}
 		s.metrics.settledSince.Store(0)
-		if err := s.forget(ctx); err != nil && ctx.Err() == nil {
+		more, err := s.forget(ctx)
+		if err != nil && ctx.Err() == nil {
 			s.log.Debug("cannot forget finished branches now, trying again later", "error", err)
+		}
+		if more {
+			wake(s.forgetNow)
 		}
 	}
 }
 
-// forget asks about finished branches in batches. What must stay is passed
-// over, so that it does not hide others; what is not below the floor of an
-// answer need not be asked about.
-func (s *Server) forget(ctx context.Context) error {
+// forget is one round: it asks about finished branches in batches. What must
+// stay is passed over, so that it does not hide others; what is not below the
+// floor of an answer need not be asked about. Under steady load there is always
+// more: the round ends all the same, and the next asks again about what had to stay.
+func (s *Server) forget(ctx context.Context) (more bool, err error) {
 	cluster := s.fence.binding.Load().ClusterID
 	var floor rpc.Attempt // of the last answer
 	asked := make(map[Ref]bool)
-	for limit := maxBatch; limit <= maxForgetScan; {
+	dropped := 0
+	for limit, batches := maxBatch, 0; limit <= maxForgetScan; {
+		if batches == maxForgetBatches {
+			return dropped > 0, nil
+		}
 		refs, err := s.rm.Finished(ctx, limit)
 		if err != nil {
-			return err
+			return false, err
 		}
 		batch := make([]Ref, 0, maxBatch)
 		for _, r := range refs {
@@ -54,28 +66,31 @@ func (s *Server) forget(ctx context.Context) error {
 		}
 		switch {
 		case len(batch) == 0 && len(refs) < limit:
-			return nil
+			return false, nil
 		case len(batch) == 0:
 			limit *= 2
 			continue
 		}
-		if floor, err = s.forgetBatch(ctx, cluster, batch); err != nil {
-			return err
+		n := 0
+		if floor, n, err = s.forgetBatch(ctx, cluster, batch); err != nil {
+			return false, err
 		}
+		batches++
+		dropped += n
 	}
-	return nil
+	return false, nil
 }
 
 // forgetBatch asks a leader about refs and drops those that it calls finished
 // and that are below the floor in the same answer.
-func (s *Server) forgetBatch(ctx context.Context, cluster string, refs []Ref) (floor rpc.Attempt, err error) {
+func (s *Server) forgetBatch(ctx context.Context, cluster string, refs []Ref) (floor rpc.Attempt, dropped int, err error) {
 	floor, drop, err := s.asker.finished(ctx, cluster, s.cfg.Name, refs)
 	if err != nil || len(drop) == 0 {
-		return floor, err
+		return floor, 0, err
 	}
 	if err := s.fence.forget(ctx, floor, drop); err != nil {
-		return floor, err
+		return floor, 0, err
 	}
 	s.metrics.forgotten.Add(float64(len(drop)))
-	return floor, nil
+	return floor, len(drop), nil
 }

@@ -41,7 +41,7 @@ func (s *Server) inquireLoop(ctx context.Context) {
 		case <-timer.C:
 		case <-s.doubt.wakeup:
 		}
-		if now := time.Now(); s.doubt.takeStale() || now.After(resync) {
+		if now := time.Now(); s.doubt.takeLook(now) || now.After(resync) {
 			resync = now.Add(resyncEvery)
 			s.resync(ctx)
 		}
@@ -64,6 +64,7 @@ func (s *Server) heard() {
 // resync makes the set of branches in doubt what the data hold.
 func (s *Server) resync(ctx context.Context) {
 	asked := time.Now()
+	s.doubt.look()
 	ctx, cancel := context.WithTimeout(ctx, afterwards)
 	defer cancel()
 	held, err := s.rm.Held(ctx)

@@ -2,7 +2,9 @@ package participant_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -343,6 +345,104 @@ func TestHangingNodeIsOvertaken(t *testing.T) {
 		synctest.Wait()
 		if f.count("k") != 1 || silent.calls() != 1 {
 			t.Errorf("not settled 150 ms after a node began to hang; it was asked %d times", silent.calls())
+		}
+		f.server.Close()
+	})
+}
+
+// TestTakenOverUnnoticed: a held branch goes over to a newer attempt without
+// this process noticing. What it still believes is answered once with OTHER_HELD, then
+// the newer attempt is found and asked about.
+func TestTakenOverUnnoticed(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		takeOver func(f *fixture, rm *altered, w participant.Work)
+	}{
+		{"by another endpoint", func(f *fixture, _ *altered, w participant.Work) {
+			if v, err := f.c.Prepare(f.ctx(), w); err != nil || v.Kind != pb.Vote_VOTE_PREPARED {
+				f.Errorf("Prepare: %v, %v", v, err)
+			}
+		}},
+		{"by a Prepare whose answer was lost", func(f *fixture, rm *altered, w participant.Work) {
+			rm.prepare = func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+				_, err := f.c.Prepare(ctx, w)
+				return participant.Vote{}, errors.Join(err, errBusy)
+			}
+			if _, err := f.prepare(w); rpc.ReasonOf(err) != rpc.ReasonOutcomeUnknown {
+				f.Errorf("Prepare: %v", err)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, rm := newLedger(true), &altered{}
+				f := newFixture(t, inProcess{l}, func(cfg *participant.Config, c *counter) {
+					rm.counter = c
+					cfg.ResourceManager, cfg.ForgetEvery = rm, time.Hour
+				})
+				older, newer := work("t", 1, "add k"), work("t", 2, "add k")
+				l.say(older.Ref, pb.BranchOutcome_WAIT)
+				f.prepared(older)
+				time.Sleep(time.Second)
+				tt.takeOver(f, rm, newer)
+				l.say(older.Ref, pb.BranchOutcome_ABORT) // it was never begun
+				l.say(newer.Ref, pb.BranchOutcome_COMMIT)
+				asked := l.calls()
+				time.Sleep(4 * time.Second) // less than resyncEvery
+				synctest.Wait()
+				if n := l.calls() - asked; f.count("k") != 1 || f.metric("prepared") != 0 || n > 4 {
+					t.Errorf("count %d, %v in doubt, asked %d times", f.count("k"), f.metric("prepared"), n)
+				}
+				f.server.Close()
+			})
+		})
+	}
+}
+
+// interrupted is a counter during whose Held, between its reading and its
+// answer, something happens once.
+type interrupted struct {
+	*counter
+	between atomic.Pointer[func()]
+}
+
+func (i *interrupted) Held(ctx context.Context) ([]participant.Held, error) {
+	held, err := i.counter.Held(ctx)
+	if f := i.between.Swap(nil); f != nil {
+		(*f)()
+	}
+	return held, err
+}
+
+// TestSettledWhileListed: a branch that is committed and forgotten while the
+// data are listed does not come back by that list.
+func TestSettledWhileListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, rm := newLedger(true), &interrupted{}
+		f := newFixture(t, inProcess{l}, func(cfg *participant.Config, c *counter) {
+			rm.counter = c
+			cfg.ResourceManager, cfg.ForgetEvery = rm, time.Hour
+		})
+		w := work("t", 1, "add k")
+		l.say(w.Ref, pb.BranchOutcome_WAIT)
+		f.prepared(w)
+		between := func() {
+			l.say(w.Ref, pb.BranchOutcome_COMMIT) // stays so, as the cluster retains the record
+			if s, err := f.commit(w); err != nil || s.GetSettled() != pb.Settled_SETTLED_DONE {
+				t.Errorf("Commit: %v, %v", s, err)
+			}
+			if err := rm.Forget(f.ctx(), rpc.Attempt{Generation: 1, Term: 1, Sequence: 2}, []participant.Ref{w.Ref}); err != nil {
+				t.Error(err)
+			}
+		}
+		rm.between.Store(&between)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if rm.between.Load() != nil || f.count("k") != 1 {
+			t.Errorf("the data were not listed, or the count is %d", f.count("k"))
+		}
+		if n := f.metric("inquiries_total", "answer=COMMIT"); n != 0 || f.metric("prepared") != 0 {
+			t.Errorf("%v inquiries about a branch that is settled, %v in doubt\n%s", n, f.metric("prepared"), f.log)
 		}
 		f.server.Close()
 	})

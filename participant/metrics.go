@@ -97,7 +97,7 @@ func (m *metrics) voted(v Vote) {
 }
 
 // settledBranch returns how many were settled since the last forgetting.
-func (m *metrics) settledBranch(d decision, s pb.Settled) int64 {
-	m.settlements.WithLabelValues(d.String(), s.String()).Inc()
+func (m *metrics) settledBranch(d decision, found string) int64 {
+	m.settlements.WithLabelValues(d.String(), found).Inc()
 	return m.settledSince.Add(1)
 }

@@ -115,7 +115,7 @@ func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.Prepa
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget(req.GetBudgetMs()))
+	ctx, cancel := context.WithTimeout(ctx, budget(ctx, req.GetBudgetMs()))
 	defer cancel()
 	if err := s.fence.admit(ctx, req.GetFence(), true); err != nil {
 		return nil, err
@@ -187,13 +187,17 @@ func (s *Server) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeRes
 	}, nil
 }
 
-// budget is what a Prepare may take, besides the call's own deadline.
-func budget(ms uint32) time.Duration {
-	d := time.Duration(ms) * time.Millisecond
-	if d == 0 || d > fsm.MaxTimeout {
+// budget is what a Prepare may take, besides the call's own deadline. 0 is less
+// than a millisecond, or a caller that leaves it to the deadline: without one
+// it is a millisecond.
+func budget(ctx context.Context, ms uint32) time.Duration {
+	if ms > 0 {
+		return min(time.Duration(ms)*time.Millisecond, fsm.MaxTimeout)
+	}
+	if _, bounded := ctx.Deadline(); bounded {
 		return fsm.MaxTimeout
 	}
-	return d
+	return time.Millisecond
 }
 
 // cut shortens text to at most limit bytes, at a rune's border.

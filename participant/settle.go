@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -43,27 +44,44 @@ func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, e
 			"decision", d, "error", err)
 		return Settlement{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "the %s is not durable yet, ask again: %w", d, err)
 	}
+	found := st.Settled.String()
 	switch st.Settled {
 	case pb.Settled_SETTLED_DONE:
 	case pb.Settled_SETTLED_UNSPECIFIED:
-		s.doubt.askNow(ref.ID, time.Now())
+		s.doubt.otherHeld(ref, time.Now())
 		return Settlement{}, rpc.Errorf(rpc.ReasonOtherHeld, "the %s of attempt %s of %s must wait: %s", d, ref.Attempt, ref.ID, st.Message)
 	case pb.Settled_HEURISTIC_COMMIT, pb.Settled_HEURISTIC_ROLLBACK, pb.Settled_HEURISTIC_HAZARD:
+		if d == commit && st.Settled == pb.Settled_HEURISTIC_HAZARD && s.fence.mayBeForgotten(ctx, ref) {
+			found = belowFloor
+			st.Message = cut("below the floor, so finished and forgotten here, or lost: "+st.Message, fsm.MaxReasonBytes)
+			s.log.Warn("a commit came for a branch of which nothing is known below the floor: it is a late one of a branch "+
+				"that is forgotten, unless the cluster reports the branch as well", "txn", ref.ID, "attempt", ref.Attempt)
+			break
+		}
 		s.log.Error("a branch was found settled against its decision: an operator must look at the data",
 			"txn", ref.ID, "attempt", ref.Attempt, "decision", d, "found", st.Settled, "message", st.Message)
 	default:
 		return Settlement{}, rpc.Errorf(rpc.ReasonInternal, "the resource manager answered a %s with %v", d, st.Settled)
 	}
-	s.settled(ref, d, st)
+	s.settled(ref, d, found)
 	return st, nil
 }
 
+// belowFloor counts commits of branches of which nothing is known below the
+// floor. Most are late messages about branches that were committed, finished
+// and forgotten (P8), and nobody waits for their answers. But a floor does not
+// prove that: it passes a decided branch that is still to be delivered, and a
+// new term makes it durable. So the answer is the hazard that it is, never an
+// acknowledgement (P6): a leader that still waits for the branch records it and
+// raises the alarm, and one that does not wait takes no notice. Here it is no alarm.
+const belowFloor = "BELOW_FLOOR"
+
 // settled takes a branch off everything that watches it.
-func (s *Server) settled(ref Ref, d decision, st Settlement) {
+func (s *Server) settled(ref Ref, d decision, found string) {
 	if s.doubt.remove(ref) {
 		s.alerts.resolveBranch(ref)
 	}
-	if s.metrics.settledBranch(d, st.Settled) > forgetAtOnce {
+	if s.metrics.settledBranch(d, found) > forgetAtOnce {
 		wake(s.forgetNow)
 	}
 }

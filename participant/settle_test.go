@@ -3,11 +3,14 @@ package participant_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
@@ -92,6 +95,104 @@ func TestHeuristicIsLoud(t *testing.T) {
 	if f.log.lines("ERROR", "found=HEURISTIC_HAZARD") != 1 {
 		t.Errorf("no ERROR line\n%s", f.log)
 	}
+}
+
+// TestLateCommitOfForgotten: a Commit of a branch of which nothing is known is
+// never acknowledged. Below the floor of the data it is no alarm here, since
+// the branch may have been forgotten; a floor that is only heard of excuses nothing.
+func TestLateCommitOfForgotten(t *testing.T) {
+	two := rpc.Attempt{Generation: 1, Term: 1, Sequence: 2}
+	for _, tt := range []struct {
+		name  string
+		floor func(f *fixture, w participant.Work) error
+		level string
+		found string
+	}{
+		{"forgotten", func(f *fixture, w participant.Work) error {
+			return f.c.Forget(f.ctx(), two, []participant.Ref{w.Ref}) // as another endpoint does
+		}, "WARN", "BELOW_FLOOR"},
+		{"lost with the data, under an old floor", func(f *fixture, w participant.Work) error {
+			f.floor = two
+			return f.c.edit(w.ID, func(_ *bbolt.Tx, r *record) { *r = record{} })
+		}, "ERROR", "HEURISTIC_HAZARD"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, inProcess{newLedger(true)}, slowly)
+			w := work("t", 1, "add k")
+			f.prepared(w)
+			if _, err := f.commit(w); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.floor(f, w); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := f.commit(w)
+			if err != nil || resp.GetSettled() != pb.Settled_HEURISTIC_HAZARD || resp.GetMessage() == "" {
+				t.Fatalf("Commit: %v, %v", resp, err)
+			}
+			if n := f.metric("settlements_total", "decision=commit", "settled="+tt.found); n != 1 {
+				t.Errorf("settlements_total of %s is %v, want 1", tt.found, n)
+			}
+			for _, level := range []string{"WARN", "ERROR"} {
+				want := 0
+				if level == tt.level {
+					want = 1
+				}
+				if n := f.log.lines(level, "txn=t"); n != want {
+					t.Errorf("%d lines of %s, want %d\n%s", n, level, want, f.log)
+				}
+			}
+			if f.count("k") != 1 || !f.c.entry("t").IsZero() {
+				t.Errorf("count %d, entry %+v", f.count("k"), f.c.entry("t"))
+			}
+		})
+	}
+}
+
+// full is a counter that cannot write any decision.
+type full struct {
+	*counter
+	inside, most atomic.Int64
+}
+
+func (r *full) Commit(context.Context, participant.Ref) (participant.Settlement, error) {
+	n := r.inside.Add(1)
+	defer r.inside.Add(-1)
+	r.most.Store(max(r.most.Load(), n))
+	time.Sleep(5 * time.Millisecond)
+	return participant.Settlement{}, errBusy
+}
+
+// TestNothingCanBeSettled: a resource manager whose commits always fail is
+// tried by a bounded number of deliveries, and they end with the Server.
+func TestNothingCanBeSettled(t *testing.T) {
+	const branches, deliveries, calls = 5000, 4096, 64
+	const others = 16 // goroutines that have nothing to do with it
+	synctest.Test(t, func(t *testing.T) {
+		rm := &full{}
+		f := newFixture(t, inProcess{newLedger(true)}, func(cfg *participant.Config, c *counter) {
+			rm.counter = c
+			cfg.ResourceManager, cfg.Logger, cfg.ForgetEvery = rm, nil, time.Hour
+		})
+		before := runtime.NumGoroutine()
+		for i := range branches {
+			_, err := f.commit(work(fmt.Sprintf("t%d", i), uint64(i)+1, "add k"))
+			f.wantReason(err, rpc.ReasonOutcomeUnknown)
+		}
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if n := runtime.NumGoroutine() - before; n < deliveries/2 || n > deliveries+others {
+			t.Errorf("%d goroutines after %d commits have failed, want at most %d", n, branches, deliveries)
+		}
+		if n := rm.most.Load(); n > calls+1 {
+			t.Errorf("%d calls of the resource manager side by side, want at most %d and the message's", n, calls)
+		}
+		f.server.Close()
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > before+others {
+			t.Errorf("%d goroutines are left, %d before", n, before)
+		}
+	})
 }
 
 // TestCallsOfOneIDAreSerialised: the resource manager never sees two calls of

@@ -72,7 +72,7 @@ func (s *Server) tooLarge(ctx context.Context, w Work, size int) (Vote, error) {
 	defer cancel()
 	st, err := s.callSettle(ctx, w.Ref, rollback)
 	if err != nil || st.Settled != pb.Settled_SETTLED_DONE {
-		s.doubt.lookAgain()
+		s.doubt.lookAgain(time.Now())
 		return Vote{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "%s, and its branch is not rolled back yet", resultTooLarge(size))
 	}
 	return Aborted(pb.Reason_INVALID, resultTooLarge(size)), nil
@@ -88,14 +88,14 @@ func resultTooLarge(size int) string {
 // ABORTED is voted only if the resource manager holds no branch of this id.
 func (s *Server) failed(ctx context.Context, w Work, cause error) (Vote, error) {
 	if ctx.Err() != nil {
-		s.doubt.lookAgain()
+		s.doubt.lookAgain(time.Now())
 		return Vote{}, fmt.Errorf("the prepare budget ended or the caller left: %w", context.Cause(ctx))
 	}
 	lookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer cancel()
 	held, err := s.isHeld(lookCtx, w.ID)
 	if err != nil || held {
-		s.doubt.lookAgain()
+		s.doubt.lookAgain(time.Now())
 		s.log.Warn("whether a branch is prepared is not known, no vote", "txn", w.ID, "attempt", w.Attempt, "error", cause)
 		return Vote{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "whether the branch is prepared is not known, ask again: %w", cause)
 	}

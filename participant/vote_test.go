@@ -5,8 +5,10 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -156,5 +158,49 @@ func TestRollbackStopsPrepare(t *testing.T) {
 	f.wantReason(<-prepared, rpc.ReasonCancelled)
 	if d := time.Since(start); d > 4*time.Second {
 		t.Errorf("the Rollback took %v, as long as the Prepare's budget", d)
+	}
+}
+
+// TestBudget: a Prepare ends with its budget or with its call's deadline; no
+// budget is what is left when it is less than a millisecond.
+func TestBudget(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		ms       uint32
+		deadline time.Duration // of the call, 0 for none
+		want     time.Duration
+	}{
+		{"budget", 300, 0, 300 * time.Millisecond},
+		{"budget before the deadline", 300, time.Second, 300 * time.Millisecond},
+		{"deadline before the budget", 3000, time.Second, time.Second},
+		{"too large a budget", 1 << 31, 0, fsm.MaxTimeout},
+		{"none but a deadline", 0, time.Second, time.Second},
+		{"none at all", 0, 0, time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, inProcess{newLedger(true)}, func(cfg *participant.Config, c *counter) {
+					cfg.ResourceManager = &altered{counter: c, prepare: func(ctx context.Context, _ participant.Work) (participant.Vote, error) {
+						<-ctx.Done()
+						return participant.Vote{}, ctx.Err()
+					}}
+				})
+				ctx := context.Background()
+				if tt.deadline > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.deadline)
+					defer cancel()
+				}
+				req := f.prepareRequest(work("t", 1, "add k"))
+				req.BudgetMs = tt.ms
+				start := time.Now()
+				_, err := f.server.Prepare(ctx, req)
+				f.wantReason(err, rpc.ReasonDeadline)
+				if took := time.Since(start); took != tt.want {
+					t.Errorf("ended after %v, want %v", took, tt.want)
+				}
+				f.server.Close()
+			})
+		})
 	}
 }

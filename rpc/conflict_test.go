@@ -3,7 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
-	"fmt"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func TestSubmitRetriesConflicts(t *testing.T) {
 	req := booking()
 	req.Id, req.RetryOf = "booking-42", "booking-41"
 	resp, err := newTestClient(t, n).Submit(within(t, 10*time.Second), req)
-	if err != nil || resp.GetOutcome() != pb.Outcome_COMMIT || resp.GetId() != "booking-42.3" {
+	if err != nil || resp.GetOutcome() != pb.Outcome_COMMIT || resp.GetId() != DerivedID("booking-42", 3) {
 		t.Fatalf("got %v, %v", resp, err)
 	}
 	var chain []string
@@ -45,7 +46,8 @@ func TestSubmitRetriesConflicts(t *testing.T) {
 		}
 	}
 	want := []string{
-		"booking-41<-booking-42", "booking-42<-booking-42.1", "booking-42.1<-booking-42.2", "booking-42.2<-booking-42.3",
+		"booking-41<-booking-42", "booking-42<-booking-42.r1-bea5749b", "booking-42.r1-bea5749b<-booking-42.r2-bea5749b",
+		"booking-42.r2-bea5749b<-booking-42.r3-bea5749b",
 	}
 	if !slices.Equal(chain, want) {
 		t.Errorf("tries %v, want %v", chain, want)
@@ -98,28 +100,56 @@ func TestSubmitConflictThenUnknownNamesTheDerivedID(t *testing.T) {
 	req := booking()
 	req.Id = "a"
 	_, err := newTestClient(t, n).Submit(within(t, time.Second), req)
-	if u, ok := errors.AsType[*UnknownOutcome](err); !ok || u.ID != "a.1" {
+	if u, ok := errors.AsType[*UnknownOutcome](err); !ok || u.ID != DerivedID("a", 1) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestDerivedID(t *testing.T) {
+	form := regexp.MustCompile(`\.r[0-9]+-([0-9a-f]{8}|[0-9a-f]{16})$`)
 	rapid.Check(t, func(t *rapid.T) {
 		base := rapid.StringMatching(`[A-Za-z0-9._-]{0,47}[A-Za-z0-9_-]`).Draw(t, "base")
-		n := rapid.IntRange(1, 100_000).Draw(t, "n")
+		n := rapid.OneOf(rapid.IntRange(1, 100_000), rapid.Just(math.MaxInt)).Draw(t, "n")
 		id := DerivedID(base, n)
 		if err := fsm.CheckID("id", id); err != nil {
 			t.Fatalf("%q: %v", id, err)
 		}
-		if id == base || id == DerivedID(base, n+1) || id != DerivedID(base, n) {
+		if id == base || n < math.MaxInt && id == DerivedID(base, n+1) || id != DerivedID(base, n) {
 			t.Fatalf("%q of %q is not one of its own", id, base)
 		}
-		if !strings.HasSuffix(id, fmt.Sprintf(".%d", n)) {
-			t.Fatalf("%q does not end in .%d", id, n)
+		if !form.MatchString(id) {
+			t.Fatalf("%q is no form that callers do not use themselves", id)
 		}
 	})
+	for base, want := range map[string]string{
+		"a":                     "a.r1-ca978112",
+		strings.Repeat("a", 36): strings.Repeat("a", 36) + ".r1-22c1d24b",
+		strings.Repeat("a", 37): strings.Repeat("a", 28) + ".r1-21ec055b38ce759c",
+	} {
+		if got := DerivedID(base, 1); got != want {
+			t.Errorf("%q of %q, want %q", got, base, want)
+		}
+	}
 	a, b := strings.Repeat("a", 47)+"a", strings.Repeat("a", 47)+"b"
 	if DerivedID(a, 1) == DerivedID(b, 1) {
 		t.Error("long ids with one head have one derived id")
+	}
+}
+
+// A caller's own "booking.1" is not what a new try of "booking" runs under: the
+// caller would be told of the other transaction's outcome.
+func TestConflictRetryLeavesTheCallersIDsAlone(t *testing.T) {
+	n := startNode(t)
+	n.script(func(ctx context.Context, req *pb.SubmitRequest, count int) (*pb.TransactionResponse, error) {
+		if req.GetId() == "booking.1" {
+			return nil, Errorf(ReasonIDReused, "booking.1 is another transaction")
+		}
+		return conflictUntil(2)(ctx, req, count)
+	})
+	req := booking()
+	req.Id = "booking"
+	resp, err := newTestClient(t, n).Submit(within(t, 10*time.Second), req)
+	if err != nil || resp.GetOutcome() != pb.Outcome_COMMIT || resp.GetId() != DerivedID("booking", 1) {
+		t.Fatalf("got %v, %v", resp, err)
 	}
 }

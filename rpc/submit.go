@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,9 +39,9 @@ type submitOptions struct {
 }
 
 // WithConflictRetry says whether a transaction that was aborted with CONFLICT
-// is tried again until the deadline (the default), under derived ids
-// <id>.1, <id>.2 … and with retry_of, so that it keeps its priority (P12). See
-// DerivedID; the answer names the id that it is about.
+// is tried again until the deadline (the default), under the ids of DerivedID
+// and with retry_of, so that it keeps its priority (P12). The answer names the
+// id that it is about.
 func WithConflictRetry(on bool) SubmitOption {
 	return func(o *submitOptions) { o.conflictRetry = on }
 }
@@ -180,17 +179,18 @@ func (s *submission) next() {
 }
 
 // DerivedID is the id of the n-th new try of a transaction that was aborted
-// with CONFLICT: <base>.<n>, or, where that has more than 48 bytes, the head of
-// base, a hash of it and n.
+// with CONFLICT: <base>.r<n>-<the first 8 digits of base's SHA-256>, which no
+// caller takes for an id of their own by chance, as "booking.1" might be. Where
+// that has more than 48 bytes, base is cut and 16 digits tell it from others
+// that begin alike.
 func DerivedID(base string, n int) string {
-	id := fmt.Sprintf("%s.%d", base, n)
-	if len(id) <= fsm.MaxIDBytes {
-		return id
+	hash := sha256.Sum256([]byte(base))
+	tail := fmt.Sprintf(".r%d-%x", n, hash[:4])
+	if len(base)+len(tail) <= fsm.MaxIDBytes {
+		return base + tail
 	}
-	sum := sha256.Sum256([]byte(base))
-	tail := fmt.Sprintf("-%s.%d", hex.EncodeToString(sum[:6]), n)
-	head := strings.TrimRight(base[:fsm.MaxIDBytes-len(tail)], ".")
-	return head + tail
+	tail = fmt.Sprintf(".r%d-%x", n, hash[:8])
+	return base[:fsm.MaxIDBytes-len(tail)] + tail
 }
 
 // run brings the current id to an answer. See Submit for its errors.

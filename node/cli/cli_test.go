@@ -248,7 +248,7 @@ func TestNoRetryReturnsTheConflict(t *testing.T) {
 	}})
 	run(t, "", "tx", "submit", "--branch", "seats={}", "--no-retry").want(t, exitAborted, "CONFLICT")
 	tries = 0
-	if r := run(t, "", "tx", "submit", "--branch", "seats={}", "--id", "a", "-o", "json").want(t, exitDone); r.json(t)["id"] != "a.1" {
+	if r := run(t, "", "tx", "submit", "--branch", "seats={}", "--id", "a", "-o", "json").want(t, exitDone); r.json(t)["id"] != rpc.DerivedID("a", 1) {
 		t.Errorf("got %s", r.stdout)
 	}
 }

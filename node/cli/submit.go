@@ -40,7 +40,7 @@ the decision, or with --wait completed when every branch has applied it; if the
 deadline ends that wait, the status is 0 and the branches still to apply are named.
 
 A transaction that aborted only because another one was in its way (CONFLICT) is
-tried again under the ids ID.1, ID.2 …, unless --no-retry is given.
+tried again under new ids (ID.r1-… and so on), unless --no-retry is given.
 
 Exit status 0: committed; 3: aborted; 4: nothing is known of the outcome (the id
 and how to settle it are printed), or the cluster is unavailable and nothing happened.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 
@@ -35,11 +36,21 @@ import (
 //
 // Neither waits for the other here: a branch dies at a claim at once, and a
 // read waits for holders of locks, which finish by L1. So there is no deadlock.
+//
+// There is one more lock, bbolt's on its memory map. Every open snapshot shares
+// it; a committer whose map must grow waits for all of them, and whoever opens
+// one waits for such a committer, with the table's mutex held. So nobody who
+// has a snapshot, or may just have been given one, waits for the mutex: a read
+// that gives up settles with its server by one atomic step who was first (taken). If it
+// was the read, it is never served and may wait for the mutex; if it was the server,
+// the snapshot is coming and the read waits for nothing else.
 type read struct {
 	keys []string
 	// age is the newest attempt seen at arrival; the read is younger than it.
 	age rpc.Attempt
-	// served gets the snapshot or the error, once.
+	// taken is set by whoever ends the wait: who serves the read, or the read itself.
+	taken atomic.Bool
+	// served gets the snapshot or the error, once, from the one who took the read.
 	served chan snapshot
 }
 
@@ -92,18 +103,24 @@ func (t *lockTable) snapshot(ctx context.Context, keys []string) (*bbolt.Tx, err
 	}
 }
 
+// abandonRead ends the wait of r, unless it is being served.
 func (t *lockTable) abandonRead(ctx context.Context, r *read) (*bbolt.Tx, error) {
+	if !r.taken.CompareAndSwap(false, true) {
+		s := <-r.served
+		return s.tx, s.err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	select {
-	case s := <-r.served:
-		return s.tx, s.err
-	default:
-	}
 	key, writer := t.blockerOf(r)
 	t.forgetRead(r)
 	for _, k := range r.keys {
 		t.settle(k)
+	}
+	switch {
+	case writer == nil && t.closed:
+		return nil, ErrClosed
+	case writer == nil: // the last one has just left, and this read would have been next
+		return t.begin()
 	}
 	return nil, &lockedError{key: key, holder: writer.txn, cause: ctx.Err()}
 }
@@ -127,7 +144,7 @@ func (t *lockTable) serveReads(key string) {
 		return
 	}
 	for _, r := range slices.Clone(l.reads) {
-		if _, writer := t.blockerOf(r); writer != nil {
+		if _, writer := t.blockerOf(r); writer != nil || !r.taken.CompareAndSwap(false, true) {
 			continue
 		}
 		t.forgetRead(r)
@@ -152,8 +169,10 @@ func (t *lockTable) forgetRead(r *read) {
 func (t *lockTable) closeReads() {
 	for _, l := range t.keys {
 		for _, r := range slices.Clone(l.reads) {
-			t.forgetRead(r)
-			r.served <- snapshot{err: ErrClosed}
+			if r.taken.CompareAndSwap(false, true) {
+				t.forgetRead(r)
+				r.served <- snapshot{err: ErrClosed}
+			}
 		}
 	}
 }

@@ -134,8 +134,10 @@ func forgetOnly(s *subject) {
 	}
 	s.finished(a, false)
 	s.finished(b, false)
-	s.finished(c, true) // not named
-	s.finished(d, true) // not below the floor
+	s.finished(c, true)                      // not named
+	s.finished(d, true)                      // not below the floor
+	s.commit(a, pb.Settled_HEURISTIC_HAZARD) // late, and still no success
+	s.finished(a, false)
 	s.commit(c, done)
 	s.commit(d, done)
 	s.superseded(d)

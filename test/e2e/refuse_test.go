@@ -68,3 +68,17 @@ func TestWipedNodeIsRefused(t *testing.T) {
 	}
 	refused(t, 1, n3.Args(), "incarnation", "new id")
 }
+
+// TestDataOfAnotherClusterAreRefused: a node that is given the directory of a
+// node of the same name in another cluster must not take part.
+func TestDataOfAnotherClusterAreRefused(t *testing.T) {
+	other := newWorld(t, local.Config{Participants: []string{"seats"}})
+	theirs := other.Nodes[0]
+	other.kill(theirs.Process)
+	w := newWorld(t, local.Config{Participants: []string{"seats"}})
+	n1 := w.Nodes[0]
+	w.kill(n1.Process)
+	refused(t, 1, serverArgs(n1, "--data-dir", filepath.Join(filepath.Dir(theirs.Log), "n1")), "cluster")
+	w.restart(n1.Process)
+	other.restart(theirs.Process)
+}

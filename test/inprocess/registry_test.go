@@ -1,8 +1,10 @@
 package inprocess
 
 import (
+	"slices"
 	"testing"
 
+	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/kv"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -123,11 +125,12 @@ func TestOtherIncarnation(t *testing.T) {
 	add := &pb.AddParticipantRequest{Name: "p", Endpoints: []string{p.endpoint()}}
 	_, err = w.client.AddParticipant(w.ctx(), add)
 	w.refused(err, rpc.ReasonWrongIncarnation, "--accept-incarnation")
-	if info := w.info("p"); info.GetState() != "incarnation" || info.GetIncarnation() != before || info.GetPendingIncarnation() == "" {
+	if info := w.info("p"); info.GetIncarnation() != before || info.GetPendingIncarnation() == "" {
 		t.Errorf("it is %v", info)
 	}
-	_, err = w.client.Submit(w.ctx(), submit("b3"))
-	w.refused(err, rpc.ReasonWrongIncarnation, "p")
+	refused = submit("b3")
+	refused.Wait = pb.Wait_DECIDED
+	w.aborts(refused, pb.Reason_INCARNATION, "p")
 	add.AcceptIncarnation = true
 	if _, err := w.client.AddParticipant(w.ctx(), add); err != nil {
 		t.Fatal(err)
@@ -135,9 +138,44 @@ func TestOtherIncarnation(t *testing.T) {
 	if info := w.info("p"); info.GetState() != "active" || info.GetIncarnation() == before || info.GetPendingIncarnation() != "" {
 		t.Errorf("it is %v", info)
 	}
-	w.commits(submit("b3"))
+	w.commits(submit("b4"))
 	w.settled()
 	if got := p.value("x"); got != "2" {
+		t.Errorf("x is %s", got)
+	}
+}
+
+// Whoever starts a participant on an empty directory under the name of a
+// healthy one is refused; the healthy one goes on, where it always was.
+func TestOtherIncarnationLeavesTheRegisteredOneAlone(t *testing.T) {
+	w := newWorld(t, options{nodes: 3, participants: []string{"p"}})
+	p := w.parties["p"]
+	work := func(id string) *pb.SubmitRequest {
+		return request(id, pb.Wait_COMPLETED, branch("p", add("x", 1)))
+	}
+	w.commits(work("b1"))
+	before := w.info("p")
+	other := w.newParty("impostor", func(c *participant.Config) { c.Name = "p" })
+	other.start()
+	_, err := w.client.AddParticipant(w.ctx(), &pb.AddParticipantRequest{Name: "p", Endpoints: []string{other.endpoint()}})
+	w.refused(err, rpc.ReasonWrongIncarnation, "--accept-incarnation")
+	after := w.info("p")
+	if after.GetIncarnation() != before.GetIncarnation() || !slices.Equal(after.GetEndpoints(), before.GetEndpoints()) || after.GetPendingIncarnation() == "" {
+		t.Errorf("it is %v, was %v", after, before)
+	}
+	w.commits(work("b2"))
+	if len(other.heard.all()) > 0 {
+		t.Errorf("the other data were given work: %v", other.heard.all())
+	}
+	if _, err := w.client.AddParticipant(w.ctx(), &pb.AddParticipantRequest{Name: "p", Endpoints: []string{p.endpoint()}}); err != nil {
+		t.Fatal(err)
+	}
+	if info := w.info("p"); info.GetState() != "active" || info.GetPendingIncarnation() != "" {
+		t.Errorf("it is %v", info)
+	}
+	w.commits(work("b3"))
+	w.settled()
+	if got := p.value("x"); got != "3" {
 		t.Errorf("x is %s", got)
 	}
 }

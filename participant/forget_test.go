@@ -1,0 +1,92 @@
+package participant_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// loaded is a counter under steady load: whenever it is asked, as many more
+// branches have finished as it may name. The first stays until it is forgotten.
+type loaded struct {
+	*counter
+	first     participant.Ref
+	gone      atomic.Bool
+	forgotten atomic.Int64
+	last      uint64 // of the forget loop only
+}
+
+func (l *loaded) Finished(_ context.Context, limit int) (refs []participant.Ref, _ error) {
+	if !l.gone.Load() {
+		refs = append(refs, l.first)
+	}
+	for len(refs) < limit {
+		l.last++
+		refs = append(refs, work(fmt.Sprintf("t%d", l.last), l.last, "").Ref)
+	}
+	return refs, nil
+}
+
+func (l *loaded) Forget(_ context.Context, _ rpc.Attempt, refs []participant.Ref) error {
+	for _, r := range refs {
+		if r == l.first {
+			l.gone.Store(true)
+		}
+	}
+	l.forgotten.Add(int64(len(refs)))
+	return nil
+}
+
+// allFinished is a leader that calls everything finished, the branch late only
+// once it is told.
+type allFinished struct {
+	late     string
+	released atomic.Bool
+}
+
+func (*allFinished) Nodes() []string { return []string{"n1"} }
+
+func (a *allFinished) Outcomes(_ context.Context, _ string, req *pb.OutcomesRequest) (*pb.OutcomesResponse, error) {
+	resp := &pb.OutcomesResponse{Leader: true, Term: 1, Floor: rpc.AttemptProto(rpc.Attempt{Generation: 1, Term: 2})}
+	for _, b := range req.GetBranches() {
+		resp.Outcomes = append(resp.Outcomes, &pb.BranchOutcome{Branch: b, Finished: b.GetId() != a.late || a.released.Load()})
+	}
+	return resp, nil
+}
+
+// TestForgetUnderSteadyLoad: although there is always more to forget, a branch
+// that had to stay is asked about again, and nothing is kept of those that are gone.
+func TestForgetUnderSteadyLoad(t *testing.T) {
+	const many = 200_000
+	rm, leader := &loaded{first: work("first", 1, "").Ref}, &allFinished{late: "first"}
+	f := newFixture(t, leader, func(cfg *participant.Config, c *counter) {
+		rm.counter = c
+		cfg.ResourceManager, cfg.ForgetEvery = rm, 10*time.Millisecond
+	})
+	f.eventually("some are forgotten", func() bool { return rm.forgotten.Load() > many/4 })
+	if rm.gone.Load() {
+		t.Fatal("forgotten although the cluster does not call it finished")
+	}
+	before := heapBytes()
+	f.eventually("many are forgotten", func() bool { return rm.forgotten.Load() > many/4+many })
+	// A map of all of them takes 100 bytes and more for each.
+	if grown := heapBytes() - before; grown > many*50 {
+		t.Errorf("%d KiB are kept of %d branches that were forgotten", grown>>10, many)
+	}
+	leader.released.Store(true)
+	f.eventually("the first is forgotten", rm.gone.Load)
+}
+
+func heapBytes() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
