@@ -304,10 +304,15 @@ func (f *flight) recountWaiting() {
 		return
 	}
 	f.waiting = waiting
-	if waiting {
-		f.l.waiting.Add(1)
-	} else {
-		f.l.waiting.Add(-1)
+	change := int64(1)
+	if !waiting {
+		change = -1
+	}
+	f.l.waiting.Add(change)
+	// Nobody works on it, at the participants that answer neither: one that is
+	// dead must not take up the places of those it shares transactions with.
+	for _, k := range f.at {
+		k.active.Add(-change)
 	}
 }
 

@@ -118,7 +118,7 @@ func (l *leader) addLocked(f *flight, participants []string) {
 	f.at = make([]*link, len(participants))
 	for i, name := range participants {
 		f.at[i] = l.linkLocked(name)
-		f.at[i].flights.Add(1)
+		f.at[i].active.Add(1)
 	}
 }
 
@@ -139,8 +139,8 @@ func (l *leader) goFlight(f *flight, run func()) {
 		delete(l.flights, f.id)
 		l.bytes -= f.bytes
 		l.mu.Unlock()
-		for _, k := range f.at {
-			k.flights.Add(-1)
+		for _, k := range f.at { // it does not wait any more: run has seen to that
+			k.active.Add(-1)
 		}
 		if f.resumed && l.ctx.Err() == nil {
 			l.node.metrics.resumedSettled(time.Since(l.start))

@@ -49,9 +49,10 @@ type link struct {
 
 	down    atomic.Bool
 	suspect chan struct{} // 1-slot: the prober should look
-	// flights counts the flights with a branch here, stuck those of them that
-	// wait because a call failed (limits ActiveAtOne and Undelivered).
-	flights, stuck atomic.Int64
+	// active counts the flights with a branch here that do not wait for anybody
+	// (limit ActiveAtOne); stuck counts the branches here that wait because a
+	// call failed (limit Undelivered).
+	active, stuck atomic.Int64
 	// answered is when the participant last answered a call, in Unix nanoseconds.
 	answered atomic.Int64
 	// settling bounds the Commits and Rollbacks that are out: a participant that

@@ -216,7 +216,7 @@ func (l *leader) admitAt(name string) error {
 	if k == nil {
 		return nil
 	}
-	flights, stuck := k.flights.Load(), k.stuck.Load()
+	active, stuck := k.active.Load(), k.stuck.Load()
 	if stuck >= int64(lim.Undelivered) {
 		l.node.metrics.rejected.WithLabelValues("participant").Inc()
 		e := rpc.Errorf(rpc.ReasonParticipantUnavailable,
@@ -224,9 +224,9 @@ func (l *leader) admitAt(name string) error {
 		e.Participant, e.RetryAfter = name, time.Second
 		return e
 	}
-	if flights-stuck >= int64(lim.ActiveAtOne) {
+	if active >= int64(lim.ActiveAtOne) {
 		l.node.metrics.rejected.WithLabelValues("load").Inc()
-		e := overloaded(fmt.Sprintf("participant %s has %d branches to work on (limit %d)", name, flights-stuck, lim.ActiveAtOne))
+		e := overloaded(fmt.Sprintf("participant %s has %d branches to work on (limit %d)", name, active, lim.ActiveAtOne))
 		e.Participant = name
 		return e
 	}

@@ -120,3 +120,20 @@ func TestLeadershipChangesUnderManyWaiters(t *testing.T) {
 	<-done
 	l.audit()
 }
+
+// A dead participant's transactions have branches at healthy ones too: those
+// must not run out of places because of it.
+func TestDeadParticipantTakesNoPlaceAtOthers(t *testing.T) {
+	w := newWorld(t, options{steady: true, participants: []string{"dead", "well"}, node: func(c *node.Config) {
+		c.Limits.Active, c.Limits.ActiveAtOne, c.Limits.Undelivered = 20, 5, 12
+	}})
+	w.parties["dead"].stop()
+	for i := range 12 {
+		k := fmt.Sprintf("k%d", i)
+		w.inBackground(budget(request("d"+k, pb.Wait_DECIDED, branch("dead", put(k, "v")), branch("well", put(k, "v"))), 30*time.Second))
+	}
+	leader := w.leader()
+	w.eventually("all of them wait", func() bool { return w.metric(leader, "concordat_state_unfinished", "") == 12 })
+	w.outcome(w.inBackground(request("w1", pb.Wait_DECIDED, branch("well", put("other", "v")))), pb.Outcome_COMMIT)
+	w.parties["dead"].start()
+}
