@@ -192,8 +192,13 @@ func TestUnencodableCommandFailsAlone(t *testing.T) {
 		lazily := make(chan error, 1)
 		p.proposeLazily(announcement("nor this: \xff"), func(_ fsm.Result, err error) { lazily <- err })
 		answers = append(answers, inBackground(t.Context(), p, "behind"))
-		l.gate <- nil
-		l.gate <- nil
+		for range 2 {
+			select {
+			case l.gate <- nil:
+			case <-time.After(time.Minute):
+				t.Error("no entry comes")
+			}
+		}
 		for _, answer := range append(bad, lazily) {
 			if err := <-answer; !errors.Is(err, ErrUnencodable) || OutcomeOf(err) != NotApplied {
 				t.Errorf("%v (%v)", err, OutcomeOf(err))

@@ -38,9 +38,6 @@ func (l *leader) participantInfo(p *fsm.Participant) *pb.ParticipantInfo {
 		Name: p.Name, Endpoints: p.Endpoints, Kind: p.Kind, Incarnation: p.Incarnation,
 		State: p.State.String(), PendingIncarnation: p.PendingIncarnation,
 	}
-	if p.PendingIncarnation != "" {
-		info.State = "incarnation"
-	}
 	l.node.replica.View(func(m *fsm.Machine) { info.Unfinished = uint32(m.Unfinished(p.Name)) })
 	if p.State != fsm.ParticipantRemoved {
 		k := l.link(p.Name)

@@ -240,10 +240,6 @@ func openFor(p *fsm.Participant, name, field string) error {
 		e = rpc.Errorf(rpc.ReasonParticipantUnknown, "%s: participant %q is not registered; add it with 'concordat participants add'", field, name)
 	case p.Open():
 		return nil
-	case p.PendingIncarnation != "":
-		e = rpc.Errorf(rpc.ReasonWrongIncarnation,
-			"%s: participant %s came back with other data (%s); an operator must accept them with 'concordat participants add %s --accept-incarnation'",
-			field, name, p.PendingIncarnation, name)
 	default:
 		e = rpc.Errorf(rpc.ReasonParticipantDraining, "%s: participant %s is %s and takes no new transactions", field, name, p.State)
 	}
@@ -342,8 +338,11 @@ func overloaded(what string) *rpc.Error {
 
 // notProposed is the answer where no log holds the command: nothing happened.
 func notProposed(err error) error {
-	if errors.Is(err, cluster.ErrQueueFull) {
+	switch {
+	case errors.Is(err, cluster.ErrQueueFull):
 		return overloaded("the log's queue is full")
+	case errors.Is(err, cluster.ErrTooLarge), errors.Is(err, cluster.ErrUnencodable):
+		return rpc.Errorf(rpc.ReasonInvalidArgument, "the log cannot take this request: %w", err)
 	}
 	return rpc.Errorf(rpc.ReasonNotLeader, "this node does not lead: %w", err)
 }

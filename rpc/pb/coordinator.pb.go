@@ -1372,8 +1372,9 @@ type ParticipantInfo struct {
 	Endpoints   []string               `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	Kind        string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	Incarnation string                 `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// "active", "draining", "removed" or "incarnation" (waits for an operator).
-	State              string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// "active", "draining" or "removed".
+	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// Data that turned up under this name and take no part until an operator accepts them.
 	PendingIncarnation string `protobuf:"bytes,6,opt,name=pending_incarnation,json=pendingIncarnation,proto3" json:"pending_incarnation,omitempty"`
 	Unfinished         uint32 `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	// Of the leader: whether it can reach the participant now.

@@ -100,7 +100,7 @@ func TestFlippedBitInACommandStopsTheNode(t *testing.T) {
 	n := w.Nodes[0]
 	w.kill(n.Process)
 	flip(t, find(t, filepath.Join(filepath.Dir(n.Log), n.ID), "raft.db"))
-	dies(t, n.Process, "raft.db", "CRC-32C", "index")
+	dies(t, n.Process, "raft.db", "CRC-32C", "log entry")
 }
 
 func TestTruncatedLogStopsTheNode(t *testing.T) {
