@@ -20,7 +20,7 @@ func TestManyClientsOnFewKeys(t *testing.T) {
 	w := newWorld(t, options{nodes: 3, participants: []string{"p", "q"}})
 	const clients = 64
 	r := seeded(t)
-	ctx, cancel := context.WithTimeout(context.Background(), *soak)
+	ctx, cancel := context.WithTimeout(context.Background(), max(*soak, 20*time.Second))
 	defer cancel()
 	var all sync.WaitGroup
 	counters := make([]*adder, clients)
