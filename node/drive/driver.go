@@ -112,17 +112,6 @@ func (d *Driver) Settlements() []fsm.Settled {
 // Finished reports whether nothing is left to do.
 func (d *Driver) Finished() bool { return d.finished }
 
-// Pending lists the branches that have not applied the decision.
-func (d *Driver) Pending() []int {
-	var pending []int
-	for i := range d.branches {
-		if d.owes(i) {
-			pending = append(pending, i)
-		}
-	}
-	return pending
-}
-
 // Failing reports how many calls to branch i failed in a row.
 func (d *Driver) Failing(i int) int { return d.branches[i].failed }
 
