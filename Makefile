@@ -7,6 +7,8 @@ TOOLS       := $(CURDIR)/.tools
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROTOC_GEN_GO      := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+PROTOC_GEN_GATEWAY := github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@v2.33.0
+PROTOC_GEN_OPENAPI := github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2@v2.33.0
 MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
@@ -44,19 +46,28 @@ cross: ## the binary for every platform that is supported
 tidy-check:
 	$(GO) mod tidy -diff
 
-$(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc:
+PLUGINS := $(addprefix $(TOOLS)/protoc-gen-,go go-grpc grpc-gateway openapiv2)
+$(PLUGINS):
 	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_GO)
 	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_GO_GRPC)
+	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_GATEWAY)
+	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_OPENAPI)
 
-proto: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate code from the protos (needs protoc 3.21.12, as in Debian 12)
+HTTP_RULES := rpc/proto/concordat/v1/http.yaml
+proto: $(PLUGINS) ## generate code from the protos (needs protoc 3.21.12, as in Debian 12)
 	@command -v protoc >/dev/null || { echo "protoc is missing: apt-get install protobuf-compiler libprotobuf-dev"; exit 1; }
 	PATH="$(TOOLS):$$PATH" protoc -I fsm/fsmpb --go_out=. --go_opt=module=$(MODULE) fsm/fsmpb/log.proto
 	PATH="$(TOOLS):$$PATH" protoc -I rpc/proto --go_out=. --go-grpc_out=. \
 		--go_opt=module=$(MODULE) --go-grpc_opt=module=$(MODULE) rpc/proto/concordat/v1/*.proto
+	PATH="$(TOOLS):$$PATH" protoc -I rpc/proto --grpc-gateway_out=node/gateway/pb --openapiv2_out=$(TOOLS) \
+		--grpc-gateway_opt=standalone=true,module=$(MODULE)/rpc/pb,grpc_api_configuration=$(HTTP_RULES) \
+		--openapiv2_opt=grpc_api_configuration=$(HTTP_RULES),json_names_for_fields=false,simple_operation_ids=true,openapi_naming_strategy=simple,allow_merge=true,merge_file_name=concordat \
+		rpc/proto/concordat/v1/coordinator.proto
+	$(GO) run ./node/gateway/describe $(TOOLS)/concordat.swagger.json node/gateway/openapi.json
 
 proto-check: ## generated code is what the protos say (skipped without protoc)
 	@if command -v protoc >/dev/null && [ "$$(protoc --version)" = "libprotoc 3.21.12" ]; then \
-		$(MAKE) --no-print-directory proto >/dev/null && git diff --exit-code --stat -- '*.pb.go' \
+		$(MAKE) --no-print-directory proto >/dev/null && git diff --exit-code --stat -- '*.pb.go' '*.pb.gw.go' node/gateway/openapi.json \
 		|| { echo "generated code differs: run make proto and commit"; exit 1; }; \
 	else echo "proto-check: no protoc 3.21.12 here, skipped"; fi
 

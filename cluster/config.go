@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/concordat-tx/concordat/fsm"
 )
@@ -64,6 +65,8 @@ type Config struct {
 	LazyDelay time.Duration
 
 	Logger hclog.Logger
+	// Metrics takes the replica's collectors until it is closed; nil keeps them to it.
+	Metrics prometheus.Registerer
 	// Fatal ends the process. A goroutine in which it returns, as in tests, goes
 	// no further: the replica is dead and can only be closed.
 	Fatal func(error)

@@ -15,7 +15,8 @@
 //   - raft#697, an install of a snapshot can repeat for ever: few entries are
 //     ever in flight, and far more are kept behind a snapshot.
 //   - raft#696, a leadership transfer can leave a leader that refuses every
-//     proposal: a transfer is only for a process that is about to end.
+//     proposal: a transfer is for a process that is about to end; where an
+//     operator asks for one, the process ends if that comes to pass.
 //   - raft#498, futures know no deadline: nobody waits for one without a way out.
 //   - VerifyLeader counts answers to questions from before the call: the
 //     transport notes when each question was asked, and only later ones count.

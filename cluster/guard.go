@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // watchdog ends the process when one call of the disk takes too long: a leader
@@ -118,6 +119,7 @@ type guardedStore struct {
 	store *raftboltdb.BoltStore
 	file  string
 	dog   *watchdog
+	sync  prometheus.Observer // takes how long writes of entries last; nil: nobody asks
 }
 
 var (
@@ -153,7 +155,12 @@ func (g *guardedStore) GetLog(index uint64, log *raft.Log) error {
 func (g *guardedStore) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raft.Log{log}) }
 
 func (g *guardedStore) StoreLogs(logs []*raft.Log) error {
-	return g.do("write log entries", func() error { return g.store.StoreLogs(logs) })
+	began := time.Now()
+	err := g.do("write log entries", func() error { return g.store.StoreLogs(logs) })
+	if g.sync != nil {
+		g.sync.Observe(time.Since(began).Seconds())
+	}
+	return err
 }
 
 func (g *guardedStore) DeleteRange(first, last uint64) error {

@@ -34,6 +34,7 @@ type leadershipState struct {
 	now      Leadership
 	leads    bool
 	lastTerm uint64
+	began    time.Time // of now
 }
 
 func (s *leadershipState) current() (Leadership, bool) {
@@ -46,7 +47,14 @@ func (s *leadershipState) begin(l *Leadership) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.Continued = l.Term == s.lastTerm
-	s.now, s.leads, s.lastTerm = *l, true, l.Term
+	s.now, s.leads, s.lastTerm, s.began = *l, true, l.Term, time.Now()
+}
+
+// start is when the running leadership, or the last one, began to propose.
+func (s *leadershipState) start() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.began
 }
 
 func (s *leadershipState) end() {
@@ -153,10 +161,13 @@ func (r *Replica) establish(ctx context.Context) (Leadership, error) {
 	if err != nil {
 		return Leadership{}, fmt.Errorf("establish leadership: %w", err)
 	}
-	for {
+	for began := time.Now(); ; {
 		results, err := r.submit(ctx, entry)
 		if err == nil && len(results) == 1 {
 			return Leadership{Term: results[0].Term, Index: results[0].Index}, nil
+		}
+		if errors.Is(err, raft.ErrLeadershipTransferInProgress) && time.Since(began) > handOverChecks*r.cfg.Election {
+			return Leadership{}, r.stopStuck()
 		}
 		if err := r.afterFailedBarrier(ctx, err); err != nil {
 			return Leadership{}, err
@@ -189,7 +200,12 @@ func (r *Replica) afterFailedBarrier(ctx context.Context, cause error) error {
 func (r *Replica) submitBatch(entry []byte) ([]fsm.Result, error) {
 	began := time.Now()
 	results, err := r.submit(context.Background(), entry)
-	if elapsed := time.Since(began); elapsed > r.cfg.Election {
+	elapsed := time.Since(began)
+	if err == nil {
+		r.meters.apply.Observe(elapsed.Seconds())
+		r.meters.batch.Observe(float64(len(results)))
+	}
+	if elapsed > r.cfg.Election {
 		r.cfg.Logger.Warn("a log entry took long", "elapsed", elapsed, "bytes", len(entry))
 	}
 	return results, err

@@ -44,7 +44,7 @@ func openReplica(cfg Config) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, dir: dir, fail: newFailure(cfg.Logger, cfg.Fatal),
-		clusterIDs: make(chan string, 1), closing: make(chan struct{}), gone: make(chan struct{}),
+		clusterIDs: make(chan string, 1), closing: make(chan struct{}), gone: make(chan struct{}), meters: newMeters(),
 	}
 	if err := r.open(); err != nil {
 		close(r.closing)
@@ -66,6 +66,9 @@ func (r *Replica) open() error {
 			return err
 		}
 	}
+	if err := r.meters.register(r.cfg.Metrics); err != nil {
+		return err
+	}
 	r.proposer = newProposer(r.cfg, r.submitBatch)
 	r.tasks.Go(r.greetPeers)
 	r.tasks.Go(r.recordCluster)
@@ -85,11 +88,12 @@ func (r *Replica) openFiles() error {
 		return err
 	}
 	r.bolt = bolt
-	r.store = &guardedStore{store: bolt, file: path, dog: r.dog}
+	r.store = &guardedStore{store: bolt, file: path, dog: r.dog, sync: r.meters.sync}
 	r.logs = newLogCache(r.store, logCacheEntries, logCacheBytes)
 	if r.snaps, err = openSnapshots(r.cfg.DataDir, r.dog, r.cfg.Logger.Named("snapshot")); err != nil {
 		return err
 	}
+	r.snaps.meters = r.meters
 	r.machine = newMachine(path, r.snaps.dir, r.fail, r.learnCluster)
 	return nil
 }
@@ -124,6 +128,7 @@ func (r *Replica) startRaft() error {
 	if running != nil {
 		r.raft.Store(running)
 		r.changes = running.LeaderCh()
+		r.meters.watchLeader(running)
 		leads := func(follower raft.ServerID, term uint64) bool {
 			return running.State() == raft.Leader && running.CurrentTerm() == term && r.isMember(string(follower))
 		}

@@ -43,6 +43,7 @@ type Replica struct {
 	closeErr   error
 
 	leadership leadershipState
+	meters     *meters
 }
 
 // Propose has the state machine apply one command and returns its result. A
@@ -180,6 +181,7 @@ func (r *Replica) release(ctx context.Context) error {
 		r.proposer.task.Wait()
 	}
 	r.tasks.Wait()
+	r.meters.unregister(r.cfg.Metrics)
 	if r.bolt != nil {
 		errs = append(errs, r.bolt.Close())
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -20,6 +21,8 @@ type snapshotStore struct {
 	store *raft.FileSnapshotStore
 	dir   string
 	dog   *watchdog
+	// meters are set before Raft runs.
+	meters *meters
 }
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
@@ -95,6 +98,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
+	sink = &meteredSink{SnapshotSink: sink, began: time.Now(), meters: s.meters}
 	return &guardedSink{SnapshotSink: sink, file: filepath.Join(s.dir, sink.ID()), dog: s.dog}, nil
 }
 

@@ -29,7 +29,7 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	m.begun.add(attempt)
 	t := &Txn{
 		ID: id, Attempt: attempt, Priority: m.priority(c.GetRetryOf(), attempt), Digest: digest, State: to,
-		TimeoutMS: c.GetTimeoutMs(), BeginIndex: index, Branches: branches,
+		TimeoutMS: c.GetTimeoutMs(), BeginIndex: index, BegunMS: m.at, Branches: branches,
 	}
 	for i := range branches {
 		m.unfinished[branches[i].Participant]++
@@ -106,7 +106,7 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 		return m.reject(id, KindVotes, fmt.Sprintf("%d votes for %d branches", len(c.GetVotes()), len(old.Branches)))
 	}
 	t := old.clone()
-	t.State, t.DecideIndex = to, index
+	t.State, t.DecideIndex, t.DecidedAfterMS = to, index, old.after(m.at)
 	if !c.GetCommit() {
 		t.Reason = reasonFrom(c.GetReason())
 	}
@@ -129,7 +129,7 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 	}
 	if !t.owesAny() { // every branch was READ_ONLY
 		t.State, _, _ = next(t.State, EventFinish)
-		t.FinishIndex = index
+		t.FinishIndex, t.FinishedAfterMS = index, t.DecidedAfterMS
 	}
 	m.store(t)
 	return Result{Txn: t}
@@ -189,7 +189,7 @@ func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
 			m.release(t.Branches[i].Participant)
 		}
 	}
-	t.State, t.FinishIndex = to, index
+	t.State, t.FinishIndex, t.FinishedAfterMS = to, index, old.after(m.at)
 	m.store(t)
 	return Result{Txn: t}
 }
@@ -240,7 +240,7 @@ func (m *Machine) applyRefuse(index uint64, c *fsmpb.Refuse) Result {
 		return m.reject(id, KindExpired, fmt.Sprintf("since %d is below the highest forgotten Finish %d", c.GetSince(), m.forgottenFinish))
 	}
 	t := &Txn{
-		ID: id, State: to, Refused: true, BeginIndex: index, DecideIndex: index, FinishIndex: index,
+		ID: id, State: to, Refused: true, BeginIndex: index, DecideIndex: index, FinishIndex: index, BegunMS: m.at,
 		Reason: &Reason{Code: ReasonRequested, Message: cut(c.GetMessage())},
 	}
 	m.store(t)

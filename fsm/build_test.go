@@ -47,7 +47,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) apply(commands ...*fsmpb.Command) []Result {
 	w.t.Helper()
 	w.index++
-	results, err := w.m.Apply(w.index, w.term, encode(w.t, w.term, commands...))
+	results, err := w.m.Apply(w.index, w.term, encodeAt(w.t, w.term, clock(w.index), commands...))
 	if err != nil {
 		w.t.Fatalf("apply at %d: %v", w.index, err)
 	}
@@ -136,6 +136,22 @@ func encode(t testing.TB, term uint64, commands ...*fsmpb.Command) []byte {
 		t.Fatal(err)
 	}
 	return entry
+}
+
+// clock is the wall clock of a world when an index is logged: 10 ms an entry.
+func clock(index uint64) int64 { return 1_790_000_000_000 + 10*int64(index) }
+
+func encodeAt(t fataler, term uint64, unixMS int64, commands ...*fsmpb.Command) []byte {
+	t.Helper()
+	encoded := make([][]byte, len(commands))
+	for i, c := range commands {
+		b, err := EncodeCommand(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoded[i] = b
+	}
+	return EncodeEntry(term, unixMS, encoded)
 }
 
 func snapshotBytes(t fataler, s *Snapshot) []byte {

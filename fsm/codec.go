@@ -13,8 +13,9 @@ import (
 )
 
 // FormatVersion is the first byte of every log entry of ours. A node that
-// meets another one stops rather than guess.
-const FormatVersion = 1
+// meets a newer one stops rather than guess. Version 1 had no times and no
+// alert marks; it is read as it stands.
+const FormatVersion = 2
 
 const entryHeader = 1 + 4 // version, CRC-32C
 
@@ -24,6 +25,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const (
 	batchTerm     protowire.Number = 1
 	batchCommands protowire.Number = 2
+	batchUnixMS   protowire.Number = 3
 )
 
 // EncodeCommand is a command's bytes, for EncodeEntry. It fails where no
@@ -37,8 +39,10 @@ func EncodeCommand(c *fsmpb.Command) ([]byte, error) {
 }
 
 // EncodeEntry makes one log entry of encoded commands, to be proposed in term.
-func EncodeEntry(term uint64, commands [][]byte) []byte {
-	size := entryHeader + protowire.SizeTag(batchTerm) + protowire.SizeVarint(term)
+// unixMS is the proposer's wall clock, for people; 0 if it is not known.
+func EncodeEntry(term uint64, unixMS int64, commands [][]byte) []byte {
+	size := entryHeader + protowire.SizeTag(batchTerm) + protowire.SizeVarint(term) +
+		protowire.SizeTag(batchUnixMS) + protowire.SizeVarint(uint64(unixMS))
 	for _, c := range commands {
 		size += protowire.SizeTag(batchCommands) + protowire.SizeBytes(len(c))
 	}
@@ -50,11 +54,14 @@ func EncodeEntry(term uint64, commands [][]byte) []byte {
 	for _, c := range commands {
 		out = protowire.AppendBytes(protowire.AppendTag(out, batchCommands, protowire.BytesType), c)
 	}
+	if unixMS != 0 {
+		out = protowire.AppendVarint(protowire.AppendTag(out, batchUnixMS, protowire.VarintType), uint64(unixMS))
+	}
 	binary.BigEndian.PutUint32(out[1:], crc32.Checksum(out[entryHeader:], castagnoli))
 	return out
 }
 
-// EncodeBatch makes one log entry of commands, to be proposed in term.
+// EncodeBatch makes one log entry of commands, to be proposed in term, without a time.
 func EncodeBatch(term uint64, commands []*fsmpb.Command) ([]byte, error) {
 	encoded := make([][]byte, len(commands))
 	for i, c := range commands {
@@ -64,7 +71,7 @@ func EncodeBatch(term uint64, commands []*fsmpb.Command) ([]byte, error) {
 		}
 		encoded[i] = b
 	}
-	return EncodeEntry(term, encoded), nil
+	return EncodeEntry(term, 0, encoded), nil
 }
 
 // ErrCorrupt marks bytes that are not what was written.
@@ -80,7 +87,7 @@ func CheckEntry(entry []byte) error {
 	if got := crc32.Checksum(entry[entryHeader:], castagnoli); got != want {
 		return fmt.Errorf("log entry: CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
 	}
-	if entry[0] != FormatVersion {
+	if entry[0] == 0 || entry[0] > FormatVersion {
 		return fmt.Errorf("log entry has format version %d, this program knows %d: run the newer program", entry[0], FormatVersion)
 	}
 	return nil

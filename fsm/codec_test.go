@@ -6,6 +6,8 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,11 +28,27 @@ func sample() []*fsmpb.Command {
 		beginWith("t-1", a, func(c *fsmpb.Begin) { c.RetryOf, c.Since, c.HasSince = "t-0", 5, true }, "seats", "payments"),
 		d, abort("t-2", a, VoteNone), finish("t-1", a, SettledDone, HeuristicHazard), forget("t-1", 12),
 		refuseSince("t-3", 9), giveUp("t-1", a, "seats"), acknowledge("t-1", a), remove("seats"),
+		mark("undelivered", "seats", AlertTold),
 	}
 }
 
 func TestEntryFormatIsGolden(t *testing.T) {
-	golden(t, "entry.golden", encode(t, 7, sample()...))
+	golden(t, "entry.golden", encodeAt(t, 7, clock(1), sample()...))
+}
+
+// What a program of format version 1 logged is applied as it stands.
+func TestEntryOfVersion1IsRead(t *testing.T) {
+	old, err := os.ReadFile(filepath.Join("testdata", "entry.v1.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := New().Apply(1, 7, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != 12 {
+		t.Errorf("%d results", len(results))
+	}
 }
 
 func TestEntryOfEveryKindIsRead(t *testing.T) {
@@ -89,12 +107,12 @@ func TestEntryOfANewerProgramStops(t *testing.T) {
 	body := encode(t, 0, establish("n1"))[entryHeader:]
 
 	for name, entry := range map[string][]byte{
-		"format version 0":       sealed(0, body),
-		"format version 2":       sealed(FormatVersion+1, body),
-		"format version 255":     sealed(255, body),
-		"unknown kind":           sealed(FormatVersion, unknownKind),
-		"no kind":                sealed(FormatVersion, noKind),
-		"unknown behind a known": sealed(FormatVersion, append(append([]byte(nil), body...), unknownKind...)),
+		"format version 0":        sealed(0, body),
+		"the next format version": sealed(FormatVersion+1, body),
+		"format version 255":      sealed(255, body),
+		"unknown kind":            sealed(FormatVersion, unknownKind),
+		"no kind":                 sealed(FormatVersion, noKind),
+		"unknown behind a known":  sealed(FormatVersion, append(append([]byte(nil), body...), unknownKind...)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := New().Apply(1, 0, entry)
@@ -115,6 +133,7 @@ func TestEntryOfANewerProgramStops(t *testing.T) {
 func TestEntryIsABatch(t *testing.T) {
 	for name, batch := range map[string]*fsmpb.Batch{
 		"every kind":   {Term: 7, Commands: sample()},
+		"a time":       {Term: 7, Commands: sample()[:3], UnixMs: clock(5)},
 		"a large term": {Term: math.MaxUint64, Commands: sample()[:1]},
 		"no term":      {Commands: sample()[:2]},
 		"no commands":  {Term: 7},
@@ -124,7 +143,7 @@ func TestEntryIsABatch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := encode(t, batch.GetTerm(), batch.GetCommands()...); !bytes.Equal(got, sealed(FormatVersion, body)) {
+			if got := encodeAt(t, batch.GetTerm(), batch.GetUnixMs(), batch.GetCommands()...); !bytes.Equal(got, sealed(FormatVersion, body)) {
 				t.Errorf("%x, want %x behind the header", got, body)
 			}
 		})

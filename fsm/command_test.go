@@ -111,6 +111,12 @@ func incarnation(s string) func(*fsmpb.RegisterParticipant) {
 	return func(c *fsmpb.RegisterParticipant) { c.Incarnation = s }
 }
 
+func mark(kind, participant string, state AlertState) *fsmpb.Command {
+	return &fsmpb.Command{Kind: &fsmpb.Command_MarkAlerts{MarkAlerts: &fsmpb.MarkAlerts{Marks: []*fsmpb.AlertMark{{
+		Kind: kind, Participant: participant, State: uint32(state), RaisedMs: 1_790_000_000_000, OverMs: 1_790_000_060_000,
+	}}}}}
+}
+
 func remove(name string) *fsmpb.Command {
 	return &fsmpb.Command{Kind: &fsmpb.Command_RemoveParticipant{RemoveParticipant: &fsmpb.RemoveParticipant{Name: name}}}
 }

@@ -70,6 +70,19 @@ func (q *finishedQueue) last(txns map[string]*Txn) uint64 {
 	return 0
 }
 
+// behind shows the records that were finished at or behind an index.
+func (q *finishedQueue) behind(index uint64, txns map[string]*Txn, look func(*Txn)) {
+	items := q.items[q.head:]
+	i, _ := slices.BinarySearchFunc(items, index, func(item *Txn, index uint64) int {
+		return cmp.Compare(item.FinishIndex, index)
+	})
+	for _, item := range items[i:] {
+		if stands(item, txns) {
+			look(item)
+		}
+	}
+}
+
 // forgettable lists, oldest first, up to limit records that may be forgotten:
 // those finished at or before index upTo, and beyond that as many as exceed keep.
 func (q *finishedQueue) forgettable(txns map[string]*Txn, upTo uint64, keep, limit int) []*Txn {

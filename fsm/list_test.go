@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -33,7 +35,10 @@ func TestSnapshotList(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			list, more := s.List(test.after, test.limit, test.match)
+			list, more, err := s.List(ListQuery{After: test.after, Limit: test.limit, Match: test.match})
+			if err != nil {
+				t.Fatal(err)
+			}
 			got := idsOf(list)
 			if fmt.Sprint(got) != fmt.Sprint(test.want) || more != test.more {
 				t.Errorf("%v, more %v; want %v, %v", got, more, test.want, test.more)
@@ -53,30 +58,51 @@ func idsOf(list []*Txn) (ids []string) {
 func TestSnapshotListPages(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &Snapshot{txns: map[string]*Txn{}}
-		var want []string
-		for _, id := range rapid.SliceOfDistinct(rapid.StringMatching(`[a-c.]{1,4}`), rapid.ID[string]).Draw(t, "ids") {
-			s.txns[id] = &Txn{ID: id, Refused: rapid.Bool().Draw(t, "refused")}
+		var want []*Txn
+		for _, id := range rapid.SliceOfDistinct(rapid.StringMatching(`[a-c.]{0,3}[a-c]`), rapid.ID[string]).Draw(t, "ids") {
+			s.txns[id] = &Txn{ID: id, Refused: rapid.Bool().Draw(t, "refused"), BeginIndex: rapid.Uint64Range(1, 9).Draw(t, "index")}
 			if s.txns[id].Refused {
-				want = append(want, id)
+				want = append(want, s.txns[id])
 			}
 		}
-		slices.Sort(want)
-		limit := rapid.IntRange(1, 7).Draw(t, "limit")
-		var got []string
-		for after, more := "", true; more; {
-			var list []*Txn
-			if list, more = s.List(after, limit, func(x *Txn) bool { return x.Refused }); len(list) > limit || more && len(list) < limit {
-				t.Fatalf("a page of %d, more %v", len(list), more)
+		order := rapid.SampledFrom([]Order{ByID, OldestFirst, NewestFirst}).Draw(t, "order")
+		slices.SortFunc(want, func(a, b *Txn) int {
+			byIndex := cmp.Compare(a.BeginIndex, b.BeginIndex)
+			switch order {
+			case OldestFirst:
+				return cmp.Or(byIndex, cmp.Compare(a.ID, b.ID))
+			case NewestFirst:
+				return cmp.Or(-byIndex, -cmp.Compare(a.ID, b.ID))
 			}
-			got = append(got, idsOf(list)...)
+			return cmp.Compare(a.ID, b.ID)
+		})
+		limit := rapid.IntRange(1, 7).Draw(t, "limit")
+		var got []*Txn
+		for after, more := "", true; more; {
+			list, others, err := s.List(ListQuery{Order: order, After: after, Limit: limit, Match: func(x *Txn) bool { return x.Refused }})
+			if more = others; err != nil || len(list) > limit || more && len(list) < limit {
+				t.Fatalf("a page of %d, more %v, %v", len(list), more, err)
+			}
+			got = append(got, list...)
 			if len(list) > 0 {
-				after = list[len(list)-1].ID
+				after = order.Place(list[len(list)-1])
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Fatalf("%q, want %q", got, want)
+			t.Fatalf("%q, want %q", idsOf(got), idsOf(want))
 		}
 	})
+}
+
+func TestSnapshotListRefusesPlaces(t *testing.T) {
+	s := &Snapshot{txns: map[string]*Txn{}}
+	for _, after := range []string{"x", "-x", "7", "7-", "7-a b", "-1-a", "99999999999999999999-a"} {
+		_, _, err := s.List(ListQuery{Order: OldestFirst, After: after, Limit: 1})
+		var field *FieldError
+		if !errors.As(err, &field) || field.Field != "after" {
+			t.Errorf("%q: %v", after, err)
+		}
+	}
 }
 
 // A page looks at every id, but collects and sorts few: match is asked only for
@@ -89,14 +115,14 @@ func TestSnapshotListSelects(t *testing.T) {
 		s.txns[id] = &Txn{ID: id}
 	}
 	asked := 0
-	list, more := s.List("t-00009", 10, func(*Txn) bool { asked++; return true })
-	if len(list) != 10 || !more || list[0].ID != "t-00010" || list[9].ID != "t-00019" {
+	list, more, err := s.List(ListQuery{After: "t-00009", Limit: 10, Match: func(*Txn) bool { asked++; return true }})
+	if err != nil || len(list) != 10 || !more || list[0].ID != "t-00010" || list[9].ID != "t-00019" {
 		t.Fatalf("%q, more %v", idsOf(list), more)
 	}
 	if asked > all/10 {
 		t.Errorf("%d of %d were candidates", asked, all)
 	}
-	if n := testing.AllocsPerRun(5, func() { s.List("", 10, func(*Txn) bool { return true }) }); n > 8 {
+	if n := testing.AllocsPerRun(5, func() { _, _, _ = s.List(ListQuery{Limit: 10, Match: func(*Txn) bool { return true }}) }); n > 8 {
 		t.Errorf("%v allocations: a list that grew far beyond two pages", n)
 	}
 }

@@ -19,6 +19,9 @@ type Machine struct {
 	participants    map[string]*Participant
 	txns            map[string]*Txn
 	begun           begun
+	alerts          map[alertKey]AlertMark
+
+	at int64 // wall clock of the entry that is being applied, in milliseconds; 0 if it has none
 
 	// Derived from the above, rebuilt by Restore.
 	live       map[string]struct{} // ids not finished
@@ -47,6 +50,7 @@ func New() *Machine {
 		live:         map[string]struct{}{},
 		unfinished:   map[string]int{},
 		operator:     map[string]struct{}{},
+		alerts:       map[alertKey]AlertMark{},
 	}
 }
 
@@ -58,6 +62,7 @@ func (m *Machine) Apply(index, term uint64, entry []byte) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.at = max(0, batch.GetUnixMs())
 	results := make([]Result, len(batch.GetCommands()))
 	for i, c := range batch.GetCommands() {
 		r, err := m.applyCommand(index, term, batch.GetTerm(), c)
@@ -99,6 +104,8 @@ func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (
 		return m.applyRemove(k.RemoveParticipant), nil
 	case *fsmpb.Command_AnnounceNode:
 		return m.applyAnnounce(k.AnnounceNode.GetNode()), nil
+	case *fsmpb.Command_MarkAlerts:
+		return m.applyMarkAlerts(k.MarkAlerts), nil
 	}
 	return Result{}, fmt.Errorf("unknown kind of command: run the newer program")
 }

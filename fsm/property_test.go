@@ -26,7 +26,7 @@ func drawCommand(t *rapid.T, m *Machine, term uint64) *fsmpb.Command {
 	if x != nil && rapid.IntRange(0, 7).Draw(t, "fits") > 0 {
 		a, branches = x.Attempt, len(x.Branches)
 	}
-	switch rapid.IntRange(0, 19).Draw(t, "kind") {
+	switch rapid.IntRange(0, 20).Draw(t, "kind") {
 	case 0, 1, 2, 3, 4:
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom(someNames), 1, 3, rapid.ID).Draw(t, "participants")
 		return beginWith(id, drawAttempt(t, term), func(c *fsmpb.Begin) {
@@ -55,6 +55,10 @@ func drawCommand(t *rapid.T, m *Machine, term uint64) *fsmpb.Command {
 			c.Incarnation = rapid.SampledFrom([]string{"", "1", "1", "2"}).Draw(t, "incarnation")
 			c.Accept = rapid.Bool().Draw(t, "accept")
 		})
+	}
+	if rapid.Bool().Draw(t, "alert") {
+		return mark(rapid.SampledFrom([]string{"preparing", "undelivered"}).Draw(t, "alert kind"),
+			rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "alert of"), AlertState(rapid.IntRange(0, 5).Draw(t, "alert state")))
 	}
 	return announce(rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "node"))
 }
@@ -120,6 +124,8 @@ type replicas struct {
 	begun     map[Attempt]bool // I2
 	seen      map[*Txn][]byte  // I5
 	snapshots []taken
+	// changes are the positions that Changes has to show, in order.
+	changes []Position
 }
 
 type logged struct {
@@ -142,11 +148,8 @@ func newReplicas() *replicas {
 }
 
 func (r *replicas) apply(t *rapid.T, proposed uint64, commands ...*fsmpb.Command) {
-	entry, err := EncodeBatch(proposed, commands)
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.index++
+	entry := encodeAt(t, proposed, rapid.SampledFrom([]int64{0, 1, 1 << 40}).Draw(t, "clock"), commands...)
 	var want []Result
 	for i, m := range r.machines {
 		results, err := m.Apply(r.index, r.term, entry)
@@ -187,6 +190,9 @@ func (r *replicas) judge(t *rapid.T, c *fsmpb.Command, result Result) {
 	x := result.Txn
 	if x == nil {
 		return
+	}
+	if changes := c.GetBegin() != nil || c.GetDecide() != nil || c.GetFinish() != nil || c.GetRefuse() != nil; changes && result.Rejection == nil {
+		r.changes = append(r.changes, Position{r.index, x.ID, x.State})
 	}
 	if x.State.Decided() && !x.Refused {
 		was, known := r.decided[x.Attempt]

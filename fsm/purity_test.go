@@ -21,7 +21,7 @@ import (
 // pureImports are the packages that cannot bring a clock, chance, a goroutine
 // or I/O into the state. Of time only names of durations may be used.
 var pureImports = []string{
-	"bufio", "cmp", "crypto/sha256", "encoding/binary", "encoding/hex", "errors", "fmt", "hash/crc32", "io", "iter", "maps", "slices",
+	"bufio", "cmp", "crypto/sha256", "encoding/binary", "encoding/hex", "errors", "fmt", "hash/crc32", "io", "iter", "maps", "math", "slices", "strconv",
 	"strings", "time", "google.golang.org/protobuf/encoding/protowire", "google.golang.org/protobuf/proto", "github.com/concordat-tx/concordat/fsm/fsmpb",
 }
 

@@ -40,6 +40,7 @@ func (t *Txn) proto() *fsmpb.Transaction {
 		Id: t.ID, Digest: t.Digest[:], State: uint32(t.State), Reason: t.Reason.proto(),
 		BeginIndex: t.BeginIndex, DecideIndex: t.DecideIndex, FinishIndex: t.FinishIndex,
 		TimeoutMs: t.TimeoutMS, Refused: t.Refused, Acknowledged: t.Acknowledged,
+		BegunMs: t.BegunMS, DecidedAfterMs: t.DecidedAfterMS, FinishedAfterMs: t.FinishedAfterMS,
 	}
 	if !t.Refused {
 		p.Attempt, p.Priority = t.Attempt.proto(), t.Priority.proto()

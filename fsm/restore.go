@@ -76,7 +76,7 @@ func readMagic(r io.Reader) error {
 	switch {
 	case string(magic[:n]) != string(snapshotMagic[:n]):
 		return fmt.Errorf("not one of ours: %w", ErrCorrupt)
-	case magic[n] != snapshotMagic[n]:
+	case magic[n] == 0 || magic[n] > snapshotMagic[n]:
 		return fmt.Errorf("format version %d, this program knows %d: run the newer program", magic[n], snapshotMagic[n])
 	}
 	return nil
@@ -116,7 +116,7 @@ func readFrame(r io.Reader, msg proto.Message) error {
 
 // recordKey is a record's place in the order of a snapshot.
 type recordKey struct {
-	kind    int // 1 nodes, 2 participants, 3 begun terms, 4 transactions
+	kind    int // 1 nodes, 2 participants, 3 begun terms, 4 transactions, 5 alerts
 	name    string
 	attempt Attempt
 }
@@ -150,6 +150,14 @@ func (m *Machine) restoreRecord(rec *fsmpb.SnapshotRecord) (recordKey, error) {
 		}
 		m.txns[t.ID] = t
 		return recordKey{kind: 4, name: t.ID}, nil
+	case *fsmpb.SnapshotRecord_Alert:
+		mark, err := markFrom(k.Alert)
+		if err != nil {
+			return recordKey{}, err
+		}
+		m.alerts[mark.key()] = mark
+		// A space sorts before every byte of a kind.
+		return recordKey{kind: 5, name: mark.Kind + " " + mark.Participant}, nil
 	}
 	return recordKey{}, fmt.Errorf("unknown kind: run the newer program")
 }
@@ -206,6 +214,7 @@ func (m *Machine) txnFrom(p *fsmpb.Transaction) (*Txn, error) {
 		Digest: digest, State: State(p.GetState()), Reason: reasonFrom(p.GetReason()),
 		BeginIndex: p.GetBeginIndex(), DecideIndex: p.GetDecideIndex(), FinishIndex: p.GetFinishIndex(),
 		TimeoutMS: p.GetTimeoutMs(), Refused: p.GetRefused(), Acknowledged: p.GetAcknowledged(),
+		BegunMS: p.GetBegunMs(), DecidedAfterMS: p.GetDecidedAfterMs(), FinishedAfterMS: p.GetFinishedAfterMs(),
 		Branches: make([]Branch, len(p.GetBranches())),
 	}
 	for i, b := range p.GetBranches() {

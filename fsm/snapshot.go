@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bufio"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -19,12 +18,12 @@ import (
 
 // A snapshot is the magic, then frames: four bytes of length, four bytes of
 // CRC-32C over the frame, the frame. The first frame is the header, then come
-// nodes, participants, begun terms (a large one in several records) and
-// transactions, each sorted, and a trailer with their number. The bytes depend
+// nodes, participants, begun terms (a large one in several records),
+// transactions and alert marks, each sorted, and a trailer with their number. The bytes depend
 // on the state alone.
 //
-// The last byte of the magic is the format version.
-var snapshotMagic = []byte("CCDSNAP\x01")
+// The last byte of the magic is the format version; older ones are read as well.
+var snapshotMagic = []byte("CCDSNAP\x02")
 
 // maxFrame bounds one record, and so what Restore allocates for it. The limits
 // that commands are checked against and maxBegunRanges keep every record far
@@ -38,6 +37,7 @@ type Snapshot struct {
 	participants map[string]*Participant
 	txns         map[string]*Txn
 	begun        begun
+	alerts       map[alertKey]AlertMark
 }
 
 // Snapshot copies the state: maps of pointers to immutable records, so it is
@@ -52,35 +52,12 @@ func (m *Machine) Snapshot() *Snapshot {
 		participants: maps.Clone(m.participants),
 		txns:         maps.Clone(m.txns),
 		begun:        m.begun.clone(),
+		alerts:       maps.Clone(m.alerts),
 	}
 }
 
 // Index is that of the last entry in the snapshot.
 func (s *Snapshot) Index() uint64 { return s.header.GetIndex() }
-
-// List returns up to limit transactions with an id after the given one, in
-// order of id, that match; more says whether there are others. It is asked of a
-// snapshot because to look at all of them takes long enough to be kept off the
-// state's lock. Only about two pages are sorted, however many there are.
-func (s *Snapshot) List(after string, limit int, match func(*Txn) bool) (list []*Txn, more bool) {
-	keep := min(limit, len(s.txns)) + 1 // one more than asked for tells that there are others
-	byID := func(a, b *Txn) int { return cmp.Compare(a.ID, b.ID) }
-	full := false               // list[keep-1] is the last one that can still be among the first
-	for id, t := range s.txns { // order does not matter: the first ones by id are kept
-		if id <= after || full && id > list[keep-1].ID || !match(t) {
-			continue
-		}
-		if list = append(list, t); len(list) == 2*keep {
-			slices.SortFunc(list, byID)
-			list, full = list[:keep], true
-		}
-	}
-	slices.SortFunc(list, byID)
-	if len(list) > limit {
-		return list[:limit], true
-	}
-	return list, false
-}
 
 // Hash is SHA-256 over the snapshot's bytes, in hex: equal states at the same
 // index have equal hashes.
@@ -113,6 +90,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.txns)) {
 		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Transaction{Transaction: s.txns[id].proto()}})
+	}
+	for _, mark := range sortedMarks(s.alerts) {
+		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Alert{Alert: mark.proto()}})
 	}
 	fw.frame(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Trailer{Trailer: &fsmpb.SnapshotTrailer{Records: fw.records}}})
 	if fw.err == nil {

@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/iotest"
@@ -40,7 +42,26 @@ func full(t testing.TB) *world {
 	w.sequence = 0
 	w.ok(establish("n2"))
 	w.begin("y", "a")
+	w.ok(mark("undelivered", "a", AlertRaised))
+	w.ok(mark("undelivered", "c", AlertRaised))
+	w.ok(mark("undelivered", "c", AlertTold))
 	return w
+}
+
+// What a program of format version 1 wrote is read, and lacks only what it did
+// not write: times and alerts.
+func TestSnapshotOfVersion1IsRead(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "snapshot.v1.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Restore(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := m.Txn("x-COMMITTED"); x == nil || x.State != Committed || x.BegunMS != 0 || len(m.Alerts()) != 0 {
+		t.Errorf("got %+v, alerts %v", x, m.Alerts())
+	}
 }
 
 func TestSnapshotFormatIsGolden(t *testing.T) {
@@ -102,9 +123,11 @@ func TestSnapshotReadErrorIsTold(t *testing.T) {
 
 func TestSnapshotOfANewerProgramIsTold(t *testing.T) {
 	b := snapshotBytes(t, full(t).m.Snapshot())
-	b[len(snapshotMagic)-1] = 2
-	if _, err := Restore(bytes.NewReader(b)); err == nil || errors.Is(err, ErrCorrupt) {
-		t.Errorf("format version 2: %v", err)
+	for _, version := range []byte{0, snapshotMagic[len(snapshotMagic)-1] + 1, 255} {
+		b[len(snapshotMagic)-1] = version
+		if _, err := Restore(bytes.NewReader(b)); err == nil || errors.Is(err, ErrCorrupt) {
+			t.Errorf("format version %d: %v", version, err)
+		}
 	}
 }
 
@@ -172,6 +195,16 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 	change := func(id string, f func(*fsmpb.Transaction)) func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
 		return edit(func(list []*fsmpb.SnapshotRecord) { f(txn(list, id)) })
 	}
+	alert := func(f func(*fsmpb.AlertMark)) func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
+		return edit(func(list []*fsmpb.SnapshotRecord) {
+			for _, r := range list {
+				if r.GetAlert() != nil {
+					f(r.GetAlert())
+					return
+				}
+			}
+		})
+	}
 	ranges := func(r ...uint64) func([]*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord {
 		return edit(func(list []*fsmpb.SnapshotRecord) { begunTerms(list).Ranges = r })
 	}
@@ -187,6 +220,9 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"a record without a kind":   func(l []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord { return append(l, &fsmpb.SnapshotRecord{}) },
 		"a begun term missing":      func(l []*fsmpb.SnapshotRecord) []*fsmpb.SnapshotRecord { return without(l, begunTerms(l)) },
 		"no ranges":                 ranges(),
+		"an alert that is gone":     alert(func(a *fsmpb.AlertMark) { a.State = uint32(AlertGone) }),
+		"an alert without a kind":   alert(func(a *fsmpb.AlertMark) { a.Kind = "" }),
+		"alerts out of order":       alert(func(a *fsmpb.AlertMark) { a.Participant = "d" }),
 		"half a range":              ranges(1, 20, 22),
 		"a range backwards":         ranges(20, 1),
 		"ranges that overlap":       ranges(1, 10, 8, 20),

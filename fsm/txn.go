@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"math"
 	"time"
 )
 
@@ -92,7 +93,12 @@ type Txn struct {
 	BeginIndex   uint64
 	DecideIndex  uint64
 	FinishIndex  uint64
-	Branches     []Branch
+	// BegunMS is the wall clock of the leader that began it, in milliseconds;
+	// the other two are that much later. For people: nothing is decided by
+	// them (P11). 0: not known.
+	BegunMS                         int64
+	DecidedAfterMS, FinishedAfterMS uint32
+	Branches                        []Branch
 }
 
 // Branch is one participant's part of a transaction.
@@ -141,6 +147,14 @@ func (b *Branch) Reason() *Reason {
 
 // Timeout is the prepare budget.
 func (t *Txn) Timeout() time.Duration { return time.Duration(t.TimeoutMS) * time.Millisecond }
+
+// after is how much later than its Begin the wall clock shows at, at most 49 days.
+func (t *Txn) after(at int64) uint32 {
+	if t.BegunMS == 0 || at <= t.BegunMS { // a clock was set back, or is not known
+		return 0
+	}
+	return uint32(min(at-t.BegunMS, math.MaxUint32))
+}
 
 // NeedsOperator reports whether a person must look before it may be forgotten.
 func (t *Txn) NeedsOperator() bool {

@@ -1,14 +1,21 @@
 package node
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/gateway"
 )
 
 // healthState is what load balancers and probes are told, over gRPC and HTTP.
@@ -31,20 +38,44 @@ func (h healthState) leading(yes bool) {
 	h.server.SetServingStatus(leaderService, status)
 }
 
-// adminHandler serves metrics and health.
-func (n *Node) adminHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /readyz", n.readyz)
-	if n.cfg.Profiling {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+// stopTimeout is how long answers that are being written may take at the end.
+const stopTimeout = 500 * time.Millisecond
+
+// openGateway makes the handler of everything that is served over HTTP. Who
+// listens on loopback only has no name but localhost and what it advertises;
+// others may be reached by names that they do not know.
+func (n *Node) openGateway() (err error) {
+	var hosts []string
+	if tcp, ok := n.httpListener.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		for _, address := range []string{n.cfg.Cluster.HTTPAddress, n.cfg.Cluster.RPCAddress} {
+			if host, _, err := net.SplitHostPort(address); err == nil {
+				hosts = append(hosts, strings.ToLower(host))
+			}
+		}
 	}
-	return mux
+	n.gateway, err = gateway.New(gateway.Config{Logger: n.log, Pages: n.pages(), Hosts: hosts, Index: func() (index uint64) {
+		n.replica.View(func(m *fsm.Machine) { index = m.Index() })
+		return index
+	}})
+	if err != nil {
+		return fmt.Errorf("open the HTTP interface: %w", err)
+	}
+	return nil
+}
+
+// pages are metrics, health and, if asked for, Go's profiles.
+func (n *Node) pages() map[string]http.Handler {
+	pages := map[string]http.Handler{
+		"/metrics": promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}),
+		"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }),
+		"/readyz":  http.HandlerFunc(n.readyz),
+	}
+	if n.cfg.Profiling {
+		pages["/debug/pprof/"] = http.HandlerFunc(pprof.Index)
+		pages["/debug/pprof/profile"] = http.HandlerFunc(pprof.Profile)
+		pages["/debug/pprof/trace"] = http.HandlerFunc(pprof.Trace)
+	}
+	return pages
 }
 
 // readyz tells whether a client may be sent here: this node leads, or knows a
@@ -66,6 +97,20 @@ func (n *Node) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func newHTTPServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, MaxHeaderBytes: 64 << 10}
+// newHTTPServer bounds what a client may send and how slowly.
+func newHTTPServer(h http.Handler, log hclog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
+	}
+}
+
+// stopHTTP lets answers that are there be written, and ends everything else.
+func stopHTTP(s *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if s.Shutdown(ctx) == nil {
+		return nil
+	}
+	return s.Close()
 }

@@ -2,33 +2,24 @@ package node
 
 import (
 	"fmt"
-	"maps"
+	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc/alerting"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
-// alerts are what an operator must know of, each raised once, as an ERROR line
-// and a metric, and resolved once.
-type alerts struct {
-	log    hclog.Logger
-	active *prometheus.GaugeVec // by kind
-
-	mu     sync.Mutex
-	raised map[alertKey]time.Time
-}
-
-// alertKey names an alert: what is wrong, and with whom.
-type alertKey struct{ kind, subject string }
-
-// Kinds of alerts.
+// Kinds of alerts. The leader judges all but the last, about participants, and
+// keeps them as marks in the log; a node judges the last of itself.
 const (
 	// alertUndelivered: a participant has not applied decisions for alert_after.
 	alertUndelivered = "undelivered"
-	// alertPreparing: a transaction has not been decided for alert_after.
+	// alertPreparing: a participant has not voted for alert_after.
 	alertPreparing = "preparing"
 	// alertOperator: heuristic or given-up branches wait for a person.
 	alertOperator = "needs_operator"
@@ -36,41 +27,110 @@ const (
 	alertDisk = "disk_reserve"
 )
 
-func newAlerts(log hclog.Logger, active *prometheus.GaugeVec) *alerts {
-	return &alerts{log: log, active: active, raised: map[alertKey]time.Time{}}
+var alertKinds = []string{alertUndelivered, alertPreparing, alertOperator, alertDisk}
+
+// alertFile is where a node remembers what it told of itself, in its data directory.
+const alertFile = "alerts.json"
+
+// alerts are what an operator must know of: each an ERROR line when it begins,
+// an INFO line when it is over, a metric in between, and told to the webhook if
+// there is one.
+type alerts struct {
+	log     hclog.Logger
+	active  *prometheus.GaugeVec // by kind
+	webhook *alerting.Webhook    // nil: nobody is told
+	own     *alerting.Local
+	source  string
+	cluster func() string
 }
 
-// set raises every alert of a kind that is in now and resolves those that are
-// not. The text tells what is wrong and what to do.
-func (a *alerts) set(kind string, now map[string]string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, subject := range slices.Sorted(maps.Keys(now)) {
-		key := alertKey{kind, subject}
-		if _, ok := a.raised[key]; ok {
-			continue
+// newAlerts needs the data directory, which the replica has made and locked.
+func newAlerts(n *Node) (*alerts, error) {
+	a := &alerts{
+		log: n.log, active: n.metrics.alerts, source: alerting.NodeSource(n.cfg.Cluster.NodeID),
+		cluster: func() (id string) {
+			n.replica.View(func(m *fsm.Machine) { id = m.ClusterID() })
+			return id
+		},
+	}
+	if n.cfg.AlertWebhook != "" {
+		w, err := alerting.NewWebhook(alertWebhookField, n.cfg.AlertWebhook)
+		if err != nil {
+			return nil, err
 		}
-		a.raised[key] = time.Now()
+		a.webhook = w
+		a.log.Info("alerts are told to a webhook", "webhook", w.String(), "repeat", n.cfg.AlertRepeat)
+	}
+	a.own = alerting.OpenLocal(alerting.LocalConfig{
+		Path: filepath.Join(n.cfg.Cluster.DataDir, alertFile), Tells: a.webhook != nil, Logger: n.log,
+	})
+	for _, kind := range alertKinds {
+		a.active.WithLabelValues(kind).Set(0)
+	}
+	for _, i := range a.own.Show() {
+		if i.Standing() {
+			a.stillRaised(i.Alert, i.Kind)
+			a.active.WithLabelValues(i.Kind).Inc()
+		}
+	}
+	return a, nil
+}
+
+func (a *alerts) close() {
+	if a.webhook != nil {
+		a.webhook.Close()
+	}
+}
+
+// notify is the configuration for telling from a book.
+func (n *Node) notify(book alerting.Book) alerting.Config {
+	return alerting.Config{
+		Webhook: n.alerts.webhook, Book: book, Repeat: n.cfg.AlertRepeat, Logger: n.log,
+		GeneratorURL: "http://" + n.cfg.Cluster.HTTPAddress + "/",
+		Count:        func(result string) { n.metrics.notifications.WithLabelValues(result).Inc() },
+	}
+}
+
+// raise makes a kind of the node's own alerts stand.
+func (a *alerts) raise(kind, subject, summary, action string) {
+	alert := alerting.Alert{
+		Kind: kind, Severity: pb.Alert_CRITICAL, Source: a.source, Cluster: a.cluster(), Summary: summary, Action: action,
+	}
+	if a.own.Raise(alert) {
 		a.active.WithLabelValues(kind).Inc()
-		a.log.Error("ALERT "+now[subject], "alert", kind, "subject", subject)
-	}
-	for key, since := range a.raised {
-		if _, still := now[key.subject]; key.kind != kind || still {
-			continue
-		}
-		delete(a.raised, key)
-		a.active.WithLabelValues(kind).Dec()
-		a.log.Info("RESOLVED", "alert", kind, "subject", key.subject, "elapsed", time.Since(since).Round(time.Millisecond))
+		a.log.Error("ALERT "+alert.Text(), "alert", kind, "subject", subject)
 	}
 }
 
-// list shows the active alerts in a fixed order.
-func (a *alerts) list() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	list := make([]string, 0, len(a.raised))
-	for key, since := range a.raised {
-		list = append(list, fmt.Sprintf("%s %s since %s", key.kind, key.subject, since.UTC().Format(time.RFC3339)))
+// resolve says that it is over, if it stood.
+func (a *alerts) resolve(kind, subject string) {
+	if since, stood := a.own.Resolve(kind, ""); stood {
+		a.active.WithLabelValues(kind).Dec()
+		a.log.Info("RESOLVED", "alert", kind, "subject", subject, "elapsed", time.Since(since).Round(time.Millisecond))
+	}
+}
+
+// stillRaised is for an alert that was raised before this leadership or this process.
+func (a *alerts) stillRaised(alert alerting.Alert, subject string) {
+	a.log.Warn("still raised: "+alert.Text(), "alert", alert.Kind, "subject", subject, "elapsed", time.Since(alert.StartsAt).Round(time.Millisecond))
+}
+
+// standingAlerts shows in a word each what stands, as this node knows it: its
+// own, and the cluster's if it leads.
+func (n *Node) standingAlerts() []string {
+	items := n.alerts.own.Show()
+	if l := n.leader.Load(); l != nil {
+		items = append(items, l.alerts.List()...)
+	}
+	list := make([]string, 0, len(items))
+	for _, i := range items {
+		if i.Standing() {
+			subject := i.Participant
+			if subject == "" {
+				subject = i.Source
+			}
+			list = append(list, fmt.Sprintf("%s %s since %s", i.Kind, subject, i.StartsAt.UTC().Format(time.RFC3339)))
+		}
 	}
 	slices.Sort(list)
 	return list

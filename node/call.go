@@ -65,7 +65,7 @@ func (f *flight) prepare(ctx context.Context, rec *fsm.Txn, i int, budget time.D
 	default:
 		ev.answer, ev.err = voteOf(answer, b.Participant)
 	}
-	f.l.observeVote(b.Participant, ev)
+	f.at[i].observeVote(ev)
 	f.tell(ctx, ev)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/alerting"
 )
 
 // Config is everything a Node is told. DefaultConfig fills in all but
@@ -31,6 +32,11 @@ type Config struct {
 	Retention Retention
 	// AlertAfter is how long anything may be unsettled before it alerts (P11).
 	AlertAfter time.Duration
+	// AlertWebhook is the URL that alerts are posted to, in the form of
+	// Alertmanager's /api/v2/alerts; empty: nowhere. AlertRepeat is how often one
+	// that stands is told again.
+	AlertWebhook string
+	AlertRepeat  time.Duration
 	// RetryMin and RetryMax bound the back-off between calls to one branch.
 	RetryMin, RetryMax time.Duration
 	// CallTimeout bounds one Commit or Rollback call.
@@ -67,6 +73,9 @@ type Retention struct {
 	Count int
 }
 
+// alertWebhookField names the URL in errors.
+const alertWebhookField = "alert webhook"
+
 // maxEntryBytes makes room in one log entry for the largest transaction and its frame.
 const maxEntryBytes = 320 << 10
 
@@ -86,6 +95,7 @@ func DefaultConfig() Config {
 		},
 		Retention:    Retention{Age: fsm.DefaultRetentionAge, Count: fsm.DefaultRetentionCount},
 		AlertAfter:   30 * time.Second,
+		AlertRepeat:  alerting.DefaultRepeat,
 		RetryMin:     20 * time.Millisecond,
 		RetryMax:     2 * time.Second,
 		CallTimeout:  2 * time.Second,
@@ -132,6 +142,14 @@ func (c Config) Validate() error {
 		if d.value < d.lo || d.value > d.hi {
 			return &fsm.FieldError{Field: d.field, Limit: fmt.Sprintf("%v to %v", d.lo, d.hi), Got: d.value.String()}
 		}
+	}
+	if c.AlertWebhook != "" {
+		if _, err := alerting.NewWebhook(alertWebhookField, c.AlertWebhook); err != nil {
+			return err
+		}
+	}
+	if err := alerting.CheckRepeat("alert repeat", c.AlertRepeat); err != nil {
+		return err
 	}
 	if c.DiskReserve < 0 || c.DiskReserve >= 1 {
 		return &fsm.FieldError{Field: "disk reserve", Limit: "0 to below 1", Got: fmt.Sprint(c.DiskReserve)}

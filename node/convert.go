@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
@@ -69,6 +72,7 @@ func response(t *fsm.Txn, results [][]byte, index uint64, node string) *pb.Trans
 	if r.GetOutcome() == pb.Outcome_ABORT {
 		r.Reason = reasonProto(t.Reason)
 	}
+	showTimes(r, t)
 	for i := range t.Branches {
 		b := &t.Branches[i]
 		s := &pb.BranchStatus{
@@ -88,6 +92,23 @@ func response(t *fsm.Txn, results [][]byte, index uint64, node string) *pb.Trans
 		r.Branches[i] = s
 	}
 	return r
+}
+
+// showTimes tells people when a transaction moved on, as far as the log says.
+func showTimes(r *pb.TransactionResponse, t *fsm.Txn) {
+	if t.BegunMS == 0 {
+		return
+	}
+	at := func(after uint32) *timestamppb.Timestamp {
+		return timestamppb.New(time.UnixMilli(t.BegunMS + int64(after)))
+	}
+	r.BegunAt = at(0)
+	if t.State.Decided() {
+		r.DecidedAt = at(t.DecidedAfterMS)
+	}
+	if t.FinishIndex > 0 { // not yet logged where the leader alone has heard the last acknowledgement
+		r.FinishedAt = at(t.FinishedAfterMS)
+	}
 }
 
 // contentDigest identifies what a Submit asks for: its branches, in order.

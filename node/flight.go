@@ -29,6 +29,7 @@ type flight struct {
 	rec     *fsm.Txn // as last applied; nil until Begin is applied
 	results [][]byte // whole results, once decided here
 	err     error    // why it ended without a record
+	calls   []calls  // of the present phase, by branch
 	// decided is closed when the record is decided or err is set; completed
 	// when every branch has applied the decision.
 	decided, completed chan struct{}
@@ -40,6 +41,10 @@ type flight struct {
 	stuck   []bool
 	waiting bool
 	resumed bool // begun under an earlier leadership
+	// phaseSince is when the phase began that the flight is in, for the metrics;
+	// deciding is set once its first Decide was proposed. Of run's goroutine.
+	phaseSince time.Time
+	deciding   bool
 }
 
 // event is what a call, a client or an operator tells the flight.
@@ -57,13 +62,14 @@ type event struct {
 }
 
 func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *flight {
+	now := time.Now()
 	return &flight{
-		l: l, id: id, digest: digest, begun: time.Now(), bytes: bytes,
+		l: l, id: id, digest: digest, begun: now, phaseSince: now, bytes: bytes,
 		// Each branch has one call out, two where the phases overlap; a waking
 		// participant, a client or an operator waits for room if it must.
 		events:  make(chan event, 2*branches+4),
 		decided: make(chan struct{}), completed: make(chan struct{}),
-		stuck: make([]bool, branches),
+		stuck: make([]bool, branches), calls: make([]calls, branches),
 	}
 }
 
@@ -91,6 +97,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 		f.fail(rejectionError(r.Rejection, f.id))
 		return
 	}
+	f.phaseEnded(f.l.node.metrics.phases.begin)
 	f.run(ctx, r.Txn)
 }
 
@@ -148,10 +155,13 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		f.update(acknowledged(rec, d.Settlements()))
 		return d.OnApplied(now, rec)
 	case ev.err != nil:
-		f.l.logFailure(f.id, d, ev)
-		return f.takeFailure(d, ev, now)
+		f.l.logFailure(f, d, ev)
+		effects := f.takeFailure(d, ev, now)
+		f.callFailed(d, ev)
+		return effects
 	}
 	f.unstick(ev.branch) // it answered
+	f.callAnswered(d, ev)
 	if ev.op == drive.Prepare {
 		f.l.grow(f, len(ev.answer.Result))
 		return d.OnVote(now, ev.branch, ev.answer)
@@ -180,13 +190,19 @@ func (f *flight) takeFailure(d *drive.Driver, ev event, now time.Duration) []dri
 func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *drive.Driver, e drive.Effect) []drive.Effect {
 	switch e.Op {
 	case drive.Prepare:
+		f.callBegins(e.Branch)
 		rec := d.Record() // the call sees this one, whatever comes
 		f.l.goCall(func() { f.prepare(prepareCtx, rec, e.Branch, e.Budget) })
 	case drive.Commit, drive.Rollback:
+		f.callBegins(e.Branch)
 		rec := d.Record()
 		f.l.goCall(func() { f.settle(ctx, rec, e.Branch, e.Op) })
 	case drive.Decide:
 		stopPrepares() // no vote counts any more
+		if !f.deciding {
+			f.deciding = true
+			f.phaseEnded(f.l.node.metrics.phases.prepare)
+		}
 		f.mu.Lock()
 		f.results = wholeResults(d.Answers())
 		f.mu.Unlock()
@@ -194,6 +210,7 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 	case drive.Finish:
 		return f.propose(ctx, d, f.l.proposeLazily, finishCommand(d))
 	case drive.Decided:
+		f.forgetCalls()
 		f.l.attempts.close(d.Record().Attempt)
 		f.l.observeDecided(f, d.Record())
 		f.nowDecided()

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -15,22 +14,17 @@ const (
 	watchEvery = time.Second
 	// forgetBatch is how many transactions one Forget names: about 20 KiB.
 	forgetBatch = 512
-	// alertExamples is how many ids an alert names.
-	alertExamples = 5
 )
 
 // housekeep runs the leadership's regular work until it ends.
 func (l *leader) housekeep() {
+	l.wg.Go(func() { l.alerts.run(l.ctx) })
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	r := retention{}
 	for {
 		select {
 		case <-l.ctx.Done():
-			// Alerts that only a leader can judge are raised again by the next one.
-			l.node.alerts.set(alertUndelivered, nil)
-			l.node.alerts.set(alertPreparing, nil)
-			l.node.alerts.set(alertOperator, nil)
 			return
 		case <-tick.C:
 			l.watch()
@@ -39,55 +33,22 @@ func (l *leader) housekeep() {
 	}
 }
 
-// watch alerts about whatever has been unsettled for too long (P11). Branches
-// are grouped by participant: one that is down is one alert.
+// watch measures what is unfinished.
 func (l *leader) watch() {
-	after := l.node.cfg.AlertAfter
-	waiting, preparing := map[string][]string{}, map[string]string{}
 	var oldest time.Duration
 	undecided, deciding := 0, 0
 	for _, f := range l.snapshotFlights() {
-		age := time.Since(f.begun)
 		rec, _, _ := f.state()
 		switch {
 		case rec == nil:
-			continue
 		case rec.State == fsm.Preparing:
 			undecided++
-			if age > after {
-				preparing["transactions"] = fmt.Sprintf("transaction %s and perhaps others have not been decided for over %s", f.id, after)
-			}
 		case !rec.State.Finished():
 			deciding++
-			oldest = max(oldest, age)
-			if age > after {
-				for i := range rec.Branches {
-					if rec.Owes(i) {
-						name := rec.Branches[i].Participant
-						waiting[name] = append(waiting[name], f.id)
-					}
-				}
-			}
+			oldest = max(oldest, time.Since(f.begun))
 		}
 	}
-	undelivered := map[string]string{}
-	for name, ids := range waiting {
-		undelivered[name] = fmt.Sprintf("participant %s has not applied %d decisions for over %s (%s): start it or mend its network; "+
-			"its branches are delivered as soon as it answers, or give them up with 'concordat participants remove %s --give-up'",
-			name, len(ids), after, strings.Join(ids[:min(len(ids), alertExamples)], ", "), name)
-	}
-	l.node.alerts.set(alertUndelivered, undelivered)
-	l.node.alerts.set(alertPreparing, preparing)
 	l.node.metrics.watched(undecided, deciding, oldest)
-
-	var ids []string
-	l.node.replica.View(func(m *fsm.Machine) { ids = m.NeedsOperator() })
-	operator := map[string]string{}
-	for _, id := range ids {
-		operator[id] = fmt.Sprintf("transaction %s has branches that were settled heuristically or given up: compare the data of its participants, "+
-			"then run 'concordat tx resolve %s --acknowledge'", id, id)
-	}
-	l.node.alerts.set(alertOperator, operator)
 }
 
 // retention turns ages into log indexes: which Finish was the newest when.
@@ -144,12 +105,13 @@ func (n *Node) watchDisk(ctx context.Context) {
 		disk, err := n.replica.DiskSpace()
 		low := err == nil && disk.FreePercent() < n.cfg.DiskReserve*100
 		n.diskLow.Store(low)
-		raised := map[string]string{}
-		if low {
-			raised[n.cfg.Cluster.DataDir] = fmt.Sprintf("the disk of %s has %.1f %% left, the reserve is %.1f %%: no new transactions; make room",
-				n.cfg.Cluster.DataDir, disk.FreePercent(), n.cfg.DiskReserve*100)
+		switch dir := n.cfg.Cluster.DataDir; {
+		case low:
+			n.alerts.raise(alertDisk, dir, fmt.Sprintf("the disk of %s has %.1f %% left, the reserve is %.1f %%: no new transactions",
+				dir, disk.FreePercent(), n.cfg.DiskReserve*100), "make room")
+		case err == nil:
+			n.alerts.resolve(alertDisk, dir)
 		}
-		n.alerts.set(alertDisk, raised)
 		select {
 		case <-ctx.Done():
 			return

@@ -35,6 +35,9 @@ type leader struct {
 	// waiting counts the flights that wait for a participant that does not answer.
 	waiting atomic.Int64
 
+	// alerts are those that a leader judges.
+	alerts *clusterAlerts
+
 	mu      sync.Mutex
 	flights map[string]*flight
 	bytes   int // payload in flight
@@ -55,7 +58,7 @@ func (n *Node) lead(ctx context.Context, won cluster.Leadership) {
 	n.health.leading(false)
 	n.leader.Store(nil)
 	l.close()
-	n.metrics.leading.Set(0)
+	n.metrics.deposed()
 	l.log.Info("no longer leading", "term", l.term)
 }
 
@@ -66,6 +69,7 @@ func (n *Node) newLeader(ctx context.Context, won cluster.Leadership) *leader {
 		driveConfig: drive.Config{RetryMin: n.cfg.RetryMin, RetryMax: n.cfg.RetryMax, Jitter: jitter},
 	}
 	n.replica.View(func(m *fsm.Machine) { l.clusterID, l.generation = m.ClusterID(), m.Generation() })
+	l.alerts = newClusterAlerts(l)
 	return l
 }
 
@@ -188,6 +192,7 @@ func (l *leader) linkLocked(name string) *link {
 		return k
 	}
 	k := newLink(name, l.endpoints, l.log, l.wake)
+	k.meters = l.node.metrics.at(name)
 	l.links[name] = k
 	if l.closed { // somebody looks at a leadership that has ended: nobody will run it
 		k.down.Store(true)
@@ -258,9 +263,9 @@ func (l *leader) verify(ctx context.Context) error {
 	return nil
 }
 
-func (l *leader) logFailure(id string, d *drive.Driver, ev event) {
-	name := d.Record().Branches[ev.branch].Participant
-	l.node.metrics.retries.WithLabelValues(name, opName(ev.op)).Inc()
+func (l *leader) logFailure(f *flight, d *drive.Driver, ev event) {
+	id, name := f.id, d.Record().Branches[ev.branch].Participant
+	f.at[ev.branch].meters.retries[ev.op].Inc()
 	if d.Failing(ev.branch) == 0 { // the first of a row; the rest is in the metric and the alert
 		l.log.Debug("a call failed; it is repeated", "txn", id, "participant", name, "op", opName(ev.op),
 			"reason", string(rpc.ReasonOf(ev.err)), "error", ev.err)

@@ -41,6 +41,8 @@ type link struct {
 
 	// lookup reads the registry.
 	lookup func(name string) []string
+	// meters count the calls over it.
+	meters *branchMeters
 
 	mu        sync.Mutex
 	endpoints []string         // as last looked up

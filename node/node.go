@@ -15,7 +15,9 @@ import (
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/gateway"
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/alerting"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -32,7 +34,9 @@ type Node struct {
 	forwards forwards
 
 	// leader is the leadership of this node, past its barrier and ready; nil otherwise.
-	leader   atomic.Pointer[leader]
+	leader atomic.Pointer[leader]
+	// watchers counts the watches under way.
+	watchers atomic.Int64
 	draining atomic.Bool
 	diskLow  atomic.Bool
 
@@ -44,6 +48,7 @@ type Node struct {
 	rpcListener, httpListener net.Listener
 	rpcServer                 *grpc.Server
 	httpServer                *http.Server
+	gateway                   *gateway.Gateway
 
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
@@ -79,13 +84,21 @@ func Start(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.metrics = newMetrics(n)
-	n.alerts = newAlerts(n.log, n.metrics.alerts)
-	replica, err := cluster.Open(n.cfg.Cluster)
-	if err != nil {
+	n.cfg.Cluster.Metrics = n.metrics.registry
+	if err := n.openGateway(); err != nil {
 		n.closeListeners()
 		return nil, err
 	}
+	replica, err := cluster.Open(n.cfg.Cluster)
+	if err != nil {
+		n.closeListeners()
+		return nil, errors.Join(err, n.gateway.Close())
+	}
 	n.replica = replica
+	if n.alerts, err = newAlerts(n); err != nil {
+		n.closeListeners()
+		return nil, errors.Join(err, replica.Close(context.Background()))
+	}
 	n.serve()
 	return n, nil
 }
@@ -139,15 +152,21 @@ func (n *Node) closeListeners() {
 func (n *Node) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.rpcServer = rpc.NewServer(rpc.ServerOptions{Logger: n.log, Health: n.health.server})
+	n.rpcServer = rpc.NewServer(rpc.ServerOptions{
+		Logger: n.log, Health: n.health.server, Interceptors: []grpc.UnaryServerInterceptor{n.metrics.calls.Unary},
+	})
 	pb.RegisterCoordinatorServer(n.rpcServer, &coordinator{Node: n})
 	pb.RegisterClusterServer(n.rpcServer, &clusterService{Node: n})
-	n.httpServer = newHTTPServer(n.adminHandler())
+	n.httpServer = newHTTPServer(n.gateway, n.log)
 
 	n.wg.Go(func() { n.fail("gRPC", n.rpcServer.Serve(n.rpcListener)) })
+	n.wg.Go(func() { n.fail("gRPC in memory", n.rpcServer.Serve(n.gateway.Listener())) })
 	n.wg.Go(func() { n.fail("HTTP", n.httpServer.Serve(n.httpListener)) })
 	n.wg.Go(func() { n.fail("leadership", n.replica.RunLeadership(ctx, n.lead)) })
 	n.wg.Go(func() { n.watchDisk(ctx) })
+	if n.alerts.webhook != nil {
+		n.wg.Go(func() { alerting.Run(ctx, n.notify(n.alerts.own)) })
+	}
 	n.wg.Go(func() { n.announce(ctx) })
 	n.wg.Go(func() { n.watchLeader(ctx) })
 	n.log.Info("serving", "node", n.cfg.Cluster.NodeID, "listen", n.RPCAddress(), "http", n.HTTPAddress(), "version", Version())
@@ -167,7 +186,7 @@ func (n *Node) fail(part string, err error) {
 // RPCAddress is where the node serves gRPC.
 func (n *Node) RPCAddress() string { return n.rpcListener.Addr().String() }
 
-// HTTPAddress is where the node serves metrics and health.
+// HTTPAddress is where the node serves HTTP: its services, metrics and health.
 func (n *Node) HTTPAddress() string { return n.httpListener.Addr().String() }
 
 // Replica is the node's replica, for tests and tools.
@@ -195,10 +214,12 @@ func (n *Node) close() error {
 		}
 	}
 	n.cancel()
+	n.gateway.EndStreams()
 	rpc.Stop(n.rpcServer, n.cfg.DrainTimeout/2)
-	err := errors.Join(n.httpServer.Close(), n.replica.Close(ctx))
+	err := errors.Join(stopHTTP(n.httpServer), n.gateway.Close(), n.replica.Close(ctx))
 	n.peers.close()
 	n.wg.Wait()
+	n.alerts.close()
 	return err
 }
 

@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
@@ -28,7 +30,9 @@ func (s *coordinator) Get(ctx context.Context, req *pb.GetRequest) (*pb.Transact
 			}
 			if f := l.flight(req.GetId()); f != nil {
 				if rec, results, _ := f.state(); rec != nil {
-					return s.respond(rec, results), nil
+					r := s.respond(rec, results)
+					s.showProgress(r)
+					return r, nil
 				}
 			}
 			return s.show(req.GetId())
@@ -50,35 +54,75 @@ func (n *Node) show(id string) (*pb.TransactionResponse, error) {
 
 // List shows this node's own copy, page by page.
 func (s *coordinator) List(_ context.Context, req *pb.ListRequest) (*pb.ListResponse, error) {
-	limit := int(req.GetLimit())
-	switch {
-	case limit == 0:
-		limit = 100
-	case limit > maxList:
-		return nil, rpc.FieldErrorf("limit", "1 to 1000", "%d", limit)
-	}
-	for i, st := range req.GetStates() {
-		if _, ok := pb.State_name[int32(st)]; !ok || st == pb.State_STATE_UNSPECIFIED {
-			return nil, rpc.FieldErrorf("states", "states of a transaction", "%d at %d", st, i)
-		}
-	}
-	if p := req.GetParticipant(); p != "" {
-		if err := fsm.CheckParticipant("participant", p); err != nil {
-			return nil, err
-		}
+	query, err := listQuery(req, time.Now())
+	if err != nil {
+		return nil, err
 	}
 	var copied *fsm.Snapshot
 	s.replica.View(func(m *fsm.Machine) { copied = m.Snapshot() })
-	list, more := copied.List(req.GetAfter(), limit, func(t *fsm.Txn) bool {
-		return (len(req.GetStates()) == 0 || slices.Contains(req.GetStates(), pb.State(t.State))) &&
-			(req.GetParticipant() == "" || t.BranchOf(req.GetParticipant()) >= 0) &&
-			(!req.GetNeedsOperator() || t.NeedsOperator())
-	})
+	list, more, err := copied.List(query)
+	if err != nil {
+		return nil, err
+	}
 	out := &pb.ListResponse{More: more, Index: copied.Index()}
 	for _, t := range list {
-		out.Transactions = append(out.Transactions, response(t, nil, out.GetIndex(), s.cfg.Cluster.NodeID))
+		r := response(t, nil, out.GetIndex(), s.cfg.Cluster.NodeID)
+		s.showProgress(r)
+		out.Transactions = append(out.Transactions, r)
+	}
+	if more {
+		out.Next = query.Order.Place(list[len(list)-1])
 	}
 	return out, nil
+}
+
+// listQuery checks a request; ages are counted back from now.
+func listQuery(req *pb.ListRequest, now time.Time) (fsm.ListQuery, error) {
+	q := fsm.ListQuery{Order: fsm.Order(req.GetOrder()), After: req.GetAfter(), Limit: int(req.GetLimit())}
+	switch {
+	case q.Limit == 0:
+		q.Limit = 100
+	case q.Limit > maxList:
+		return q, rpc.FieldErrorf("limit", "1 to 1000", "%d", q.Limit)
+	}
+	if _, ok := pb.Order_name[int32(req.GetOrder())]; !ok {
+		return q, rpc.FieldErrorf("order", "an order of transactions", "%d", req.GetOrder())
+	}
+	if err := checkFilter(req.GetStates(), req.GetParticipant()); err != nil {
+		return q, err
+	}
+	youngest := int64(math.MaxInt64) // the last moment that a match may have begun at
+	if req.GetMinAge() != nil {
+		age := req.GetMinAge().AsDuration()
+		if err := req.GetMinAge().CheckValid(); err != nil || age < 0 {
+			return q, rpc.FieldErrorf("min_age", "a duration of at least 0", "%v", age)
+		}
+		youngest = now.Add(-age).UnixMilli()
+	}
+	q.Match = func(t *fsm.Txn) bool {
+		return picks(t, pb.State(t.State), req.GetStates(), req.GetParticipant()) &&
+			(!req.GetNeedsOperator() || t.NeedsOperator()) &&
+			(!req.GetUnfinished() || !t.State.Finished()) && t.BegunMS <= youngest
+	}
+	return q, nil
+}
+
+// checkFilter checks what List and Watch are narrowed by.
+func checkFilter(states []pb.State, participant string) error {
+	for i, st := range states {
+		if _, ok := pb.State_name[int32(st)]; !ok || st == pb.State_STATE_UNSPECIFIED {
+			return rpc.FieldErrorf("states", "states of a transaction", "%d at %d", st, i)
+		}
+	}
+	if participant == "" {
+		return nil
+	}
+	return fsm.CheckParticipant("participant", participant)
+}
+
+// picks holds a transaction, seen in a state, against such a filter.
+func picks(t *fsm.Txn, state pb.State, states []pb.State, participant string) bool {
+	return (len(states) == 0 || slices.Contains(states, state)) && (participant == "" || t.BranchOf(participant) >= 0)
 }
 
 // Resolve is an operator's word on one transaction: logged, like all else.

@@ -41,7 +41,7 @@ func (l *leader) participantInfo(p *fsm.Participant) *pb.ParticipantInfo {
 	l.node.replica.View(func(m *fsm.Machine) { info.Unfinished = uint32(m.Unfinished(p.Name)) })
 	if p.State != fsm.ParticipantRemoved {
 		k := l.link(p.Name)
-		info.Reachable = !k.down.Load()
+		info.Reachable, info.Undelivered = !k.down.Load(), uint32(max(0, k.stuck.Load()))
 	}
 	return info
 }

@@ -18,7 +18,7 @@ func (n *Node) status() *pb.StatusResponse {
 	out := &pb.StatusResponse{
 		Node: n.cfg.Cluster.NodeID, Role: st.Role, Term: st.Term, Leader: st.LeaderID, Ready: n.leader.Load() != nil,
 		AppliedIndex: st.AppliedIndex, CommitIndex: st.CommitIndex, LastIndex: st.LastIndex,
-		Alerts: n.alerts.list(), Version: Version(),
+		Alerts: n.standingAlerts(), Version: Version(), ContactSeconds: st.LastContact.Seconds(),
 	}
 	addresses := map[string]fsm.NodeAddress{}
 	n.replica.View(func(m *fsm.Machine) {

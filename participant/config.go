@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc/alerting"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -40,6 +41,15 @@ type Config struct {
 	// AlertAfter is how long a branch may stay prepared, or a decided one fail
 	// to settle, before an operator is told. 10 ms to 1 h.
 	AlertAfter time.Duration
+	// AlertWebhook is the URL that alerts are posted to, in the form of
+	// Alertmanager's /api/v2/alerts; empty: nowhere.
+	AlertWebhook string
+	// AlertRepeat is how often an alert that stands is told again. 100 ms to 24 h.
+	AlertRepeat time.Duration
+	// AlertDir is a directory for the small file in which the Server remembers
+	// what it told the webhook, so that it can tell after a restart that it is
+	// over. Empty: it does not remember.
+	AlertDir string
 	// Tries is how often the work of a Prepare is tried while its errors are
 	// transient. 1 to 10.
 	Tries int
@@ -54,6 +64,7 @@ func DefaultConfig() Config {
 	return Config{
 		InquiryDelay: 500 * time.Millisecond,
 		AlertAfter:   30 * time.Second,
+		AlertRepeat:  alerting.DefaultRepeat,
 		Tries:        3,
 		ForgetEvery:  5 * time.Second,
 	}
@@ -85,6 +96,14 @@ func (c Config) Validate() error {
 	within("InquiryDelay", c.InquiryDelay, time.Millisecond, time.Minute)
 	within("AlertAfter", c.AlertAfter, 10*time.Millisecond, time.Hour)
 	within("ForgetEvery", c.ForgetEvery, 10*time.Millisecond, time.Hour)
+	if c.AlertWebhook != "" {
+		if _, err := alerting.NewWebhook(alertWebhookField, c.AlertWebhook); err != nil {
+			errs = append(errs, err)
+		}
+		if err := alerting.CheckRepeat("AlertRepeat", c.AlertRepeat); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("participant configuration: %w", err)
 	}

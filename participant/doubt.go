@@ -41,6 +41,7 @@ type inDoubt struct {
 	// alone: the last inquiry got no answer from any node.
 	alone   bool
 	alerted bool
+	asked   uint64 // inquiries that did not settle it
 }
 
 func newDoubtSet(delay time.Duration) *doubtSet {
@@ -203,6 +204,7 @@ func (d *doubtSet) later(ref Ref, now time.Time, first, last time.Duration, jitt
 	if b == nil || b.ref != ref {
 		return
 	}
+	b.asked++
 	b.wait = min(max(2*b.wait, first), last)
 	b.alone = alone
 	b.ask = now.Add(time.Duration(float64(b.wait) * jitter))
@@ -224,6 +226,18 @@ func (d *doubtSet) overdue(now time.Time, after time.Duration) map[Ref]time.Dura
 		}
 	}
 	return refs
+}
+
+// asked counts the inquiries that were made in vain for the given ids.
+func (d *doubtSet) asked(ids map[string]*raised) (n uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range ids {
+		if b := d.branches[id]; b != nil {
+			n += b.asked
+		}
+	}
+	return n
 }
 
 // next is when the set must be looked at again, at latest.

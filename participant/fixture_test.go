@@ -233,9 +233,8 @@ func (f *fixture) count(key string) int64 {
 	return n
 }
 
-// metric is the value of the sample with these labels ("name{label=value}" in
-// the order of their names, without the participant), 0 if there is none.
-func (f *fixture) metric(name string, labels ...string) float64 {
+// metric is the sum of the samples with these labels ("label=value").
+func (f *fixture) metric(name string, labels ...string) (sum float64) {
 	f.Helper()
 	families, err := f.metrics.Gather()
 	if err != nil {
@@ -256,10 +255,10 @@ func (f *fixture) metric(name string, labels ...string) float64 {
 					continue samples
 				}
 			}
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	return 0
+	return sum
 }
 
 // eventually waits for a condition.

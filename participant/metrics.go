@@ -7,11 +7,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/concordat-tx/concordat/rpc/alerting"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // metrics are a Server's collectors. All carry the participant's name; none
-// carries an id.
+// carries an id. Known label values are there from the start, so that a first
+// event shows as an increase, and what every branch touches is resolved ahead.
 type metrics struct {
 	votes       *prometheus.CounterVec
 	settlements *prometheus.CounterVec
@@ -19,8 +21,15 @@ type metrics struct {
 	inquiries   *prometheus.CounterVec
 	alerts      *prometheus.GaugeVec
 	forgotten   prometheus.Counter
-	all         []prometheus.Collector
+	// notifications are POSTs to the alert webhook, by result.
+	notifications *prometheus.CounterVec
+	preparing     prometheus.Histogram
+	settling      prometheus.Histogram
+	all           []prometheus.Collector
 
+	prepared, readOnly prometheus.Counter              // of votes
+	aborted            []prometheus.Counter            // of votes, by the reason's code
+	done               map[decision]prometheus.Counter // of settlements
 	// settledSince counts settlements since branches were last forgotten.
 	settledSince atomic.Int64
 }
@@ -37,6 +46,13 @@ func newMetrics(name string, doubt *doubtSet) *metrics {
 			Namespace: "concordat", Subsystem: "participant", Name: metric, Help: help, ConstLabels: own,
 		}, value)
 	}
+	seconds := func(metric, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "concordat", Subsystem: "participant", Name: metric, Help: help, ConstLabels: own,
+			Buckets:                     prometheus.ExponentialBuckets(0.00025, 2, 17), // 0.25 ms to 16 s
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		})
+	}
 	m := &metrics{
 		votes:       counter("votes_total", "Votes given, by kind and reason.", "vote", "reason"),
 		settlements: counter("settlements_total", "Commits and rollbacks, by what was found.", "decision", "settled"),
@@ -50,6 +66,8 @@ func newMetrics(name string, doubt *doubtSet) *metrics {
 			Namespace: "concordat", Subsystem: "participant", Name: "forgotten_total",
 			Help: "Finished branches dropped with the cluster's leave.", ConstLabels: own,
 		}),
+		preparing: seconds("prepare_seconds", "From a Prepare's arrival to its vote: waiting for locks, the work, the sync."),
+		settling:  seconds("settle_seconds", "From a Commit's or Rollback's arrival until it is durable."),
 	}
 	prepared := gauge("prepared", "Branches that are prepared and not settled.", func() float64 {
 		n, _ := doubt.oldest(time.Now())
@@ -59,8 +77,34 @@ func newMetrics(name string, doubt *doubtSet) *metrics {
 		_, age := doubt.oldest(time.Now())
 		return age.Seconds()
 	})
-	m.all = []prometheus.Collector{m.votes, m.settlements, m.retries, m.inquiries, m.alerts, m.forgotten, prepared, oldest}
+	m.all = []prometheus.Collector{
+		m.votes, m.settlements, m.retries, m.inquiries, m.alerts, m.forgotten, m.preparing, m.settling, prepared, oldest,
+	}
+	m.notifications = counter("alert_notifications_total", "POSTs to the alert webhook.", "result")
+	m.all = append(m.all, m.notifications)
+	m.resolve()
 	return m
+}
+
+// resolve makes the series of every label value that is known.
+func (m *metrics) resolve() {
+	m.prepared = m.votes.WithLabelValues(pb.Vote_VOTE_PREPARED.String(), "")
+	m.readOnly = m.votes.WithLabelValues(pb.Vote_VOTE_READ_ONLY.String(), "")
+	for code := range len(pb.Reason_Code_name) {
+		m.aborted = append(m.aborted, m.votes.WithLabelValues(pb.Vote_VOTE_ABORTED.String(), pb.Reason_Code(code).String()))
+	}
+	m.done = map[decision]prometheus.Counter{}
+	for _, d := range []decision{commit, rollback} {
+		m.done[d] = m.settlements.WithLabelValues(d.String(), pb.Settled_SETTLED_DONE.String())
+		m.retries.WithLabelValues(d.String())
+	}
+	m.retries.WithLabelValues("prepare")
+	for _, result := range alerting.Results {
+		m.notifications.WithLabelValues(result)
+	}
+	for answer := range pb.BranchOutcome_Answer_name {
+		m.inquiries.WithLabelValues(answerLabel(pb.BranchOutcome_Answer(answer)))
+	}
 }
 
 // register makes all collectors known to r, or none.
@@ -88,16 +132,27 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 	}
 }
 
-func (m *metrics) voted(v Vote) {
-	reason := ""
-	if v.Kind == pb.Vote_VOTE_ABORTED {
-		reason = v.Code.String()
+// voted counts a vote and what the way to it took.
+func (m *metrics) voted(v Vote, began time.Time) {
+	m.preparing.Observe(time.Since(began).Seconds())
+	switch {
+	case v.Kind == pb.Vote_VOTE_PREPARED:
+		m.prepared.Inc()
+	case v.Kind == pb.Vote_VOTE_READ_ONLY:
+		m.readOnly.Inc()
+	case v.Code >= 0 && int(v.Code) < len(m.aborted):
+		m.aborted[v.Code].Inc()
+	default: // a resource manager's own number: not a label, which it could make many of
+		m.aborted[pb.Reason_FAILED].Inc()
 	}
-	m.votes.WithLabelValues(v.Kind.String(), reason).Inc()
 }
 
 // settledBranch returns how many were settled since the last forgetting.
 func (m *metrics) settledBranch(d decision, found string) int64 {
-	m.settlements.WithLabelValues(d.String(), found).Inc()
+	if found == pb.Settled_SETTLED_DONE.String() {
+		m.done[d].Inc()
+	} else {
+		m.settlements.WithLabelValues(d.String(), found).Inc()
+	}
 	return m.settledSince.Add(1)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/alerting"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -79,7 +80,11 @@ func start(cfg Config, id Identity, held []Held) (*Server, error) {
 		forgetNow: make(chan struct{}, 1),
 	}
 	s.metrics = newMetrics(cfg.Name, s.doubt)
-	s.alerts = newAlerts(log, s.metrics.alerts)
+	var err error
+	s.alerts, err = newAlerts(cfg, log, s.metrics, s.doubt, func() string { return s.fence.binding.Load().ClusterID })
+	if err != nil {
+		return nil, err
+	}
 	if err := s.metrics.register(cfg.Metrics); err != nil {
 		return nil, err
 	}
@@ -93,6 +98,10 @@ func start(cfg Config, id Identity, held []Held) (*Server, error) {
 	if len(held) > 0 {
 		log.Info("prepared branches are in doubt, asking the cluster", "branches", len(held))
 	}
+	s.alerts.takeOver(held)
+	if s.alerts.webhook != nil {
+		s.loops.Go(func() { alerting.Run(life, s.notify()) })
+	}
 	s.loops.Go(func() { s.inquireLoop(life) })
 	s.loops.Go(func() { s.forgetLoop(life) })
 	return s, nil
@@ -105,12 +114,16 @@ func (s *Server) Close() {
 		s.stop()
 		s.loops.Wait()
 		s.deliver.close()
+		if s.alerts.webhook != nil {
+			s.alerts.webhook.Close()
+		}
 		s.metrics.unregister(s.cfg.Metrics)
 	})
 }
 
 // Prepare does the work of one branch and votes (P5). An error is no vote.
 func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.PrepareResponse, error) {
+	began := time.Now()
 	work, err := s.readWork(req)
 	if err != nil {
 		return nil, err
@@ -136,7 +149,7 @@ func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.Prepa
 	if err != nil {
 		return nil, err
 	}
-	s.metrics.voted(vote)
+	s.metrics.voted(vote, began)
 	resp := &pb.PrepareResponse{
 		Branch: work.proto(s.cfg.Name), Vote: vote.Kind, Result: vote.Result, Incarnation: s.fence.identity.Incarnation,
 	}
@@ -157,6 +170,7 @@ func (s *Server) Rollback(ctx context.Context, req *pb.RollbackRequest) (*pb.Set
 }
 
 func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef, d decision) (*pb.SettleResponse, error) {
+	began := time.Now()
 	ref, err := s.readRef(f, b)
 	if err != nil {
 		return nil, err
@@ -172,6 +186,7 @@ func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef
 		}
 		return nil, err
 	}
+	s.metrics.settling.Observe(time.Since(began).Seconds())
 	return &pb.SettleResponse{Branch: ref.proto(s.cfg.Name), Settled: st.Settled, Message: cut(st.Message, fsm.MaxReasonBytes)}, nil
 }
 
@@ -183,7 +198,7 @@ func (s *Server) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeRes
 	return &pb.DescribeResponse{
 		Name: s.cfg.Name, Kind: s.fence.identity.Kind, Incarnation: s.fence.identity.Incarnation,
 		ClusterId: b.ClusterID, Generation: b.Generation, Term: b.Term,
-		Prepared: uint32(prepared), OldestPreparedSeconds: oldest.Seconds(),
+		Prepared: uint32(prepared), OldestPreparedSeconds: oldest.Seconds(), Alerts: s.alerts.list(),
 	}, nil
 }
 

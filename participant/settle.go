@@ -146,7 +146,7 @@ func (v *deliveries) begin(ref Ref, d decision, delay time.Duration) {
 func (v *deliveries) run(ref Ref, d decision, delay time.Duration) {
 	s, start := v.server, time.Now()
 	delays := newBackOff(firstSettleDelay, lastSettleDelay)
-	for sleep(v.life, delay) {
+	for failed := uint64(1); sleep(v.life, delay); failed++ {
 		err := v.once(ref, d)
 		if err == nil || rpc.ReasonOf(err) == rpc.ReasonOtherHeld {
 			s.alerts.resolve(alertSettle, ref)
@@ -155,6 +155,7 @@ func (v *deliveries) run(ref Ref, d decision, delay time.Duration) {
 		if time.Since(start) >= s.cfg.AlertAfter {
 			s.alerts.raise(alertSettle, ref, "a decided branch cannot be settled: see to the participant's data store",
 				"decision", d, "elapsed", time.Since(start), "error", err)
+			s.alerts.inVain(alertSettle, ref, failed)
 		}
 		s.metrics.retries.WithLabelValues(d.String()).Inc()
 		delay = delays.NextBackOff()

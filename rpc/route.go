@@ -130,3 +130,10 @@ func (r *route) learn(st *pb.StatusResponse) {
 		r.prefer(st.GetLeaderRpcAddress())
 	}
 }
+
+// skip asks another node than addr next, whatever is known of it.
+func (r *route) skip(addr string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave(addr)
+}

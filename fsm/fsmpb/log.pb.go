@@ -33,8 +33,11 @@ type Batch struct {
 	// term is the term of the leadership that proposed the commands. An entry
 	// that lands in another term is rejected whole. 0 is for Establish alone,
 	// whose proposer learns its term by it.
-	Term          uint64     `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Commands      []*Command `protobuf:"bytes,2,rep,name=commands,proto3" json:"commands,omitempty"`
+	Term     uint64     `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Commands []*Command `protobuf:"bytes,2,rep,name=commands,proto3" json:"commands,omitempty"`
+	// unix_ms is the wall clock of the proposer, in milliseconds: for people.
+	// Nothing is decided by it (P11). 0: not known.
+	UnixMs        int64 `protobuf:"varint,3,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,6 +86,13 @@ func (x *Batch) GetCommands() []*Command {
 	return nil
 }
 
+func (x *Batch) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -97,6 +107,7 @@ type Command struct {
 	//	*Command_RegisterParticipant
 	//	*Command_RemoveParticipant
 	//	*Command_AnnounceNode
+	//	*Command_MarkAlerts
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -229,6 +240,15 @@ func (x *Command) GetAnnounceNode() *AnnounceNode {
 	return nil
 }
 
+func (x *Command) GetMarkAlerts() *MarkAlerts {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_MarkAlerts); ok {
+			return x.MarkAlerts
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -273,6 +293,10 @@ type Command_AnnounceNode struct {
 	AnnounceNode *AnnounceNode `protobuf:"bytes,10,opt,name=announce_node,json=announceNode,proto3,oneof"`
 }
 
+type Command_MarkAlerts struct {
+	MarkAlerts *MarkAlerts `protobuf:"bytes,11,opt,name=mark_alerts,json=markAlerts,proto3,oneof"`
+}
+
 func (*Command_Establish) isCommand_Kind() {}
 
 func (*Command_Begin) isCommand_Kind() {}
@@ -292,6 +316,8 @@ func (*Command_RegisterParticipant) isCommand_Kind() {}
 func (*Command_RemoveParticipant) isCommand_Kind() {}
 
 func (*Command_AnnounceNode) isCommand_Kind() {}
+
+func (*Command_MarkAlerts) isCommand_Kind() {}
 
 type Attempt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1302,6 +1328,132 @@ func (x *RemoveParticipant) GetName() string {
 	return ""
 }
 
+// MarkAlerts notes what the leader has alerted about, so that the next leader
+// neither says it again nor forgets to say that it is over.
+type MarkAlerts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Marks         []*AlertMark           `protobuf:"bytes,1,rep,name=marks,proto3" json:"marks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkAlerts) Reset() {
+	*x = MarkAlerts{}
+	mi := &file_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkAlerts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkAlerts) ProtoMessage() {}
+
+func (x *MarkAlerts) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkAlerts.ProtoReflect.Descriptor instead.
+func (*MarkAlerts) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *MarkAlerts) GetMarks() []*AlertMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+// AlertMark is one alert of the cluster: what is wrong, and with which participant.
+type AlertMark struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Kind        string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Participant string                 `protobuf:"bytes,2,opt,name=participant,proto3" json:"participant,omitempty"`
+	// state: 1 raised, 2 raised and told, 3 over and not yet told, 4 over for good: the mark goes.
+	State uint32 `protobuf:"varint,3,opt,name=state,proto3" json:"state,omitempty"`
+	// raised_ms and over_ms are wall clocks of leaders, for people. A mark that
+	// goes on keeps its raised_ms, whatever the command says.
+	RaisedMs      int64 `protobuf:"varint,4,opt,name=raised_ms,json=raisedMs,proto3" json:"raised_ms,omitempty"`
+	OverMs        int64 `protobuf:"varint,5,opt,name=over_ms,json=overMs,proto3" json:"over_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertMark) Reset() {
+	*x = AlertMark{}
+	mi := &file_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertMark) ProtoMessage() {}
+
+func (x *AlertMark) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertMark.ProtoReflect.Descriptor instead.
+func (*AlertMark) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AlertMark) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AlertMark) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
+func (x *AlertMark) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *AlertMark) GetRaisedMs() int64 {
+	if x != nil {
+		return x.RaisedMs
+	}
+	return 0
+}
+
+func (x *AlertMark) GetOverMs() int64 {
+	if x != nil {
+		return x.OverMs
+	}
+	return 0
+}
+
 // SnapshotHeader is followed by records in a fixed order and a trailer.
 type SnapshotHeader struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1317,7 +1469,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_log_proto_msgTypes[18]
+	mi := &file_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1481,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[18]
+	mi := &file_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1494,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{18}
+	return file_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SnapshotHeader) GetClusterId() string {
@@ -1396,6 +1548,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Begun
 	//	*SnapshotRecord_Transaction
 	//	*SnapshotRecord_Trailer
+	//	*SnapshotRecord_Alert
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1403,7 +1556,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_log_proto_msgTypes[19]
+	mi := &file_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1568,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[19]
+	mi := &file_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1581,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{19}
+	return file_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SnapshotRecord) GetKind() isSnapshotRecord_Kind {
@@ -1483,6 +1636,15 @@ func (x *SnapshotRecord) GetTrailer() *SnapshotTrailer {
 	return nil
 }
 
+func (x *SnapshotRecord) GetAlert() *AlertMark {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Alert); ok {
+			return x.Alert
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -1507,6 +1669,10 @@ type SnapshotRecord_Trailer struct {
 	Trailer *SnapshotTrailer `protobuf:"bytes,5,opt,name=trailer,proto3,oneof"`
 }
 
+type SnapshotRecord_Alert struct {
+	Alert *AlertMark `protobuf:"bytes,6,opt,name=alert,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Node) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Participant) isSnapshotRecord_Kind() {}
@@ -1517,6 +1683,8 @@ func (*SnapshotRecord_Transaction) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Trailer) isSnapshotRecord_Kind() {}
 
+func (*SnapshotRecord_Alert) isSnapshotRecord_Kind() {}
+
 type SnapshotTrailer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       uint64                 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -1526,7 +1694,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_log_proto_msgTypes[20]
+	mi := &file_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1706,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[20]
+	mi := &file_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1719,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{20}
+	return file_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotTrailer) GetRecords() uint64 {
@@ -1575,7 +1743,7 @@ type Participant struct {
 
 func (x *Participant) Reset() {
 	*x = Participant{}
-	mi := &file_log_proto_msgTypes[21]
+	mi := &file_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1755,7 @@ func (x *Participant) String() string {
 func (*Participant) ProtoMessage() {}
 
 func (x *Participant) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[21]
+	mi := &file_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1768,7 @@ func (x *Participant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Participant.ProtoReflect.Descriptor instead.
 func (*Participant) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{21}
+	return file_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Participant) GetName() string {
@@ -1659,7 +1827,7 @@ type BegunTerm struct {
 
 func (x *BegunTerm) Reset() {
 	*x = BegunTerm{}
-	mi := &file_log_proto_msgTypes[22]
+	mi := &file_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1839,7 @@ func (x *BegunTerm) String() string {
 func (*BegunTerm) ProtoMessage() {}
 
 func (x *BegunTerm) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[22]
+	mi := &file_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1852,7 @@ func (x *BegunTerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BegunTerm.ProtoReflect.Descriptor instead.
 func (*BegunTerm) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{22}
+	return file_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BegunTerm) GetGeneration() uint32 {
@@ -1709,27 +1877,31 @@ func (x *BegunTerm) GetRanges() []uint64 {
 }
 
 type Transaction struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Attempt       *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Priority      *Attempt               `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
-	State         uint32                 `protobuf:"varint,5,opt,name=state,proto3" json:"state,omitempty"`
-	Reason        *Reason                `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
-	BeginIndex    uint64                 `protobuf:"varint,7,opt,name=begin_index,json=beginIndex,proto3" json:"begin_index,omitempty"`
-	DecideIndex   uint64                 `protobuf:"varint,8,opt,name=decide_index,json=decideIndex,proto3" json:"decide_index,omitempty"`
-	FinishIndex   uint64                 `protobuf:"varint,9,opt,name=finish_index,json=finishIndex,proto3" json:"finish_index,omitempty"`
-	TimeoutMs     uint32                 `protobuf:"varint,10,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	Branches      []*Branch              `protobuf:"bytes,11,rep,name=branches,proto3" json:"branches,omitempty"`
-	Refused       bool                   `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
-	Acknowledged  bool                   `protobuf:"varint,13,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Attempt      *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Priority     *Attempt               `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	Digest       []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	State        uint32                 `protobuf:"varint,5,opt,name=state,proto3" json:"state,omitempty"`
+	Reason       *Reason                `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	BeginIndex   uint64                 `protobuf:"varint,7,opt,name=begin_index,json=beginIndex,proto3" json:"begin_index,omitempty"`
+	DecideIndex  uint64                 `protobuf:"varint,8,opt,name=decide_index,json=decideIndex,proto3" json:"decide_index,omitempty"`
+	FinishIndex  uint64                 `protobuf:"varint,9,opt,name=finish_index,json=finishIndex,proto3" json:"finish_index,omitempty"`
+	TimeoutMs    uint32                 `protobuf:"varint,10,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Branches     []*Branch              `protobuf:"bytes,11,rep,name=branches,proto3" json:"branches,omitempty"`
+	Refused      bool                   `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
+	Acknowledged bool                   `protobuf:"varint,13,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// begun_ms is a wall clock; the others are milliseconds later than that.
+	BegunMs         int64  `protobuf:"varint,14,opt,name=begun_ms,json=begunMs,proto3" json:"begun_ms,omitempty"`
+	DecidedAfterMs  uint32 `protobuf:"varint,15,opt,name=decided_after_ms,json=decidedAfterMs,proto3" json:"decided_after_ms,omitempty"`
+	FinishedAfterMs uint32 `protobuf:"varint,16,opt,name=finished_after_ms,json=finishedAfterMs,proto3" json:"finished_after_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_log_proto_msgTypes[23]
+	mi := &file_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1913,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[23]
+	mi := &file_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1926,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{23}
+	return file_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Transaction) GetId() string {
@@ -1848,6 +2020,27 @@ func (x *Transaction) GetAcknowledged() bool {
 	return false
 }
 
+func (x *Transaction) GetBegunMs() int64 {
+	if x != nil {
+		return x.BegunMs
+	}
+	return 0
+}
+
+func (x *Transaction) GetDecidedAfterMs() uint32 {
+	if x != nil {
+		return x.DecidedAfterMs
+	}
+	return 0
+}
+
+func (x *Transaction) GetFinishedAfterMs() uint32 {
+	if x != nil {
+		return x.FinishedAfterMs
+	}
+	return 0
+}
+
 type Branch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Participant   string                 `protobuf:"bytes,1,opt,name=participant,proto3" json:"participant,omitempty"`
@@ -1864,7 +2057,7 @@ type Branch struct {
 
 func (x *Branch) Reset() {
 	*x = Branch{}
-	mi := &file_log_proto_msgTypes[24]
+	mi := &file_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2069,7 @@ func (x *Branch) String() string {
 func (*Branch) ProtoMessage() {}
 
 func (x *Branch) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[24]
+	mi := &file_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2082,7 @@ func (x *Branch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Branch.ProtoReflect.Descriptor instead.
 func (*Branch) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{24}
+	return file_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Branch) GetParticipant() string {
@@ -1952,10 +2145,11 @@ var File_log_proto protoreflect.FileDescriptor
 
 const file_log_proto_rawDesc = "" +
 	"\n" +
-	"\tlog.proto\x12\x10concordat.log.v1\"R\n" +
+	"\tlog.proto\x12\x10concordat.log.v1\"k\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x125\n" +
-	"\bcommands\x18\x02 \x03(\v2\x19.concordat.log.v1.CommandR\bcommands\"\xff\x04\n" +
+	"\bcommands\x18\x02 \x03(\v2\x19.concordat.log.v1.CommandR\bcommands\x12\x17\n" +
+	"\aunix_ms\x18\x03 \x01(\x03R\x06unixMs\"\xc0\x05\n" +
 	"\aCommand\x12;\n" +
 	"\testablish\x18\x01 \x01(\v2\x1b.concordat.log.v1.EstablishH\x00R\testablish\x12/\n" +
 	"\x05begin\x18\x02 \x01(\v2\x17.concordat.log.v1.BeginH\x00R\x05begin\x122\n" +
@@ -1967,7 +2161,9 @@ const file_log_proto_rawDesc = "" +
 	"\x14register_participant\x18\b \x01(\v2%.concordat.log.v1.RegisterParticipantH\x00R\x13registerParticipant\x12T\n" +
 	"\x12remove_participant\x18\t \x01(\v2#.concordat.log.v1.RemoveParticipantH\x00R\x11removeParticipant\x12E\n" +
 	"\rannounce_node\x18\n" +
-	" \x01(\v2\x1e.concordat.log.v1.AnnounceNodeH\x00R\fannounceNodeB\x06\n" +
+	" \x01(\v2\x1e.concordat.log.v1.AnnounceNodeH\x00R\fannounceNode\x12?\n" +
+	"\vmark_alerts\x18\v \x01(\v2\x1c.concordat.log.v1.MarkAlertsH\x00R\n" +
+	"markAlertsB\x06\n" +
 	"\x04kind\"Y\n" +
 	"\aAttempt\x12\x1e\n" +
 	"\n" +
@@ -2044,7 +2240,16 @@ const file_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x16\n" +
 	"\x06accept\x18\x05 \x01(\bR\x06accept\"'\n" +
 	"\x11RemoveParticipant\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xc1\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"?\n" +
+	"\n" +
+	"MarkAlerts\x121\n" +
+	"\x05marks\x18\x01 \x03(\v2\x1b.concordat.log.v1.AlertMarkR\x05marks\"\x8d\x01\n" +
+	"\tAlertMark\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12 \n" +
+	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\rR\x05state\x12\x1b\n" +
+	"\traised_ms\x18\x04 \x01(\x03R\braisedMs\x12\x17\n" +
+	"\aover_ms\x18\x05 \x01(\x03R\x06overMs\"\xc1\x01\n" +
 	"\x0eSnapshotHeader\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1e\n" +
@@ -2054,13 +2259,14 @@ const file_log_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12)\n" +
 	"\x10forgotten_finish\x18\x05 \x01(\x04R\x0fforgottenFinish\x12\x1b\n" +
-	"\tleader_id\x18\x06 \x01(\tR\bleaderId\"\xc7\x02\n" +
+	"\tleader_id\x18\x06 \x01(\tR\bleaderId\"\xfc\x02\n" +
 	"\x0eSnapshotRecord\x123\n" +
 	"\x04node\x18\x01 \x01(\v2\x1d.concordat.log.v1.NodeAddressH\x00R\x04node\x12A\n" +
 	"\vparticipant\x18\x02 \x01(\v2\x1d.concordat.log.v1.ParticipantH\x00R\vparticipant\x123\n" +
 	"\x05begun\x18\x03 \x01(\v2\x1b.concordat.log.v1.BegunTermH\x00R\x05begun\x12A\n" +
 	"\vtransaction\x18\x04 \x01(\v2\x1d.concordat.log.v1.TransactionH\x00R\vtransaction\x12=\n" +
-	"\atrailer\x18\x05 \x01(\v2!.concordat.log.v1.SnapshotTrailerH\x00R\atrailerB\x06\n" +
+	"\atrailer\x18\x05 \x01(\v2!.concordat.log.v1.SnapshotTrailerH\x00R\atrailer\x123\n" +
+	"\x05alert\x18\x06 \x01(\v2\x1b.concordat.log.v1.AlertMarkH\x00R\x05alertB\x06\n" +
 	"\x04kind\"+\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\"\xbc\x01\n" +
@@ -2076,7 +2282,7 @@ const file_log_proto_rawDesc = "" +
 	"generation\x18\x01 \x01(\rR\n" +
 	"generation\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06ranges\x18\x03 \x03(\x04R\x06ranges\"\xe3\x03\n" +
+	"\x06ranges\x18\x03 \x03(\x04R\x06ranges\"\xd4\x04\n" +
 	"\vTransaction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\aattempt\x18\x02 \x01(\v2\x19.concordat.log.v1.AttemptR\aattempt\x125\n" +
@@ -2093,7 +2299,10 @@ const file_log_proto_rawDesc = "" +
 	" \x01(\rR\ttimeoutMs\x124\n" +
 	"\bbranches\x18\v \x03(\v2\x18.concordat.log.v1.BranchR\bbranches\x12\x18\n" +
 	"\arefused\x18\f \x01(\bR\arefused\x12\"\n" +
-	"\facknowledged\x18\r \x01(\bR\facknowledged\"\xf2\x01\n" +
+	"\facknowledged\x18\r \x01(\bR\facknowledged\x12\x19\n" +
+	"\bbegun_ms\x18\x0e \x01(\x03R\abegunMs\x12(\n" +
+	"\x10decided_after_ms\x18\x0f \x01(\rR\x0edecidedAfterMs\x12*\n" +
+	"\x11finished_after_ms\x18\x10 \x01(\rR\x0ffinishedAfterMs\"\xf2\x01\n" +
 	"\x06Branch\x12 \n" +
 	"\vparticipant\x18\x01 \x01(\tR\vparticipant\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x18\n" +
@@ -2116,7 +2325,7 @@ func file_log_proto_rawDescGZIP() []byte {
 	return file_log_proto_rawDescData
 }
 
-var file_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_log_proto_goTypes = []any{
 	(*Batch)(nil),               // 0: concordat.log.v1.Batch
 	(*Command)(nil),             // 1: concordat.log.v1.Command
@@ -2136,13 +2345,15 @@ var file_log_proto_goTypes = []any{
 	(*Resolve)(nil),             // 15: concordat.log.v1.Resolve
 	(*RegisterParticipant)(nil), // 16: concordat.log.v1.RegisterParticipant
 	(*RemoveParticipant)(nil),   // 17: concordat.log.v1.RemoveParticipant
-	(*SnapshotHeader)(nil),      // 18: concordat.log.v1.SnapshotHeader
-	(*SnapshotRecord)(nil),      // 19: concordat.log.v1.SnapshotRecord
-	(*SnapshotTrailer)(nil),     // 20: concordat.log.v1.SnapshotTrailer
-	(*Participant)(nil),         // 21: concordat.log.v1.Participant
-	(*BegunTerm)(nil),           // 22: concordat.log.v1.BegunTerm
-	(*Transaction)(nil),         // 23: concordat.log.v1.Transaction
-	(*Branch)(nil),              // 24: concordat.log.v1.Branch
+	(*MarkAlerts)(nil),          // 18: concordat.log.v1.MarkAlerts
+	(*AlertMark)(nil),           // 19: concordat.log.v1.AlertMark
+	(*SnapshotHeader)(nil),      // 20: concordat.log.v1.SnapshotHeader
+	(*SnapshotRecord)(nil),      // 21: concordat.log.v1.SnapshotRecord
+	(*SnapshotTrailer)(nil),     // 22: concordat.log.v1.SnapshotTrailer
+	(*Participant)(nil),         // 23: concordat.log.v1.Participant
+	(*BegunTerm)(nil),           // 24: concordat.log.v1.BegunTerm
+	(*Transaction)(nil),         // 25: concordat.log.v1.Transaction
+	(*Branch)(nil),              // 26: concordat.log.v1.Branch
 }
 var file_log_proto_depIdxs = []int32{
 	1,  // 0: concordat.log.v1.Batch.commands:type_name -> concordat.log.v1.Command
@@ -2156,32 +2367,35 @@ var file_log_proto_depIdxs = []int32{
 	16, // 8: concordat.log.v1.Command.register_participant:type_name -> concordat.log.v1.RegisterParticipant
 	17, // 9: concordat.log.v1.Command.remove_participant:type_name -> concordat.log.v1.RemoveParticipant
 	6,  // 10: concordat.log.v1.Command.announce_node:type_name -> concordat.log.v1.AnnounceNode
-	5,  // 11: concordat.log.v1.Establish.node:type_name -> concordat.log.v1.NodeAddress
-	5,  // 12: concordat.log.v1.AnnounceNode.node:type_name -> concordat.log.v1.NodeAddress
-	2,  // 13: concordat.log.v1.Begin.attempt:type_name -> concordat.log.v1.Attempt
-	8,  // 14: concordat.log.v1.Begin.branches:type_name -> concordat.log.v1.BeginBranch
-	2,  // 15: concordat.log.v1.Decide.attempt:type_name -> concordat.log.v1.Attempt
-	3,  // 16: concordat.log.v1.Decide.reason:type_name -> concordat.log.v1.Reason
-	10, // 17: concordat.log.v1.Decide.votes:type_name -> concordat.log.v1.BranchVote
-	3,  // 18: concordat.log.v1.BranchVote.reason:type_name -> concordat.log.v1.Reason
-	2,  // 19: concordat.log.v1.Finish.attempt:type_name -> concordat.log.v1.Attempt
-	13, // 20: concordat.log.v1.Forget.items:type_name -> concordat.log.v1.ForgetItem
-	2,  // 21: concordat.log.v1.Resolve.attempt:type_name -> concordat.log.v1.Attempt
-	5,  // 22: concordat.log.v1.SnapshotRecord.node:type_name -> concordat.log.v1.NodeAddress
-	21, // 23: concordat.log.v1.SnapshotRecord.participant:type_name -> concordat.log.v1.Participant
-	22, // 24: concordat.log.v1.SnapshotRecord.begun:type_name -> concordat.log.v1.BegunTerm
-	23, // 25: concordat.log.v1.SnapshotRecord.transaction:type_name -> concordat.log.v1.Transaction
-	20, // 26: concordat.log.v1.SnapshotRecord.trailer:type_name -> concordat.log.v1.SnapshotTrailer
-	2,  // 27: concordat.log.v1.Transaction.attempt:type_name -> concordat.log.v1.Attempt
-	2,  // 28: concordat.log.v1.Transaction.priority:type_name -> concordat.log.v1.Attempt
-	3,  // 29: concordat.log.v1.Transaction.reason:type_name -> concordat.log.v1.Reason
-	24, // 30: concordat.log.v1.Transaction.branches:type_name -> concordat.log.v1.Branch
-	3,  // 31: concordat.log.v1.Branch.reason:type_name -> concordat.log.v1.Reason
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	18, // 11: concordat.log.v1.Command.mark_alerts:type_name -> concordat.log.v1.MarkAlerts
+	5,  // 12: concordat.log.v1.Establish.node:type_name -> concordat.log.v1.NodeAddress
+	5,  // 13: concordat.log.v1.AnnounceNode.node:type_name -> concordat.log.v1.NodeAddress
+	2,  // 14: concordat.log.v1.Begin.attempt:type_name -> concordat.log.v1.Attempt
+	8,  // 15: concordat.log.v1.Begin.branches:type_name -> concordat.log.v1.BeginBranch
+	2,  // 16: concordat.log.v1.Decide.attempt:type_name -> concordat.log.v1.Attempt
+	3,  // 17: concordat.log.v1.Decide.reason:type_name -> concordat.log.v1.Reason
+	10, // 18: concordat.log.v1.Decide.votes:type_name -> concordat.log.v1.BranchVote
+	3,  // 19: concordat.log.v1.BranchVote.reason:type_name -> concordat.log.v1.Reason
+	2,  // 20: concordat.log.v1.Finish.attempt:type_name -> concordat.log.v1.Attempt
+	13, // 21: concordat.log.v1.Forget.items:type_name -> concordat.log.v1.ForgetItem
+	2,  // 22: concordat.log.v1.Resolve.attempt:type_name -> concordat.log.v1.Attempt
+	19, // 23: concordat.log.v1.MarkAlerts.marks:type_name -> concordat.log.v1.AlertMark
+	5,  // 24: concordat.log.v1.SnapshotRecord.node:type_name -> concordat.log.v1.NodeAddress
+	23, // 25: concordat.log.v1.SnapshotRecord.participant:type_name -> concordat.log.v1.Participant
+	24, // 26: concordat.log.v1.SnapshotRecord.begun:type_name -> concordat.log.v1.BegunTerm
+	25, // 27: concordat.log.v1.SnapshotRecord.transaction:type_name -> concordat.log.v1.Transaction
+	22, // 28: concordat.log.v1.SnapshotRecord.trailer:type_name -> concordat.log.v1.SnapshotTrailer
+	19, // 29: concordat.log.v1.SnapshotRecord.alert:type_name -> concordat.log.v1.AlertMark
+	2,  // 30: concordat.log.v1.Transaction.attempt:type_name -> concordat.log.v1.Attempt
+	2,  // 31: concordat.log.v1.Transaction.priority:type_name -> concordat.log.v1.Attempt
+	3,  // 32: concordat.log.v1.Transaction.reason:type_name -> concordat.log.v1.Reason
+	26, // 33: concordat.log.v1.Transaction.branches:type_name -> concordat.log.v1.Branch
+	3,  // 34: concordat.log.v1.Branch.reason:type_name -> concordat.log.v1.Reason
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_log_proto_init() }
@@ -2200,13 +2414,15 @@ func file_log_proto_init() {
 		(*Command_RegisterParticipant)(nil),
 		(*Command_RemoveParticipant)(nil),
 		(*Command_AnnounceNode)(nil),
+		(*Command_MarkAlerts)(nil),
 	}
-	file_log_proto_msgTypes[19].OneofWrappers = []any{
+	file_log_proto_msgTypes[21].OneofWrappers = []any{
 		(*SnapshotRecord_Node)(nil),
 		(*SnapshotRecord_Participant)(nil),
 		(*SnapshotRecord_Begun)(nil),
 		(*SnapshotRecord_Transaction)(nil),
 		(*SnapshotRecord_Trailer)(nil),
+		(*SnapshotRecord_Alert)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2214,7 +2430,7 @@ func file_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_proto_rawDesc), len(file_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -55,6 +55,9 @@ transaction aborted, 4 unavailable or outcome not known (its id is printed).`,
 		newClusterCommand(a),
 		newParticipantsCommand(a),
 		newKVCommand(a),
+		newAlertsCommand(a),
+		newCompletionCommand(a),
+		newBenchCommand(a),
 		newVersionCommand(a),
 	)
 	return root

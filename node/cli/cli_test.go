@@ -6,13 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/spf13/cobra"
 
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -101,47 +99,6 @@ func TestNobodyAnswers(t *testing.T) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			run(t, "", append(args, "--deadline", "200ms")...).want(t, exitUnavailable, "connection refused")
 		})
-	}
-}
-
-var flagPattern = regexp.MustCompile(`\s(--?[a-z][a-z-]*)`)
-
-// Every command says what it is for, and shows an example that parses.
-func TestHelp(t *testing.T) {
-	a := &app{stdout: io.Discard, stderr: io.Discard, env: func(string) string { return "" }}
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		if cmd.Short == "" || cmd.Example == "" {
-			t.Errorf("%s: no short help or no example", cmd.CommandPath())
-		}
-		joined := strings.ReplaceAll(cmd.Example, "\\\n", "")
-		for line := range strings.Lines(joined) {
-			words := strings.Fields(line)
-			if !strings.HasPrefix(line, "  concordat ") {
-				t.Errorf("%s: the example %q does not start with the program", cmd.CommandPath(), line)
-				continue
-			}
-			target, _, err := cmd.Root().Find(words[1:])
-			if err != nil {
-				t.Errorf("%s: example %q: %v", cmd.CommandPath(), line, err)
-				continue
-			}
-			for _, m := range flagPattern.FindAllStringSubmatch(line, -1) {
-				name := strings.TrimLeft(m[1], "-")
-				if target.Flags().Lookup(name) == nil && (len(name) != 1 || target.Flags().ShorthandLookup(name) == nil) {
-					t.Errorf("%s: example %q uses %s, which %s does not have", cmd.CommandPath(), line, m[1], target.CommandPath())
-				}
-			}
-		}
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-	}
-	walk(newRootCommand(a))
-	for _, args := range [][]string{{}, {"--help"}, {"tx"}, {"tx", "submit", "--help"}} {
-		if r := run(t, "", args...).want(t, exitDone); !strings.Contains(r.stdout, "Examples:") {
-			t.Errorf("%v prints no example: %s", args, r.stdout)
-		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/node/demo"
@@ -18,7 +19,11 @@ import (
 
 type demoFlags struct {
 	cfg  demo.Config
-	keep bool
+	kill []string
+	// plain: lines, also on a terminal.
+	plain bool
+	// given reports whether a flag was set on the command line.
+	given func(flag string) bool
 }
 
 func newDemoCommand(a *app) *cobra.Command {
@@ -29,28 +34,74 @@ func newDemoCommand(a *app) *cobra.Command {
 processes on this machine, book flights, kill -9 the leader in the middle, show
 the failover as a timeline, and check that no booking is half done.
 
-What happens is shown while it happens, on stdout, or with -o json on stderr.
-Without --dir, data and logs are in a temporary directory, which is removed at
-the end unless something is wrong. The children end with this process, however it ends.
+On a terminal a live view shows throughput, latency, nodes, participants, what is
+in doubt, and the invariant, checked every second; its keys kill, pause and cut
+off processes, and q ends the load with the final audit (it ends by itself after
+--duration, or after 10 minutes). What was killed comes back after 5 s by itself.
+
+Without a terminal, or with --plain, lines are printed on stdout, or with -o json
+on stderr. Without --dir, data and logs are in a temporary directory, which is
+removed at the end unless something is wrong. The children end with this process,
+however it ends, unless --keep lets them go on when the audit is done; what it
+takes to stop them is then printed.
 
 Exit status 0 if everything holds, 1 if anything is wrong.`,
 		Example: `  concordat demo
-  concordat demo --clients 64 --duration 60s --kills 5
-  concordat demo --keep --dir data/demo`,
+  concordat demo --kill leader,participant --kills 4 --duration 60s --rate 200
+  concordat demo --clients 64 --duration 60s --kills 5 -o json
+  concordat demo --plain --keep --dir data/demo`,
 		Args: usageArgs(cobra.NoArgs),
 	}
-	f := &demoFlags{}
+	f := &demoFlags{given: func(flag string) bool { return cmd.Flags().Changed(flag) }}
 	out := a.outputFlag(cmd)
 	flags := cmd.Flags()
 	flags.IntVar(&f.cfg.Clients, "clients", 16, "clients that book at the same moment")
-	flags.DurationVar(&f.cfg.Duration, "duration", 12*time.Second, "how long they book")
-	flags.IntVar(&f.cfg.Kills, "kills", 1, "how often the leader is killed meanwhile")
+	flags.IntVar(&f.cfg.Rate, "rate", 0, "bookings a second, answered or not, at most 10000 (0: as fast as the clients are answered)")
+	flags.DurationVar(&f.cfg.Duration, "duration", 12*time.Second, "how long they book, 2s to 1h (default on a terminal: until q)")
+	flags.StringSliceVar(&f.kill, "kill", []string{string(demo.KillLeader)},
+		"what is killed meanwhile, in turn: leader, follower, participant (may be repeated), or none")
+	flags.IntVar(&f.cfg.Kills, "kills", 1, "how often something is killed (default: once each)")
 	flags.StringVar(&f.cfg.Dir, "dir", "", "a new directory for data and logs, which stays (default: a temporary one)")
-	flags.BoolVar(&f.keep, "keep", false, "leave the cluster running after the audit, until Ctrl-C")
+	flags.BoolVar(&f.cfg.Keep, "keep", false, "leave the cluster running at the end, and say how to play with it and stop it")
+	flags.BoolVar(&f.plain, "plain", false, "print lines, also on a terminal")
 	flags.BoolVar(&f.cfg.Falsify, "falsify", false, "a test of the audit: remove one booking from one participant after the load; must exit with 1")
 	_ = flags.MarkHidden("falsify") // fails only for a flag that is not there
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), out) }
 	return cmd
+}
+
+// complete fills in what follows from the flags.
+func (f *demoFlags) complete(out *output) {
+	for _, target := range f.kill {
+		f.cfg.Kill = append(f.cfg.Kill, demo.Target(target))
+	}
+	switch {
+	case f.given("kills"):
+	case len(f.kill) == 1 && f.kill[0] == string(demo.KillNobody):
+		f.cfg.Kills = 0
+	default:
+		f.cfg.Kills = len(f.kill)
+	}
+	in, screen := terminalOf(out)
+	if f.plain || screen == nil {
+		return
+	}
+	f.cfg.Terminal = &demo.Terminal{In: in, Out: screen, UntilKey: !f.given("duration")}
+	if f.cfg.Terminal.UntilKey {
+		f.cfg.Duration = demo.LongestView
+	}
+}
+
+// terminalOf is the terminal that the demo is watched and steered on; nil if
+// stdin or stdout is none, or it cannot be drawn on, or stdout is for JSON.
+func terminalOf(out *output) (in, screen *os.File) {
+	in, ok := out.app.stdin.(*os.File)
+	screen, also := out.app.stdout.(*os.File)
+	if !ok || !also || out.format != "table" || out.app.env("TERM") == "dumb" ||
+		!term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(screen.Fd())) {
+		return nil, nil
+	}
+	return in, screen
 }
 
 func (f *demoFlags) run(ctx context.Context, out *output) (err error) {
@@ -62,10 +113,11 @@ func (f *demoFlags) run(ctx context.Context, out *output) (err error) {
 	ctx, stop := demo.Lifetime(ctx)
 	defer stop()
 	w := &watched{w: out.app.stdout, failed: cancel}
-	if out.format == "json" {
+	if out.format != "table" {
 		w.w = out.app.stderr
 	}
 	f.cfg.Screen, f.cfg.Colour = w, colourful(w.w, out.app.env)
+	f.complete(out)
 	// A reader that went away is an error of a write, not the end of the process.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
@@ -94,14 +146,15 @@ func (f *demoFlags) play(ctx context.Context, d *demo.Demo, out *output) error {
 	if !r.OK && !f.cfg.Falsify {
 		d.Spare()
 	}
-	if out.format == "json" {
+	if out.format != "table" {
 		if err := out.print(r, nil); err != nil {
 			return err
 		}
 	}
-	if f.keep {
-		d.Hints()
-		<-ctx.Done()
+	if f.cfg.Keep {
+		if err := d.Keep(); err != nil {
+			return demoError(ctx, err)
+		}
 	}
 	if !r.OK {
 		return fmt.Errorf("demo: %d of what must hold does not: %s", len(r.Problems), r.Problems[0])

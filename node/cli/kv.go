@@ -30,7 +30,8 @@ what was committed last and does not wait.`,
 		Example: `  concordat kv get seats flight/LH1
   concordat kv get payments acct/ann acct/bob -o json
   concordat kv get seats flight/LH1 --stale`,
-		Args: usageArgs(cobra.MinimumNArgs(2)),
+		Args:              usageArgs(cobra.MinimumNArgs(2)),
+		ValidArgsFunction: first(a.participantNames()),
 	}
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	stale := cmd.Flags().Bool("stale", false, "do not wait for prepared transactions")
@@ -44,20 +45,21 @@ what was committed last and does not wait.`,
 			if err != nil {
 				return err
 			}
-			return out.print(keyValueObjects(items), func(w io.Writer) error { return keyValueTable(w, items) })
+			objects := keyValueObjects(items)
+			return printList(out, object{"items": objects}, objects, func(w io.Writer) error { return keyValueTable(w, items) })
 		})
 	}
 	return cmd
 }
 
-func keyValueObjects(items []*pb.KeyValue) object {
+func keyValueObjects(items []*pb.KeyValue) []object {
 	list := make([]object, 0, len(items))
 	for _, item := range items {
 		o := object{"key": item.GetKey(), "exists": item.GetExists()}
-		o.setBytes("value", item.GetValueJson())
+		o.SetBytes("value", item.GetValueJson())
 		list = append(list, o)
 	}
-	return object{"items": list}
+	return list
 }
 
 func keyValueTable(w io.Writer, items []*pb.KeyValue) error {

@@ -4,12 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
-	"unicode"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
+
+// The forms of -o.
+const (
+	formatTable = "table" // for people: not stable
+	formatJSON  = "json"  // one document, indented
+	formatLines = "jsonl" // one object a line
+)
+
+var formats = []string{formatTable, formatJSON, formatLines}
 
 // output is the flag -o.
 type output struct {
@@ -18,8 +25,9 @@ type output struct {
 }
 
 func (a *app) outputFlag(cmd *cobra.Command) *output {
-	o := &output{app: a, format: "table"}
-	cmd.Flags().VarP(o, "output", "o", "table or json")
+	o := &output{app: a, format: formatTable}
+	cmd.Flags().VarP(o, "output", "o", "table, json (one document) or jsonl (one object a line)")
+	completeFlag(cmd, "output", words(formats...))
 	return o
 }
 
@@ -28,8 +36,8 @@ func (o *output) String() string { return o.format }
 
 // Set checks and takes the format.
 func (o *output) Set(format string) error {
-	if format != "table" && format != "json" {
-		return fmt.Errorf("must be table or json")
+	if !slices.Contains(formats, format) {
+		return fmt.Errorf("must be table or json or jsonl")
 	}
 	o.format = format
 	return nil
@@ -38,44 +46,36 @@ func (o *output) Set(format string) error {
 // Type is the word for the value in the help.
 func (o *output) Type() string { return "format" }
 
+// machine reports whether a program reads the answer.
+func (o *output) machine() bool { return o.format != formatTable }
+
 // print writes value as JSON, or calls table.
 func (o *output) print(value any, table func(io.Writer) error) error {
-	if o.format == "json" {
-		enc := json.NewEncoder(o.app.stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(value)
+	if o.machine() {
+		return o.encode(value)
 	}
 	return table(o.app.stdout)
 }
 
-// grid writes aligned columns. Cells come from the network, so nothing in them
-// may steer a terminal.
-type grid struct{ w *tabwriter.Writer }
-
-func newGrid(w io.Writer, head ...string) *grid {
-	g := &grid{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	if len(head) > 0 {
-		g.row(head...)
+// printList is print for an answer of several: jsonl has a line for each of items.
+func printList[T any](o *output, value any, items []T, table func(io.Writer) error) error {
+	if o.format != formatLines {
+		return o.print(value, table)
 	}
-	return g
-}
-
-func (g *grid) row(cells ...string) {
-	for i, c := range cells {
-		cells[i] = printable(c)
-	}
-	fmt.Fprintln(g.w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
-}
-
-func (g *grid) flush() error { return g.w.Flush() }
-
-// printable replaces control characters by spaces.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
+	for _, item := range items {
+		if err := o.encode(item); err != nil {
+			return err
 		}
-		return r
-	}, s)
+	}
+	return nil
+}
+
+// encode writes one object: with jsonl on one line.
+func (o *output) encode(value any) error {
+	enc := json.NewEncoder(o.app.stdout)
+	enc.SetEscapeHTML(false)
+	if o.format == formatJSON {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(value)
 }

@@ -18,9 +18,12 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/kv"
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/alerting"
+	"github.com/concordat-tx/concordat/rpc/meter"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -40,9 +43,12 @@ type participantFlags struct {
 	nodes          []string
 	register       bool
 	insecure       bool
-	logLevel       *string
+	log            *logFlags
 	dataDir        string
 	newIncarnation bool
+	alertAfter     time.Duration
+	alertWebhook   string
+	alertRepeat    time.Duration
 }
 
 func newParticipantCommand(a *app) *cobra.Command {
@@ -69,7 +75,7 @@ when an operator has accepted it with 'concordat participants add --accept-incar
       --nodes 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --register`,
 		Args: usageArgs(cobra.NoArgs),
 	}
-	f := participantFlags{logLevel: logFlag(cmd)}
+	f := participantFlags{log: newLogFlags(cmd)}
 	flags := cmd.Flags()
 	a.nodesFlag(cmd, &f.nodes)
 	flags.StringVar(&f.name, "name", "", "the participant's name in the registry")
@@ -79,9 +85,13 @@ when an operator has accepted it with 'concordat participants add --accept-incar
 	flags.StringVar(&f.metricsListen, "metrics-listen", "", "where metrics and health are served over HTTP (default: nowhere)")
 	flags.BoolVar(&f.register, "register", false, "add itself to the cluster's registry")
 	flags.BoolVar(&f.insecure, "insecure", false, "allow addresses that other machines can reach, without TLS")
+	usual := participant.DefaultConfig()
+	flags.DurationVar(&f.alertAfter, "alert-after", usual.AlertAfter, "how long a branch may be prepared, or fail to settle, before it alerts")
+	flags.StringVar(&f.alertWebhook, "alert-webhook", "", "the URL that alerts are posted to, as Alertmanager's http://host:9093/api/v2/alerts (default: nowhere)")
+	flags.DurationVar(&f.alertRepeat, "alert-repeat", usual.AlertRepeat, "how often an alert that stands is posted again; it expires at the receiver after four times that")
 	flags.BoolVar(&f.newIncarnation, "new-incarnation", false, "these data were restored from a backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		log, err := newLogger(a.stderr, *f.logLevel)
+		log, err := f.log.logger(a.stderr)
 		if err != nil {
 			return err
 		}
@@ -103,6 +113,17 @@ func (f *participantFlags) check() error {
 	}
 	if f.dataDir == "" {
 		return usageErrorf("--data-dir: say where the data are kept")
+	}
+	if f.alertWebhook != "" {
+		if _, err := alerting.NewWebhook("--alert-webhook", f.alertWebhook); err != nil {
+			return &usageError{err}
+		}
+	}
+	if err := alerting.CheckRepeat("--alert-repeat", f.alertRepeat); err != nil {
+		return &usageError{err}
+	}
+	if f.alertAfter < 10*time.Millisecond || f.alertAfter > time.Hour {
+		return usageErrorf("--alert-after: 10ms to 1h, got %s", f.alertAfter)
 	}
 	if f.advertise != "" {
 		if err := rpc.CheckAddress("--advertise", f.advertise); err != nil {
@@ -130,20 +151,23 @@ func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 
-	registry := prometheus.NewRegistry()
-	if err := registerKVMetrics(registry, f.name, store); err != nil {
+	registry, calls := prometheus.NewRegistry(), meter.NewCalls()
+	if err := registerMetrics(registry, f.name, calls, store); err != nil {
 		return err
 	}
 	cfg := participant.DefaultConfig()
 	cfg.Name, cfg.ResourceManager, cfg.Cluster = f.name, store, client
 	cfg.Logger, cfg.Metrics = log.Named("participant"), registry
+	cfg.AlertAfter, cfg.AlertWebhook, cfg.AlertRepeat, cfg.AlertDir = f.alertAfter, f.alertWebhook, f.alertRepeat, f.dataDir
 	server, err := participant.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer server.Close()
 
-	grpcServer := rpc.NewServer(rpc.ServerOptions{Logger: log.Named("rpc")})
+	grpcServer := rpc.NewServer(rpc.ServerOptions{
+		Logger: log.Named("rpc"), Interceptors: []grpc.UnaryServerInterceptor{calls.Unary},
+	})
 	pb.RegisterParticipantServer(grpcServer, server)
 	pb.RegisterKVServer(grpcServer, store)
 	return f.serve(ctx, grpcServer, client, registry, log)
@@ -228,25 +252,18 @@ func (f *participantFlags) metricsServer(registry *prometheus.Registry) (*metric
 	return &metricsHTTP{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, l}, nil
 }
 
-// registerKVMetrics shows the store's counters.
-func registerKVMetrics(registry *prometheus.Registry, name string, store *kv.Store) error {
-	opts := func(metric, help string) prometheus.Opts {
-		return prometheus.Opts{
-			Namespace: "concordat", Subsystem: "kv", Name: metric, Help: help,
-			ConstLabels: prometheus.Labels{"participant": name},
-		}
+// registerMetrics shows what the process, its calls and the store count.
+func registerMetrics(registry *prometheus.Registry, name string, calls *meter.Calls, store *kv.Store) error {
+	named := prometheus.WrapRegistererWith(prometheus.Labels{"participant": name}, registry)
+	var errs []error
+	for _, c := range append(meter.Process(node.Version()), calls) {
+		errs = append(errs, registry.Register(c))
 	}
-	for _, c := range []prometheus.Collector{
-		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("writes_total", "Durable changes: votes, acknowledgements, forgetting, fence.")),
-			func() float64 { return float64(store.Stats().Writes) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("syncs_total", "Syncs that made them durable.")),
-			func() float64 { return float64(store.Stats().Syncs) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("locks", "Locks held, one a branch and key.")),
-			func() float64 { return float64(store.Locks()) }),
-	} {
-		if err := registry.Register(c); err != nil {
-			return fmt.Errorf("metrics: %w", err)
-		}
+	for _, c := range store.Collectors() {
+		errs = append(errs, named.Register(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
 }

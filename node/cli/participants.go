@@ -19,16 +19,20 @@ func newParticipantsCommand(a *app) *cobra.Command {
 		Example: `  concordat participants list
   concordat participants add seats --endpoint 127.0.0.1:7301`,
 	})
-	cmd.AddCommand(newParticipantsListCommand(a), newParticipantsAddCommand(a), newParticipantsRemoveCommand(a))
+	cmd.AddCommand(newParticipantsListCommand(a), newParticipantsAddCommand(a), newParticipantsRemoveCommand(a), newParticipantsConformCommand(a))
 	return cmd
 }
 
 func newParticipantsListCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the participants and whether the leader reaches them",
-		Example: "  concordat participants list -o json",
-		Args:    usageArgs(cobra.NoArgs),
+		Use:   "list",
+		Short: "List the participants and whether the leader reaches them",
+		Long: `List the registry, as the leader has it. UNFINISHED counts the transactions with a
+branch there that are not finished; UNDELIVERED those of them that are decided,
+not applied there, and whose last call failed.`,
+		Example: `  concordat participants list
+  concordat participants list -o json`,
+		Args: usageArgs(cobra.NoArgs),
 	}
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -41,7 +45,8 @@ func newParticipantsListCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.print(value, func(w io.Writer) error { return participantsTable(w, all...) })
+			items, _ := value["participants"].([]any)
+			return printList(out, value, items, func(w io.Writer) error { return participantsTable(w, all...) })
 		})
 	}
 	return cmd
@@ -59,7 +64,8 @@ wiped) votes only after an operator has accepted them with --accept-incarnation;
 without --endpoint its registered endpoints stay.`,
 		Example: `  concordat participants add seats --endpoint 127.0.0.1:7301
   concordat participants add seats --accept-incarnation`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: first(a.participantNames()),
 	}
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	endpoints := cmd.Flags().StringSlice("endpoint", nil, "host:port where it serves (may be repeated)")
@@ -101,32 +107,6 @@ func registered(ctx context.Context, c *rpc.Client, name string) (*pb.Participan
 	return nil, rpc.Errorf(rpc.ReasonParticipantUnknown, "participant %q is not registered; add it with --endpoint host:port", name)
 }
 
-func newParticipantsRemoveCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "remove NAME",
-		Short: "Drain and remove a participant",
-		Long: `Close a participant to new transactions. It is removed when its last branch is
-settled; until then its state is draining. --give-up settles by decree the
-decided branches that it has not acknowledged: its data may then disagree.`,
-		Example: `  concordat participants remove seats
-  concordat participants remove seats --give-up --operator ann`,
-		Args: usageArgs(cobra.ExactArgs(1)),
-	}
-	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
-	giveUp := cmd.Flags().Bool("give-up", false, "no longer wait for its unacknowledged branches")
-	operator := a.operatorFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return client.with(cmd.Context(), func(ctx context.Context, c *rpc.Client) error {
-			p, err := c.RemoveParticipant(ctx, &pb.RemoveParticipantRequest{Name: args[0], GiveUp: *giveUp, Operator: *operator})
-			if err != nil {
-				return err
-			}
-			return out.participant(p)
-		})
-	}
-	return cmd
-}
-
 // operatorFlag names the person whose word is logged.
 func (a *app) operatorFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("operator", a.env("USER"), "who decides this; it is logged")
@@ -141,14 +121,18 @@ func (o *output) participant(p *pb.ParticipantInfo) error {
 }
 
 func participantsTable(w io.Writer, list ...*pb.ParticipantInfo) error {
-	g := newGrid(w, "NAME", "KIND", "STATE", "REACHABLE", "UNFINISHED", "ENDPOINTS", "INCARNATION")
+	g := newGrid(w, "NAME", "KIND", "STATE", "REACHABLE", "UNFINISHED", "UNDELIVERED", "ENDPOINTS", "INCARNATION")
 	for _, p := range list {
 		incarnation := p.GetIncarnation()
 		if p.GetPendingIncarnation() != "" {
 			incarnation += " (came back with " + p.GetPendingIncarnation() + ")"
 		}
-		g.row(p.GetName(), dash(p.GetKind()), p.GetState(), yesNo(p.GetReachable()),
-			strconv.Itoa(int(p.GetUnfinished())), strings.Join(p.GetEndpoints(), ","), incarnation)
+		reachable := yesNo(p.GetReachable())
+		if p.GetState() == stateRemoved {
+			reachable = "-"
+		}
+		g.row(p.GetName(), dash(p.GetKind()), p.GetState(), reachable,
+			strconv.Itoa(int(p.GetUnfinished())), strconv.Itoa(int(p.GetUndelivered())), dash(strings.Join(p.GetEndpoints(), ",")), dash(incarnation))
 	}
 	return g.flush()
 }

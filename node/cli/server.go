@@ -17,9 +17,9 @@ import (
 
 // serverFlags are what the flags of a server do not write into its Config directly.
 type serverFlags struct {
-	peers    []string
-	wide     bool
-	logLevel *string
+	peers []string
+	wide  bool
+	log   *logFlags
 }
 
 func newServerCommand(a *app) *cobra.Command {
@@ -36,7 +36,7 @@ Connections are not secured: an address that other machines can reach needs --in
 		Args: usageArgs(cobra.NoArgs),
 	}
 	cfg := node.DefaultConfig()
-	f := serverFlags{logLevel: logFlag(cmd)}
+	f := serverFlags{log: newLogFlags(cmd)}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Cluster.NodeID, "id", "", "this node's id, one of --peers")
 	flags.StringVar(&cfg.Cluster.DataDir, "data-dir", "", "where this node keeps its log and snapshots")
@@ -51,7 +51,7 @@ Connections are not secured: an address that other machines can reach needs --in
 	flags.BoolVar(&f.wide, "wan", false, "longer timeouts, for nodes that are far apart")
 	limitFlags(cmd, &cfg)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		log, err := newLogger(a.stderr, *f.logLevel)
+		log, err := f.log.logger(a.stderr)
 		if err != nil {
 			return err
 		}
@@ -82,6 +82,8 @@ func limitFlags(cmd *cobra.Command, cfg *node.Config) {
 	flags.DurationVar(&cfg.Retention.Age, "retention", cfg.Retention.Age, "how long finished transactions are kept")
 	flags.IntVar(&cfg.Retention.Count, "retention-count", cfg.Retention.Count, "how many finished transactions are kept")
 	flags.DurationVar(&cfg.AlertAfter, "alert-after", cfg.AlertAfter, "how long anything may be unsettled before it alerts")
+	flags.StringVar(&cfg.AlertWebhook, "alert-webhook", "", "the URL that alerts are posted to, as Alertmanager's http://host:9093/api/v2/alerts (default: nowhere)")
+	flags.DurationVar(&cfg.AlertRepeat, "alert-repeat", cfg.AlertRepeat, "how often an alert that stands is posted again; it expires at the receiver after four times that")
 	flags.Float64Var(&cfg.DiskReserve, "disk-reserve", cfg.DiskReserve, "share of the disk kept free: below it no new transactions")
 }
 

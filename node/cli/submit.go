@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/jsonform"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -63,6 +64,8 @@ FILE has the form of the HTTP interface:
 	flags.DurationVar(&f.timeout, "timeout", 0, "the prepare budget, 50ms to 60s (default 5s)")
 	flags.StringVar(&f.wait, "wait", "decided", "answer when it is decided, or when it is completed")
 	flags.Uint64Var(&f.since, "since", 0, "the log index that an earlier, unanswered submit of this id named")
+	completeFlag(cmd, "branch", a.branchPrefixes())
+	completeFlag(cmd, "wait", words("decided", "completed"))
 	flags.BoolVar(&f.noRetry, "no-retry", false, "do not try again after a CONFLICT")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		req, err := a.submitRequest(cmd, f)
@@ -108,7 +111,7 @@ func (a *app) submitRequest(cmd *cobra.Command, f submitFlags) (*pb.SubmitReques
 		if err != nil {
 			return nil, err
 		}
-		if req, err = parseRequest(text); err != nil {
+		if req, err = jsonform.ParseSubmit(text); err != nil {
 			return nil, usageErrorf("--file %s: %w", f.file, err)
 		}
 	case len(f.branches) == 0:

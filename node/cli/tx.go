@@ -2,9 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
@@ -21,7 +18,8 @@ func newTxCommand(a *app) *cobra.Command {
   concordat tx get booking-42`,
 	})
 	cmd.AddCommand(
-		newTxSubmitCommand(a), newTxGetCommand(a), newTxListCommand(a), newTxAbortCommand(a), newTxResolveCommand(a),
+		newTxSubmitCommand(a), newTxGetCommand(a), newTxListCommand(a), newTxWatchCommand(a), newTxExplainCommand(a),
+		newTxRetryCommand(a), newTxAbortCommand(a), newTxResolveCommand(a),
 	)
 	return cmd
 }
@@ -34,7 +32,8 @@ func newTxGetCommand(a *app) *cobra.Command {
 delayed submit may still begin. 'concordat tx abort ID' settles it.`,
 		Example: `  concordat tx get booking-42
   concordat tx get booking-42 --stale -o json`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: first(a.transactionIDs(&pb.ListRequest{Order: pb.Order_NEWEST_FIRST})),
 	}
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	stale := cmd.Flags().Bool("stale", false, "take one node's own copy, which may lag, without asking the leader")
@@ -50,62 +49,6 @@ delayed submit may still begin. 'concordat tx abort ID' settles it.`,
 	return cmd
 }
 
-func newTxListCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List transactions by id, from one node's own copy",
-		Example: `  concordat tx list --state preparing,committing
-  concordat tx list --participant seats --limit 20 --after booking-41
-  concordat tx list --needs-operator -o json`,
-		Args: usageArgs(cobra.NoArgs),
-	}
-	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
-	req := &pb.ListRequest{}
-	states := cmd.Flags().StringSlice("state", nil, "only these states: preparing, committing, aborting, committed, aborted")
-	cmd.Flags().StringVar(&req.Participant, "participant", "", "only transactions with a branch of this participant")
-	cmd.Flags().Uint32Var(&req.Limit, "limit", 100, "how many at most, 1 to 1000")
-	cmd.Flags().StringVar(&req.After, "after", "", "only ids after this one")
-	cmd.Flags().BoolVar(&req.NeedsOperator, "needs-operator", false, "only those with a heuristic that nobody has acknowledged")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for _, name := range *states {
-			s, ok := pb.State_value["STATE_"+strings.ToUpper(name)]
-			if !ok || s == 0 {
-				return usageErrorf("--state: preparing, committing, aborting, committed or aborted, got %q", name)
-			}
-			req.States = append(req.States, pb.State(s))
-		}
-		return client.with(cmd.Context(), func(ctx context.Context, c *rpc.Client) error {
-			resp, err := c.List(ctx, req)
-			if err != nil {
-				return err
-			}
-			return out.transactions(resp)
-		})
-	}
-	return cmd
-}
-
-func (o *output) transactions(resp *pb.ListResponse) error {
-	list := make([]object, 0, len(resp.GetTransactions()))
-	for _, t := range resp.GetTransactions() {
-		one, err := transactionObject(t)
-		if err != nil {
-			return err
-		}
-		list = append(list, one)
-	}
-	value := object{"transactions": list, "more": resp.GetMore(), "index": count(resp.GetIndex())}
-	return o.print(value, func(w io.Writer) error {
-		if err := transactionsTable(w, resp.GetTransactions()); err != nil {
-			return err
-		}
-		if n := len(resp.GetTransactions()); resp.GetMore() && n > 0 {
-			fmt.Fprintf(o.app.stderr, "There are more: --after %s\n", printable(resp.GetTransactions()[n-1].GetId()))
-		}
-		return nil
-	})
-}
-
 func newTxAbortCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "abort ID",
@@ -116,7 +59,8 @@ good. One that is committed stays so: then the exit status is 1.
 To settle a submit whose outcome was not known, repeat the --since that it printed.`,
 		Example: `  concordat tx abort booking-42 --message 'customer left'
   concordat tx abort booking-42 --since 1201`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: first(a.unfinishedIDs()),
 	}
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	message := cmd.Flags().String("message", "", "why; it becomes the reason of the abort")
@@ -154,11 +98,13 @@ a finished transaction that has heuristic or given-up branches, after the data
 were looked at, so that it may be forgotten.`,
 		Example: `  concordat tx resolve booking-42 --give-up seats --operator ann
   concordat tx resolve booking-42 --acknowledge`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: first(a.resolvableIDs()),
 	}
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	giveUp := cmd.Flags().StringSlice("give-up", nil, "participants whose acknowledgement is no longer waited for")
 	acknowledge := cmd.Flags().Bool("acknowledge", false, "the heuristics of this transaction were seen to")
+	completeFlag(cmd, "give-up", a.participantNames())
 	operator := a.operatorFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *acknowledge == (len(*giveUp) > 0) {

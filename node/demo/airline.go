@@ -12,13 +12,14 @@ import (
 )
 
 const (
+	// All accounts and revenues fit one read at one point in time, of 1,000 keys.
 	flights   = 200
-	customers = 1000
+	customers = 800
 	// The first flights are popular: a tenth of the customers wants them, and they sell out.
 	popular      = 4
 	popularSeats = 60
 	// Every twentieth customer cannot pay for any flight, another twentieth for a few.
-	broke, poor, rich = 50, 1_000, 1_000_000
+	broke, poor, rich = 50, 1_000, 10_000_000
 	priceMin          = 80
 	priceMax          = 300
 	// setupOps is how many keys a transaction loads.
@@ -26,7 +27,7 @@ const (
 )
 
 // Keys, by participant: flight and booking in seats; account, revenue and
-// booking in payments; trips, a list, in profiles.
+// booking in payments; trips, how many, and booking in profiles.
 const (
 	flightKey  = "flight/"
 	accountKey = "acct/"
@@ -40,17 +41,19 @@ type airline struct {
 	flights   []string
 	customers []string
 	seats     map[string]int64 // by flight
+	prices    map[string]int64 // by flight
 	money     map[string]int64 // by customer
 }
 
 // newAirline has seats enough for a load of that duration.
 func newAirline(d time.Duration) *airline {
-	a := &airline{seats: map[string]int64{}, money: map[string]int64{}}
+	a := &airline{seats: map[string]int64{}, prices: map[string]int64{}, money: map[string]int64{}}
 	normal := max(300, 20*int64(d.Seconds()))
 	for i := range flights {
 		name := fmt.Sprintf("LH%03d", i+1)
 		a.flights = append(a.flights, name)
 		a.seats[name] = normal
+		a.prices[name] = priceMin + int64(i)*37%(priceMax-priceMin+1)
 		if i < popular {
 			a.seats[name] = popularSeats
 		}
@@ -133,9 +136,9 @@ func (a *airline) draw(n int64) booking {
 	if rand.IntN(10) == 0 {
 		flight = rand.IntN(popular)
 	}
+	name := a.flights[flight]
 	return booking{fmt.Sprintf("booking-%06d", n), record{
-		Customer: a.customers[rand.IntN(customers)], Flight: a.flights[flight],
-		Price: priceMin + rand.Int64N(priceMax-priceMin+1),
+		Customer: a.customers[rand.IntN(customers)], Flight: name, Price: a.prices[name],
 	}}
 }
 
@@ -150,7 +153,7 @@ func (b booking) request() *pb.SubmitRequest {
 		branch(seats, kvop.Op{Kind: kvop.Add, Key: flightKey + b.Flight, Delta: -1, Min: &none}, marker),
 		branch(payments, kvop.Op{Kind: kvop.Add, Key: accountKey + b.Customer, Delta: -b.Price, Min: &none},
 			kvop.Op{Kind: kvop.Add, Key: revenueKey + b.Flight, Delta: b.Price}, marker),
-		branch(profiles, kvop.Op{Kind: kvop.Append, Key: tripsKey + b.Customer, Values: []kvop.Value{kvop.Text(b.ID + " " + b.String())}}),
+		branch(profiles, kvop.Op{Kind: kvop.Add, Key: tripsKey + b.Customer, Delta: 1}, marker),
 	}}
 }
 

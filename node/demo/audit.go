@@ -77,13 +77,16 @@ func (b *books) compare(id string) string {
 
 // balances recomputes every flight and account from the bookings there.
 func (a *Audit) balances(before *airline, b *books) {
-	left, money, revenue := maps.Clone(before.seats), maps.Clone(before.money), map[string]int64{}
+	left, money, revenue, trips := maps.Clone(before.seats), maps.Clone(before.money), map[string]int64{}, map[string]int64{}
 	for _, r := range b.marked[seats] {
 		left[r.Flight]--
 	}
 	for _, r := range b.marked[payments] {
 		money[r.Customer] -= r.Price
 		revenue[r.Flight] += r.Price
+	}
+	for _, r := range b.marked[profiles] {
+		trips[r.Customer]++
 	}
 	check := func(what string, want, got map[string]int64) {
 		keys := maps.Clone(want)
@@ -97,6 +100,7 @@ func (a *Audit) balances(before *airline, b *books) {
 	check(seats+" "+flightKey, left, b.seats)
 	check(payments+" "+accountKey, money, b.accounts)
 	check(payments+" "+revenueKey, revenue, b.revenue)
+	check(profiles+" "+tripsKey, trips, b.trips)
 }
 
 // answers holds what the clients were told against what is there.

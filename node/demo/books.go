@@ -15,8 +15,8 @@ const scanPage = 5000
 
 // books are the participants' data.
 type books struct {
-	// seats left by flight; money of customers and airline by customer and flight.
-	seats, accounts, revenue map[string]int64
+	// seats left by flight; money of customers and airline by customer and flight; trips by customer.
+	seats, accounts, revenue, trips map[string]int64
 	// marked are the bookings that each participant has, by its name and their id.
 	marked map[string]map[string]record
 	// strange are entries that no booking makes.
@@ -24,7 +24,8 @@ type books struct {
 }
 
 func newBooks() *books {
-	b := &books{seats: map[string]int64{}, accounts: map[string]int64{}, revenue: map[string]int64{}, marked: map[string]map[string]record{}}
+	b := &books{seats: map[string]int64{}, accounts: map[string]int64{}, revenue: map[string]int64{}, trips: map[string]int64{},
+		marked: map[string]map[string]record{}}
 	for _, name := range participants {
 		b.marked[name] = map[string]record{}
 	}
@@ -71,42 +72,21 @@ func (b *books) enter(participant, key string, raw []byte) error {
 		b.accounts[name] = number
 	case kind == payments+" "+revenueKey && isNumber:
 		b.revenue[name] = number
-	case (kind == seats+" "+bookingKey || kind == payments+" "+bookingKey) && isText:
+	case kind == profiles+" "+tripsKey && isNumber:
+		b.trips[name] = number
+	case prefix+"/" == bookingKey && isText:
 		return b.mark(participant, name, text)
-	case kind == profiles+" "+tripsKey:
-		return b.enterTrips(name, value)
 	default:
 		return fmt.Errorf("%s is not what a booking leaves there", value)
 	}
 	return nil
 }
 
-func (b *books) enterTrips(customer string, list kvop.Value) error {
-	trips, ok := list.Elements()
-	if !ok {
-		return fmt.Errorf("%s is not a list of trips", list)
-	}
-	for _, trip := range trips {
-		text, _ := trip.Text()
-		id, rest, _ := strings.Cut(text, " ")
-		if err := b.mark(profiles, id, rest); err != nil {
-			return err
-		}
-		if got := b.marked[profiles][id].Customer; got != customer {
-			return fmt.Errorf("%s is a trip of %s", id, got)
-		}
-	}
-	return nil
-}
-
-// mark enters a booking; each participant has it once.
+// mark enters a booking.
 func (b *books) mark(participant, id, text string) error {
 	r, err := parseRecord(text)
 	if err != nil {
 		return err
-	}
-	if _, twice := b.marked[participant][id]; twice {
-		return fmt.Errorf("%s stands there twice", id)
 	}
 	b.marked[participant][id] = r
 	return nil

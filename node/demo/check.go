@@ -28,17 +28,35 @@ func (r *Report) checks() []Check {
 		grouped(a.SeatsLeft), grouped(a.SeatsSold), grouped(a.SeatsLeft+a.SeatsSold), grouped(a.SeatsBefore))
 	check(a.MoneyNow == a.MoneyBefore, nil, "money: %s, and there was %s (%s changed hands)",
 		grouped(a.MoneyNow), grouped(a.MoneyBefore), grouped(a.Revenue))
-	check(true, a.Wrong, "every flight, account and revenue is what its bookings make it")
+	check(true, a.Wrong, "every flight, account, revenue and count of trips is what its bookings make it")
 	check(true, a.CommitsLost, "%s answers COMMIT: each booking is in all three", grouped(a.Commits))
 	check(true, a.AbortsDone, "%s answers ABORT: none of them left anything", grouped(a.Aborts))
 	check(true, a.NeverAnswered, "bookings without a definite outcome: %d", len(a.NeverAnswered))
 	check(true, a.Strange, "entries that nobody booked: %d", len(a.Strange))
-	check(rest.Blamed == 0 && r.Load.Other == 0, nil,
-		"aborts for any reason but a condition or a conflict: %d as clients were told, %d as nodes count", r.Load.Other, rest.Blamed)
+	if out := r.participantsOut(); out > 0 {
+		check(r.Load.Other == 0, nil, "aborts for any reason but a condition, a conflict or a participant that was out: %d (%d while one was)",
+			r.Load.Other, r.Load.Excused)
+	} else {
+		check(rest.Blamed == 0 && r.Load.Other == 0, nil,
+			"aborts for any reason but a condition or a conflict: %d as clients were told, %d as nodes count", r.Load.Other, rest.Blamed)
+	}
 	check(rest.none(), nil, "unfinished: %d, in doubt: %d, locks left: %d", rest.Unfinished, rest.InDoubt+rest.Preparing, rest.Locks)
 	check(rest.Alerts == 0 && rest.NeedsOperator == 0, nil, "alerts: %d, transactions that need an operator: %d", rest.Alerts, rest.NeedsOperator)
 	check(r.sameState(), nil, "%s", r.stateText())
+	check(true, r.Proofs.Wrong, "while the load ran: %s, of %s, and of the money %s; wrong: %d",
+		counted(r.Proofs.Made, "check", "checks"), counted(r.Proofs.Bookings, "booking", "bookings"),
+		counted(r.Proofs.Sums, "time", "times"), len(r.Proofs.Wrong))
 	return list
+}
+
+// participantsOut is how often a participant was struck.
+func (r *Report) participantsOut() (n int) {
+	for _, s := range r.Strikes {
+		if s.Role == KillParticipant {
+			n++
+		}
+	}
+	return n
 }
 
 // sameState: all nodes, and as many as there are, have the same state.
@@ -69,6 +87,9 @@ func (r *Report) judge() {
 	r.Problems = []string{}
 	for i := range r.Failovers {
 		r.Problems = append(r.Problems, r.Failovers[i].problems()...)
+	}
+	for _, s := range r.Strikes {
+		r.Problems = append(r.Problems, s.problems()...)
 	}
 	for _, c := range r.Checks {
 		if !c.OK {

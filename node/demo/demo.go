@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
 )
@@ -27,49 +25,7 @@ const (
 	nodes = 3
 	// startTimeout bounds the start of all processes: a slow disk, a cold binary.
 	startTimeout = time.Minute
-	// killSpacing is the least load for each part between two kills: time to
-	// fail over, to come back and to catch up.
-	killSpacing = 2 * time.Second
 )
-
-// Config says what to run.
-type Config struct {
-	// Binary is the concordat program.
-	Binary string
-	// Dir takes all data and logs: a new or empty directory that stays. Empty:
-	// a temporary one, which Close removes.
-	Dir string
-	// Clients book at the same moment, 1 to 256.
-	Clients int
-	// Duration of the load, at least 2 s for each part before, between and after kills.
-	Duration time.Duration
-	// Kills of the leader, spread over the load.
-	Kills int
-	// Falsify removes one booking's marker from seats after the load, in a
-	// transaction of its own: a test of the audit, which must name the booking.
-	Falsify bool
-	// Screen shows what happens while it happens; Colour says that it takes ANSI colours.
-	Screen io.Writer
-	Colour bool
-}
-
-// Check names the first field that makes no sense; its error is a *fsm.FieldError.
-func (c *Config) Check() error {
-	field := func(name, limit, format string, got any) error {
-		return &fsm.FieldError{Field: name, Limit: limit, Got: fmt.Sprintf(format, got)}
-	}
-	switch {
-	case c.Clients < 1 || c.Clients > 256:
-		return field("--clients", "1 to 256", "%d", c.Clients)
-	case c.Kills < 0:
-		return field("--kills", "at least 0", "%d", c.Kills)
-	case c.Duration < killSpacing || c.Duration > time.Hour:
-		return field("--duration", "2s to 1h", "%s", c.Duration)
-	case c.Duration/time.Duration(c.Kills+1) < killSpacing:
-		return field("--kills", fmt.Sprintf("at most %d in a --duration of %s", c.Duration/killSpacing-1, c.Duration), "%d", c.Kills)
-	}
-	return nil
-}
 
 // Demo is one running demo.
 type Demo struct {
@@ -80,6 +36,10 @@ type Demo struct {
 	cluster   *local.Cluster
 	client    *rpc.Client
 	metrics   *scraper
+	hand      *hand
+	eyes      *eyes
+	prover    *prover // of the load
+	view      *view   // nil without a terminal
 }
 
 // Start runs the processes and waits until a leader serves. The caller calls
@@ -88,13 +48,13 @@ func Start(ctx context.Context, cfg Config) (*Demo, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	cfg.defaults()
 	d := &Demo{cfg: cfg, screen: newScreen(cfg.Screen, cfg.Colour), metrics: newScraper()}
 	if err := d.makeDir(); err != nil {
 		return nil, err
 	}
-	d.screen.title("Concordat demo: %d nodes, %d participants, %d clients, %s of load, %s",
-		nodes, len(participants), cfg.Clients, cfg.Duration, counted(cfg.Kills, "kill of the leader", "kills of the leader"))
-	d.screen.line("data and logs in %s%s", d.dir, map[bool]string{true: " (removed at the end)"}[d.temporary])
+	d.screen.title("Concordat demo: %d nodes, %d participants, %s", nodes, len(participants), cfg.describe())
+	d.screen.line("data and logs in %s%s", d.dir, map[bool]string{true: " (removed at the end)"}[d.temporary && !cfg.Keep])
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the cluster: %w", err), d.Close())
 	}
@@ -128,7 +88,8 @@ func (d *Demo) makeDir() (err error) {
 func (d *Demo) start(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	d.cluster, err = local.Start(ctx, local.Config{Binary: d.cfg.Binary, Dir: d.dir, Nodes: nodes, Participants: participants})
+	d.cluster, err = local.Start(ctx, local.Config{Binary: d.cfg.Binary, Dir: d.dir, Nodes: nodes, Participants: participants,
+		Relayed: d.cfg.relayed()})
 	if err != nil {
 		return err
 	}
@@ -143,6 +104,10 @@ func (d *Demo) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if d.eyes, err = newEyes(d.cluster); err != nil {
+		return err
+	}
+	d.hand = newHand(d)
 	for _, p := range d.processes() {
 		d.screen.line("  %-9s pid %-8d %s", p.Name, p.PID, p.Address)
 	}
@@ -183,6 +148,9 @@ func (d *Demo) Close() error {
 	var errs []error
 	if d.client != nil {
 		errs = append(errs, d.client.Close())
+	}
+	if d.eyes != nil {
+		errs = append(errs, d.eyes.close())
 	}
 	d.metrics.close()
 	if d.cluster != nil {

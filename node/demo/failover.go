@@ -19,8 +19,10 @@ const (
 	// failoverTimeout is when a demo gives up waiting for a new leader, or for
 	// what it took over to settle. A healthy failover takes well under a second.
 	failoverTimeout = 30 * time.Second
-	// downtime is how long a killed node stays down, at most.
-	downtime = 3 * time.Second
+	// downtime is how long a killed process stays down, at most; watchedDowntime
+	// where somebody watches it.
+	downtime        = 3 * time.Second
+	watchedDowntime = 5 * time.Second
 )
 
 // Failover is one kill of the leader and what followed. Times are counted from
@@ -70,6 +72,8 @@ type Failover struct {
 	Back *Millis `json:"back_ms"`
 
 	at time.Time
+	// mark is how many bookings were answered at the kill.
+	mark int
 }
 
 // Millis is a duration in milliseconds.
@@ -82,51 +86,20 @@ func millis(d time.Duration) *Millis {
 
 func (f *Failover) since(t time.Time) *Millis { return millis(t.Sub(f.at)) }
 
-// strike kills the leader, watches another one take over and brings the killed
-// node back after pause. The figures of the clients are filled in later.
-func (d *Demo) strike(ctx context.Context, pause time.Duration) (*Failover, error) {
-	ctx, cancel := context.WithTimeout(ctx, failoverTimeout)
-	defer cancel()
-	victim, err := d.cluster.AwaitLeader(ctx)
-	if err != nil {
-		return nil, err
+// takeover watches another node take over from a leader that was killed.
+func (d *Demo) takeover(ctx context.Context, f *Failover, changed func()) error {
+	if err := d.watchElection(ctx, f, changed); err != nil {
+		return fmt.Errorf("no new leader after the kill of %s: %w", f.Killed, err)
 	}
-	st, err := d.client.Status(ctx, victim.RPC)
-	if err != nil {
-		return nil, err
+	if err := d.watchResumed(ctx, f, changed); err != nil {
+		return fmt.Errorf("what %s left behind: %w", f.Killed, err)
 	}
-	f := &Failover{Killed: victim.ID, PID: victim.PID(), Term: st.GetTerm(), at: time.Now()}
-	back := time.NewTimer(pause)
-	defer back.Stop()
-	if err := victim.Kill(); err != nil {
-		return f, fmt.Errorf("kill %s: %w", victim.ID, err)
-	}
-	d.screen.alarm("KILL", "kill -9 %d: %s, leader of term %d", f.PID, f.Killed, f.Term)
-	if err := d.watchElection(ctx, f); err != nil {
-		return f, fmt.Errorf("no new leader after the kill of %s: %w", f.Killed, err)
-	}
-	if err := d.watchResumed(ctx, f); err != nil {
-		return f, fmt.Errorf("what %s left behind: %w", f.Killed, err)
-	}
-	select {
-	case <-back.C:
-	case <-ctx.Done():
-		return f, ctx.Err()
-	}
-	if err := victim.Start(); err != nil {
-		return f, err
-	}
-	if err := d.caughtUp(ctx, victim); err != nil {
-		return f, fmt.Errorf("%s after its restart: %w", victim.ID, err)
-	}
-	f.Back = f.since(time.Now())
-	d.screen.event("back", "%s was started again (pid %d) and has caught up", victim.ID, victim.PID())
-	return f, nil
+	return nil
 }
 
 // watchElection asks the survivors until one of them leads and is ready.
-func (d *Demo) watchElection(ctx context.Context, f *Failover) error {
-	for !d.follow(ctx, f) {
+func (d *Demo) watchElection(ctx context.Context, f *Failover, changed func()) error {
+	for !d.follow(ctx, f, changed) {
 		if err := wait(ctx, lookPause); err != nil {
 			return err
 		}
@@ -135,8 +108,12 @@ func (d *Demo) watchElection(ctx context.Context, f *Failover) error {
 }
 
 // follow asks every node once who leads and reports whether the newest leader is ready.
-func (d *Demo) follow(ctx context.Context, f *Failover) (ready bool) {
+func (d *Demo) follow(ctx context.Context, f *Failover, changed func()) (ready bool) {
+	defer changed()
 	for _, n := range d.cluster.Nodes {
+		if d.hand.isPaused(n.ID) { // it would take all the time there is, and say nothing
+			continue
+		}
 		st := d.look(ctx, n)
 		if st == nil {
 			continue
@@ -176,11 +153,12 @@ func (d *Demo) look(ctx context.Context, n *local.Node) *pb.StatusResponse {
 
 // watchResumed reads the new leader's metrics until all that it took over is
 // finished. Should yet another leader take over, its figures count.
-func (d *Demo) watchResumed(ctx context.Context, f *Failover) error {
+func (d *Demo) watchResumed(ctx context.Context, f *Failover, changed func()) error {
 	for {
 		if err := d.readResumed(ctx, f); err != nil && ctx.Err() != nil {
 			return err
 		}
+		changed()
 		if f.Ready != nil && f.Open == 0 {
 			d.screen.event("", "%s serves; %s settled", f.Leader,
 				counted(f.Resumed, "transaction was taken over and is", "transactions were taken over and are"))
@@ -189,7 +167,7 @@ func (d *Demo) watchResumed(ctx context.Context, f *Failover) error {
 		if err := wait(ctx, 10*lookPause); err != nil {
 			return fmt.Errorf("%s took over %d transactions, %d are not finished: %w", f.Leader, f.Resumed, f.Open, err)
 		}
-		d.follow(ctx, f)
+		d.follow(ctx, f, changed)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestScreen(t *testing.T) {
 		var b strings.Builder
 		s := newScreen(&b, colour)
 		s.alarm("KILL", "n%d", 1)
-		s.pace(pace{commits: 10, p50: time.Millisecond, p99: 1200 * time.Millisecond})
+		s.pace(pace{commits: 10, p50: time.Millisecond, p99: 1200 * time.Millisecond}, standing{})
 		s.failover(&Failover{Killed: "n1", FirstCommit: millis(time.Second)})
 		if strings.Contains(b.String(), "\x1b[") != colour {
 			t.Errorf("colour %v: %q", colour, b.String())

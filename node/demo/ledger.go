@@ -22,14 +22,16 @@ type entry struct {
 	unknown bool
 	// refusals are Submits that had begun nothing and were made again.
 	refusals int
+	// excused: it aborted for no good reason of its own, while a participant was out.
+	excused bool
 }
 
 func (e *entry) committed() bool { return e.outcome == pb.Outcome_COMMIT }
 
 // blamed reports an abort that neither the booking's conditions nor other
-// bookings explain.
+// bookings nor the absence of a participant explain.
 func (e *entry) blamed() bool {
-	if e.outcome != pb.Outcome_ABORT {
+	if e.outcome != pb.Outcome_ABORT || e.excused {
 		return false
 	}
 	code := e.reason.GetCode()
@@ -54,6 +56,20 @@ func (l *ledger) all() []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.entries)
+}
+
+// length is how many there are.
+func (l *ledger) length() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.entries)
+}
+
+// from is a copy of those from the i-th on.
+func (l *ledger) from(i int) []entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.entries[min(max(i, 0), len(l.entries)):])
 }
 
 // pace is what a stretch of load came to.

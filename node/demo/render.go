@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Show prints the report for a person.
@@ -15,9 +14,16 @@ func (d *Demo) Show(r *Report) {
 	s.title("LOAD  %s bookings in %.1f s: %.0f a second, p50 %.1f ms, p99 %.1f ms", grouped(l.Commits), l.Took/1000, l.Rate, l.P50, l.P99)
 	s.line("  aborted: %s by a condition (sold out, no money), %s by a conflict, %d for any other reason",
 		grouped(l.Conditions), grouped(l.Conflicts), l.Other)
-	for i := range r.Failovers {
-		s.failover(&r.Failovers[i])
+	if l.Excused > 0 {
+		s.line("  and %d while a participant was out", l.Excused)
 	}
+	if l.Wanted > 0 {
+		s.line("  wanted: %s a second; not made, because no client was free for long: %s", grouped(l.Wanted), grouped(l.Skipped))
+	}
+	for i := range r.Failovers {
+		s.failover(r.Failovers[i])
+	}
+	s.strikes(r.Strikes)
 	s.line("")
 	s.title("AUDIT")
 	for _, c := range r.Checks {
@@ -39,6 +45,28 @@ func (d *Demo) Show(r *Report) {
 		return
 	}
 	s.line("%s", s.paint(red, counted(len(r.Problems), "thing is wrong, see above.", "things are wrong, see above.")))
+}
+
+// strikes are a line each.
+func (s *screen) strikes(list []*Strike) {
+	if len(list) == 0 {
+		return
+	}
+	s.line("")
+	s.title("WHAT ELSE WAS DONE")
+	for _, k := range list {
+		text := fmt.Sprintf("  %6.1f s  %s %s, a %s (pid %d)", k.At/1000, k.What, k.Name, k.Role, k.PID)
+		if k.FirstCommit != nil {
+			text += fmt.Sprintf("; next commit after %.0f ms", *k.FirstCommit)
+		}
+		if k.Back != nil {
+			text += fmt.Sprintf("; back after %.1f s", *k.Back/1000)
+		}
+		s.line("%s", text)
+		for _, p := range k.problems() {
+			s.line("  %s  %s", s.paint(red, "WRONG"), p)
+		}
+	}
 }
 
 // moment is a line of the timeline.
@@ -85,21 +113,5 @@ func (s *screen) failover(f *Failover) {
 	if f.Unknown > 0 {
 		s.line("  outcome unknown to impatient clients: %d; settled by id: %d committed, %d aborted, %d not settled",
 			f.Unknown, f.UnknownCommit, f.UnknownAbort, f.UnknownForEver)
-	}
-}
-
-// Hints says how to play with a cluster that goes on running.
-func (d *Demo) Hints() {
-	s := d.screen
-	program := d.cfg.Binary
-	s.line("")
-	s.title("The cluster goes on until Ctrl-C. In another terminal:")
-	s.line("  export CONCORDAT_NODES=%s", strings.Join(d.cluster.Addresses(), ","))
-	s.line("  %s cluster status", program)
-	s.line("  %s kv get seats flight/LH100", program)
-	s.line("  %s tx get booking-000001", program)
-	s.line(`  %s tx submit --branch 'seats={"ops":[{"op":"add","key":"flight/LH100","delta":-1,"min":0}]}'`, program)
-	for _, p := range d.processes()[:nodes] {
-		s.line("  kill -9 %-8d # %s; not started again", p.PID, p.Name)
 	}
 }

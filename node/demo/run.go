@@ -18,16 +18,22 @@ type Report struct {
 	Problems []string `json:"problems"`
 	Dir      string   `json:"dir"`
 	// Processes are the children at the end.
-	Processes []Process  `json:"processes"`
-	Load      Load       `json:"load"`
-	Failovers []Failover `json:"failovers"`
-	Rest      *Rest      `json:"rest"`
-	Audit     *Audit     `json:"audit"`
-	Checks    []Check    `json:"checks"`
+	Processes []Process   `json:"processes"`
+	Load      Load        `json:"load"`
+	Failovers []*Failover `json:"failovers"`
+	// Strikes are all that was done to processes but the kills of leaders.
+	Strikes []*Strike `json:"strikes"`
+	// Proofs are what was checked while the load ran.
+	Proofs Proofs  `json:"proofs"`
+	Rest   *Rest   `json:"rest"`
+	Audit  *Audit  `json:"audit"`
+	Checks []Check `json:"checks"`
 	// States are the nodes' replicated states, by node.
 	States map[string]NodeState `json:"states"`
 	// Falsified is the booking that was falsified on purpose.
 	Falsified string `json:"falsified,omitempty"`
+	// Kept: the cluster was to go on afterwards.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // Load is what the clients did and were told.
@@ -47,6 +53,12 @@ type Load struct {
 	Other    int `json:"aborted_other_reason"`
 	Unknown  int `json:"unknown"`
 	Refusals int `json:"refusals"`
+	// Excused aborts had no reason of their own, but a participant was out.
+	Excused int `json:"aborted_participant_out"`
+	// Wanted is the rate asked for, 0 for as fast as it goes; Skipped bookings
+	// were due and not made, because no client was free for long.
+	Wanted  int `json:"rate_wanted"`
+	Skipped int `json:"skipped"`
 }
 
 // NodeState is a node's replicated state.
@@ -56,27 +68,39 @@ type NodeState struct {
 }
 
 // Run loads the airline, books, kills and audits. An error means that it could
-// not be done; what it found is in the Report.
+// not be done; what it found is in the Report. With a Terminal it takes that
+// over meanwhile, and gives it back however it ends.
 func (d *Demo) Run(ctx context.Context) (*Report, error) {
+	if d.cfg.Terminal == nil {
+		return d.run(ctx)
+	}
+	return d.watched(ctx)
+}
+
+func (d *Demo) run(ctx context.Context) (*Report, error) {
 	world := newAirline(d.cfg.Duration)
 	if err := d.load(ctx, world); err != nil {
 		return nil, fmt.Errorf("load seats and accounts: %w", err)
 	}
-	t, err := newTraffic(world, d.cluster.Addresses(), d.cfg.Clients)
+	t, err := newTraffic(world, d.cluster.Addresses(), d.cfg.Clients, d.cfg.Rate)
 	if err != nil {
 		return nil, err
 	}
 	defer t.close()
-	r := &Report{Dir: d.dir, States: map[string]NodeState{}}
+	r := &Report{Dir: d.dir, Kept: d.cfg.Keep, States: map[string]NodeState{}}
 	began := time.Now()
-	r.Failovers, err = d.drive(ctx, t)
+	err = d.drive(ctx, t)
 	took := time.Since(began)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	entries := t.ledger.all()
+	r.Failovers, r.Strikes = d.hand.found()
+	excuse(entries, r.Strikes)
 	r.Load = loadOf(entries, d.cfg.Clients, took)
-	r.accountFailovers(entries)
+	r.Load.Wanted, r.Load.Skipped = d.cfg.Rate, int(t.skipped.Load())
+	r.Proofs = d.prover.found()
+	r.account(entries)
 	if err == nil {
 		err = d.examine(ctx, r, world, entries)
 	}
@@ -90,6 +114,7 @@ func (d *Demo) Run(ctx context.Context) (*Report, error) {
 
 // load runs the set-up transactions.
 func (d *Demo) load(ctx context.Context, a *airline) error {
+	d.phase("loading seats and accounts")
 	for _, req := range a.setup() {
 		if err := d.must(ctx, req); err != nil {
 			return err
@@ -116,69 +141,11 @@ func (d *Demo) must(ctx context.Context, req *pb.SubmitRequest) error {
 	return nil
 }
 
-// drive runs the load with its kills and returns when every booking is
-// answered or given up.
-func (d *Demo) drive(ctx context.Context, t *traffic) ([]Failover, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	over := time.NewTimer(d.cfg.Duration)
-	defer over.Stop()
-	stopShow := d.show(ctx, t.ledger)
-	t.start(ctx)
-	struck, err := d.strikes(ctx)
-	if err == nil {
-		select {
-		case <-over.C:
-		case <-ctx.Done():
-		}
-	} else {
-		cancel()
+// account fills in what the clients were told around each kill and strike.
+func (r *Report) account(entries []entry) {
+	for _, s := range r.Strikes {
+		s.account(entries)
 	}
-	t.end()
-	stopShow()
-	return struck, err
-}
-
-// strikes kills the leader as often as wanted, in even parts of the load.
-func (d *Demo) strikes(ctx context.Context) ([]Failover, error) {
-	part := d.cfg.Duration / time.Duration(d.cfg.Kills+1)
-	list := make([]Failover, 0, d.cfg.Kills)
-	began := time.Now()
-	for i := range d.cfg.Kills {
-		if err := wait(ctx, part*time.Duration(i+1)-time.Since(began)); err != nil {
-			return list, err
-		}
-		f, err := d.strike(ctx, min(downtime, part/2))
-		if err != nil {
-			return list, err
-		}
-		list = append(list, *f)
-	}
-	return list, nil
-}
-
-// show prints the pace each second until the function that it returns is called.
-func (d *Demo) show(ctx context.Context, l *ledger) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				d.screen.pace(l.recent())
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
-}
-
-// accountFailovers fills in what the clients were told around each kill.
-func (r *Report) accountFailovers(entries []entry) {
 	for i := range r.Failovers {
 		until := time.Now()
 		if i+1 < len(r.Failovers) {
@@ -201,6 +168,7 @@ func (d *Demo) examine(ctx context.Context, r *Report, world *airline, entries [
 			return fmt.Errorf("after the forgery: %w", err)
 		}
 	}
+	d.phase("auditing every booking")
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	found, err := readBooks(ctx, d.client)
@@ -242,6 +210,8 @@ func loadOf(entries []entry, clients int, took time.Duration) Load {
 		switch {
 		case e.blamed():
 			l.Other++
+		case e.excused:
+			l.Excused++
 		case e.reason.GetCode() == pb.Reason_CONFLICT:
 			l.Conflicts++
 		}

@@ -24,6 +24,47 @@ type screen struct {
 	mu     sync.Mutex // guards w and peak
 	w      io.Writer
 	peak   int // the most commits in a second so far
+	// events are kept here, and not written, while a live view shows them.
+	live   bool
+	events []Event
+}
+
+// Event is something that happened.
+type Event struct {
+	// At is counted from the start of the demo.
+	At time.Duration
+	// What is a word, Alarm says that it was done to the cluster, or is wrong.
+	What, Text string
+	Alarm      bool
+}
+
+// maxEvents bounds the events that wait for the view.
+const maxEvents = 200
+
+// collect keeps events for take, or writes them again.
+func (s *screen) collect(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = on
+}
+
+// take is what happened since the last call.
+func (s *screen) take() []Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.events
+	s.events = nil
+	return list
+}
+
+// keep takes an event for the view, if there is one.
+func (s *screen) keep(e Event) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live && len(s.events) < maxEvents {
+		s.events = append(s.events, e)
+	}
+	return s.live
 }
 
 func newScreen(w io.Writer, colour bool) *screen {
@@ -56,14 +97,19 @@ func (s *screen) event(what, format string, args ...any) { s.happened(bold, what
 func (s *screen) alarm(what, format string, args ...any) { s.happened(red, what, format, args...) }
 
 func (s *screen) happened(code, what, format string, args ...any) {
-	at := fmt.Sprintf("%6.2f s", time.Since(s.began).Seconds())
-	s.line("%s  %s %s", s.paint(dim, at), s.paint(code, fmt.Sprintf("%-8s", what)), fmt.Sprintf(format, args...))
+	e := Event{At: time.Since(s.began), What: what, Text: fmt.Sprintf(format, args...), Alarm: code == red}
+	if s.keep(e) {
+		return
+	}
+	at := fmt.Sprintf("%6.2f s", e.At.Seconds())
+	s.line("%s  %s %s", s.paint(dim, at), s.paint(code, fmt.Sprintf("%-8s", what)), e.Text)
 }
 
 // barWidth is the bar of the highest rate so far.
-const barWidth = 20
+const barWidth = 10
 
-func (s *screen) pace(p pace) {
+// pace shows a second of load, and what the checks of it came to.
+func (s *screen) pace(p pace, proofs standing) {
 	s.mu.Lock()
 	s.peak = max(s.peak, p.commits)
 	bar := 0
@@ -71,8 +117,30 @@ func (s *screen) pace(p pace) {
 		bar = p.commits * barWidth / s.peak
 	}
 	s.mu.Unlock()
-	s.happened("", "load", "%6s bookings/s  p50 %5s  p99 %6s  %s", grouped(p.commits), short(p.p50), short(p.p99),
-		s.paint(green, strings.Repeat("█", bar)))
+	filled := strings.Repeat("█", bar)
+	s.happened("", "load", "%6s bookings/s  p50 %6s  p99 %6s  %s%s %s", grouped(p.commits), short(p.p50), short(p.p99),
+		s.paint(green, filled), strings.Repeat(" ", barWidth-bar), s.proven(proofs))
+}
+
+// proven is what the checks under load come to, in a few words.
+func (s *screen) proven(p standing) string {
+	switch {
+	case len(p.Wrong) > 0:
+		return s.paint(red, fmt.Sprintf("WRONG: %d", len(p.Wrong)))
+	case p.Failing != "":
+		return "not checked: " + clip(p.Failing, 17)
+	case p.Made == 0:
+		return "not checked yet"
+	}
+	return fmt.Sprintf("whole: %d, money same", p.Good.Whole+p.Good.Absent)
+}
+
+// clip is text of at most width characters.
+func clip(text string, width int) string {
+	if runes := []rune(text); len(runes) > width {
+		return string(runes[:max(0, width-1)]) + "…"
+	}
+	return text
 }
 
 // short is a duration in a few characters.

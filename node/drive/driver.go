@@ -115,6 +115,9 @@ func (d *Driver) Finished() bool { return d.finished }
 // Failing reports how many calls to branch i failed in a row.
 func (d *Driver) Failing(i int) int { return d.branches[i].failed }
 
+// RetryAt is when the next call to branch i is planned, 0 if none is.
+func (d *Driver) RetryAt(i int) time.Duration { return d.branches[i].retryAt }
+
 // OnVote takes the answer to a Prepare. It counts only if it was asked in
 // this term (the shell drops others) and before the decision.
 func (d *Driver) OnVote(now time.Duration, i int, a Answer) []Effect {

@@ -29,17 +29,27 @@ type Config struct {
 	ServerArgs, ParticipantArgs []string
 	// Env is added to the children's environment.
 	Env []string
+	// Relayed leads every connection between the children, and every client's,
+	// through relays in this process, so that a child can be cut off. Needs CanCut.
+	Relayed bool
 }
+
+// CanCut reports whether this system allows a Config with Relayed.
+func CanCut() bool { return canCut }
 
 // Node is one coordinator node.
 type Node struct {
 	*Process
+	// RPC, HTTP and Raft are where it listens.
 	ID, RPC, HTTP, Raft string
+	// Front is the gRPC address that others are told: RPC, or a relay's.
+	Front string
 }
 
 // Participant is one KV participant.
 type Participant struct {
 	*Process
+	// Endpoint is where it listens.
 	Endpoint string
 	Data     string
 }
@@ -49,6 +59,8 @@ type Cluster struct {
 	Nodes        []*Node
 	Participants map[string]*Participant
 	cfg          Config
+	relays       *relays // nil unless Relayed
+	released     bool
 }
 
 // Start runs the nodes, then the participants, which register themselves, and
@@ -86,29 +98,106 @@ func plan(cfg Config) (*Cluster, error) {
 		return address
 	}
 	c := &Cluster{Participants: map[string]*Participant{}, cfg: cfg}
-	var peers []string
 	for i := range cfg.Nodes {
-		n := &Node{ID: fmt.Sprintf("n%d", i+1), RPC: next(), HTTP: next(), Raft: next()}
-		c.Nodes = append(c.Nodes, n)
-		peers = append(peers, n.ID+"="+n.Raft)
+		c.Nodes = append(c.Nodes, &Node{ID: fmt.Sprintf("n%d", i+1), RPC: next(), HTTP: next(), Raft: next()})
+	}
+	for _, name := range cfg.Participants {
+		c.Participants[name] = &Participant{Endpoint: next(), Data: filepath.Join(cfg.Dir, name)}
+	}
+	if cfg.Relayed {
+		if !canCut {
+			return nil, errors.New("relays need Linux: elsewhere nothing tells which process a connection comes from")
+		}
+		c.relays = newRelays(c.originOf)
+	}
+	if err := c.commandLines(); err != nil {
+		return nil, errors.Join(err, c.closeRelays())
+	}
+	return c, nil
+}
+
+// commandLines makes the processes, and the relays before their addresses.
+func (c *Cluster) commandLines() error {
+	front := func(child, address string) (string, error) {
+		if c.relays == nil {
+			return address, nil
+		}
+		return c.relays.front(child, address)
+	}
+	var peers []string
+	for _, n := range c.Nodes {
+		raft, err := front(n.ID, n.Raft)
+		if err != nil {
+			return err
+		}
+		peers = append(peers, n.ID+"="+raft)
+		if n.Front, err = front(n.ID, n.RPC); err != nil {
+			return err
+		}
 	}
 	for _, n := range c.Nodes {
 		args := []string{
-			"server", "--id", n.ID, "--data-dir", filepath.Join(cfg.Dir, n.ID), "--peers", strings.Join(peers, ","),
+			"server", "--id", n.ID, "--data-dir", filepath.Join(c.cfg.Dir, n.ID), "--peers", strings.Join(peers, ","),
 			"--listen", n.RPC, "--raft-listen", n.Raft, "--http-listen", n.HTTP,
 		}
-		n.Process = NewProcess(n.ID, cfg.Binary, cfg.Dir, append(args, cfg.ServerArgs...), cfg.Env)
+		if n.Front != n.RPC {
+			args = append(args, "--advertise", n.Front)
+		}
+		n.Process = NewProcess(n.ID, c.cfg.Binary, c.cfg.Dir, append(args, c.cfg.ServerArgs...), c.cfg.Env)
 	}
-	for _, name := range cfg.Participants {
-		p := &Participant{Endpoint: next(), Data: filepath.Join(cfg.Dir, name)}
+	for _, name := range c.cfg.Participants {
+		p := c.Participants[name]
 		args := []string{
 			"participant", "kv", "--name", name, "--listen", p.Endpoint, "--data-dir", p.Data,
 			"--nodes", strings.Join(c.Addresses(), ","), "--register",
 		}
-		p.Process = NewProcess(name, cfg.Binary, cfg.Dir, append(args, cfg.ParticipantArgs...), cfg.Env)
-		c.Participants[name] = p
+		address, err := front(name, p.Endpoint)
+		if err != nil {
+			return err
+		}
+		if address != p.Endpoint {
+			args = append(args, "--advertise", address)
+		}
+		p.Process = NewProcess(name, c.cfg.Binary, c.cfg.Dir, append(args, c.cfg.ParticipantArgs...), c.cfg.Env)
 	}
-	return c, nil
+	return nil
+}
+
+// originOf names the child that a connection to a relay comes from.
+func (c *Cluster) originOf(conn net.Conn) string {
+	var pids []int
+	names := map[int]string{}
+	for _, p := range c.processes() {
+		if pid := p.PID(); pid != 0 {
+			pids = append(pids, pid)
+			names[pid] = p.Name
+		}
+	}
+	return names[originPID(conn, pids)]
+}
+
+// Cut cuts a child off from all others and from every client that comes by a
+// relay; only its own addresses (RPC, HTTP, Endpoint) still reach it. It needs Relayed.
+func (c *Cluster) Cut(child string) error {
+	if c.relays == nil {
+		return errors.New("the cluster has no relays: nothing can be cut off")
+	}
+	c.relays.sever(child)
+	return nil
+}
+
+// Heal ends the cut of a child. What was sent to it or by it meanwhile is lost.
+func (c *Cluster) Heal(child string) {
+	if c.relays != nil {
+		c.relays.heal(child)
+	}
+}
+
+func (c *Cluster) closeRelays() error {
+	if c.relays == nil {
+		return nil
+	}
+	return c.relays.close()
 }
 
 // freePorts finds loopback addresses that were free a moment ago. They must be
@@ -126,11 +215,11 @@ func freePorts(n int) ([]string, error) {
 	return addresses, nil
 }
 
-// Addresses are the nodes' gRPC addresses.
+// Addresses are the nodes' gRPC addresses, as others are told.
 func (c *Cluster) Addresses() []string {
 	list := make([]string, len(c.Nodes))
 	for i, n := range c.Nodes {
-		list[i] = n.RPC
+		list[i] = n.Front
 	}
 	return list
 }
@@ -209,6 +298,9 @@ func (c *Cluster) processes() []*Process {
 	return list
 }
 
+// leaderTimeout bounds one node's answer to who leads: one that was paused has none.
+const leaderTimeout = 500 * time.Millisecond
+
 // Leader finds the node that leads and is ready, by its own word; nil if none does.
 func (c *Cluster) Leader(ctx context.Context) *Node {
 	client, err := c.Client()
@@ -216,15 +308,21 @@ func (c *Cluster) Leader(ctx context.Context) *Node {
 		return nil
 	}
 	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	answers := make([]*pb.StatusResponse, len(c.Nodes))
+	var wg sync.WaitGroup
+	for i, n := range c.Nodes {
+		if n.Running() {
+			wg.Go(func() { answers[i], _ = client.Status(ctx, n.RPC) }) // no answer: it does not lead
+		}
+	}
+	wg.Wait()
 	var leader *Node
 	var term uint64
-	for _, n := range c.Nodes {
-		if !n.Running() {
-			continue
-		}
-		st, err := client.Status(ctx, n.RPC)
-		if err == nil && st.GetReady() && st.GetTerm() >= term {
-			leader, term = n, st.GetTerm()
+	for i, st := range answers {
+		if st.GetReady() && st.GetTerm() >= term {
+			leader, term = c.Nodes[i], st.GetTerm()
 		}
 	}
 	return leader
@@ -270,6 +368,9 @@ func (c *Cluster) StateHashes(ctx context.Context) (map[string]*pb.StateHashResp
 
 // Close ends every child that still runs and reports those that ended badly.
 func (c *Cluster) Close() error {
+	if c.released {
+		return nil
+	}
 	list := c.processes()
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
@@ -277,5 +378,19 @@ func (c *Cluster) Close() error {
 		wg.Go(func() { errs[i] = p.Stop(stopGrace) })
 	}
 	wg.Wait()
+	return errors.Join(append(errs, c.closeRelays())...)
+}
+
+// Release lets go of every child, so that they go on when this process has
+// ended; Close does not end them any more. A cluster with relays cannot be let go.
+func (c *Cluster) Release() error {
+	if c.relays != nil {
+		return errors.New("the cluster has relays, which end with this process")
+	}
+	var errs []error
+	for _, p := range c.processes() {
+		errs = append(errs, p.Release())
+	}
+	c.released = errors.Join(errs...) == nil
 	return errors.Join(errs...)
 }

@@ -6,8 +6,9 @@ import (
 )
 
 // ExitWithParent, called early by a child, ends it when the parent that
-// started it through this package is gone, however that ended. Without such a
-// parent it does nothing.
+// started it through this package is gone, however that ended, unless the
+// parent let go of it before (Process.Release). Without such a parent it does
+// nothing.
 func ExitWithParent() {
 	fd, err := strconv.Atoi(os.Getenv(ExitWithEnv))
 	if err != nil {
@@ -16,8 +17,10 @@ func ExitWithParent() {
 	_ = os.Unsetenv(ExitWithEnv) // it is ours, not our children's
 	pipe := os.NewFile(uintptr(fd), "parent")
 	go func() {
+		defer pipe.Close()
 		var b [1]byte
-		_, _ = pipe.Read(b[:]) // nothing is ever written: it ends with the parent
-		os.Exit(1)
+		if n, _ := pipe.Read(b[:]); n == 0 { // it ends with the parent
+			os.Exit(1)
+		}
 	}()
 }

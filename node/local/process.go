@@ -31,6 +31,7 @@ type Process struct {
 	done   chan struct{} // closed when the present run has ended
 	err    error         // how it ended
 	wanted bool          // we ended it
+	leash  *os.File      // its other end is the child's; see ExitWithParent
 }
 
 // NewProcess describes a child; Start runs it.
@@ -67,7 +68,7 @@ func (p *Process) Start() error {
 		_ = ours.Close()
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	p.cmd, p.done, p.wanted = cmd, make(chan struct{}), false
+	p.cmd, p.done, p.wanted, p.leash = cmd, make(chan struct{}), false, ours
 	go func(done chan struct{}) {
 		err := cmd.Wait()
 		p.mu.Lock()
@@ -141,6 +142,23 @@ func (p *Process) Kill() error {
 	<-p.ended()
 	return nil
 }
+
+// Release lets go of the child: it goes on when this process has ended. The
+// error says that it does not run, or that it could not be told.
+func (p *Process) Release() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.running() {
+		return fmt.Errorf("%s does not run", p.Name)
+	}
+	if _, err := p.leash.Write([]byte{1}); err != nil {
+		return fmt.Errorf("let go of %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// Binary is the program that the child runs.
+func (p *Process) Binary() string { return p.binary }
 
 // Pause stops the child (SIGSTOP), Resume lets it go on.
 func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -156,11 +157,13 @@ func (c *committer) applyAll(p *pages, batch []*write) (err error) {
 
 func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
 	defer guard(c.store.path, &err, debug.SetPanicOnFault(true))
+	began := time.Now()
 	if err := c.store.options.aroundSync(tx.Commit); err != nil {
 		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
 		return &WriteError{File: c.store.path, Err: err}
 	}
 	c.writes.Add(uint64(writes))
 	c.syncs.Add(1)
+	c.store.meters.sync.Observe(time.Since(began).Seconds())
 	return nil
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
@@ -62,6 +65,8 @@ type lockTable struct {
 	count  int         // locks held: pairs of branch and key
 	closed bool
 	begin  beginRead
+	// waited takes how long branches waited; nil: nobody asks.
+	waited prometheus.Observer
 }
 
 // lock is one key that somebody holds or waits for.
@@ -139,6 +144,15 @@ func (t *lockTable) acquire(ctx context.Context, o *owner, key string, m mode) e
 	t.settle(key)
 	t.mu.Unlock()
 
+	select {
+	case err := <-r.outcome: // at once, as most of them
+		return err
+	default:
+	}
+	if t.waited != nil {
+		began := time.Now()
+		defer func() { t.waited.Observe(time.Since(began).Seconds()) }()
+	}
 	select {
 	case err := <-r.outcome:
 		return err

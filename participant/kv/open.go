@@ -28,7 +28,7 @@ const mapBytes = 64 << 20
 // prepared, before it returns. Errors: ErrInUse; a *CorruptError, of which
 // Options.Fatal is told as well; anything the file system says.
 func Open(path string, options Options) (*Store, error) {
-	s := &Store{path: path, options: options.withDefaults(), held: map[string]*branch{}}
+	s := &Store{path: path, options: options.withDefaults(), held: map[string]*branch{}, meters: newMeters()}
 	s.preparing.busy = map[string]chan struct{}{}
 	if err := s.open(); err != nil {
 		if s.db != nil {
@@ -57,6 +57,7 @@ func (s *Store) open() error {
 	}
 	s.db = db
 	s.locks = newLockTable(func() (*bbolt.Tx, error) { return db.Begin(false) })
+	s.locks.waited = s.meters.lockWait
 	s.committer = newCommitter(s)
 	if err := s.restore(); err != nil {
 		return err

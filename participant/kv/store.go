@@ -71,6 +71,7 @@ type Store struct {
 	locks     *lockTable
 	committer *committer
 	preparing serial
+	meters    *meters
 
 	failOnce sync.Once
 	failed   atomic.Pointer[error]

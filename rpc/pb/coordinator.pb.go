@@ -12,6 +12,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -123,6 +124,112 @@ func (Results) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{1}
 }
 
+type Order int32
+
+const (
+	// By id.
+	Order_ORDER_UNSPECIFIED Order = 0
+	// By the place of Begin in the log.
+	Order_OLDEST_FIRST Order = 1
+	Order_NEWEST_FIRST Order = 2
+)
+
+// Enum value maps for Order.
+var (
+	Order_name = map[int32]string{
+		0: "ORDER_UNSPECIFIED",
+		1: "OLDEST_FIRST",
+		2: "NEWEST_FIRST",
+	}
+	Order_value = map[string]int32{
+		"ORDER_UNSPECIFIED": 0,
+		"OLDEST_FIRST":      1,
+		"NEWEST_FIRST":      2,
+	}
+)
+
+func (x Order) Enum() *Order {
+	p := new(Order)
+	*p = x
+	return p
+}
+
+func (x Order) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Order) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_v1_coordinator_proto_enumTypes[2].Descriptor()
+}
+
+func (Order) Type() protoreflect.EnumType {
+	return &file_concordat_v1_coordinator_proto_enumTypes[2]
+}
+
+func (x Order) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Order.Descriptor instead.
+func (Order) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{2}
+}
+
+type WatchEvent_Kind int32
+
+const (
+	WatchEvent_KIND_UNSPECIFIED WatchEvent_Kind = 0
+	// The transaction entered its state.
+	WatchEvent_CHANGED WatchEvent_Kind = 1
+	// The transaction stood in its state when the stream began.
+	WatchEvent_EXISTING WatchEvent_Kind = 2
+	// Nothing happened that was asked for; the token has moved on.
+	WatchEvent_BOOKMARK WatchEvent_Kind = 3
+)
+
+// Enum value maps for WatchEvent_Kind.
+var (
+	WatchEvent_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "CHANGED",
+		2: "EXISTING",
+		3: "BOOKMARK",
+	}
+	WatchEvent_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"CHANGED":          1,
+		"EXISTING":         2,
+		"BOOKMARK":         3,
+	}
+)
+
+func (x WatchEvent_Kind) Enum() *WatchEvent_Kind {
+	p := new(WatchEvent_Kind)
+	*p = x
+	return p
+}
+
+func (x WatchEvent_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WatchEvent_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_v1_coordinator_proto_enumTypes[3].Descriptor()
+}
+
+func (WatchEvent_Kind) Type() protoreflect.EnumType {
+	return &file_concordat_v1_coordinator_proto_enumTypes[3]
+}
+
+func (x WatchEvent_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WatchEvent_Kind.Descriptor instead.
+func (WatchEvent_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{10, 0}
+}
+
 type BranchOutcome_Answer int32
 
 const (
@@ -168,11 +275,11 @@ func (x BranchOutcome_Answer) String() string {
 }
 
 func (BranchOutcome_Answer) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_v1_coordinator_proto_enumTypes[2].Descriptor()
+	return file_concordat_v1_coordinator_proto_enumTypes[4].Descriptor()
 }
 
 func (BranchOutcome_Answer) Type() protoreflect.EnumType {
-	return &file_concordat_v1_coordinator_proto_enumTypes[2]
+	return &file_concordat_v1_coordinator_proto_enumTypes[4]
 }
 
 func (x BranchOutcome_Answer) Number() protoreflect.EnumNumber {
@@ -181,7 +288,7 @@ func (x BranchOutcome_Answer) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BranchOutcome_Answer.Descriptor instead.
 func (BranchOutcome_Answer) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{10, 0}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type Branch struct {
@@ -518,8 +625,16 @@ type BranchStatus struct {
 	Result            []byte                 `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
 	Settled           Settled                `protobuf:"varint,5,opt,name=settled,proto3,enum=concordat.v1.Settled" json:"settled,omitempty"`
 	ResultUnavailable bool                   `protobuf:"varint,6,opt,name=result_unavailable,json=resultUnavailable,proto3" json:"result_unavailable,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What follows is known to the leader alone, of transactions that are not finished.
+	//
+	// Calls made to the branch in the present phase by this leader.
+	Tries uint32 `protobuf:"varint,7,opt,name=tries,proto3" json:"tries,omitempty"`
+	// Why the newest of them failed; empty if none has.
+	LastError string `protobuf:"bytes,8,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// When the next call is due; not set if none is planned.
+	NextTry       *durationpb.Duration `protobuf:"bytes,9,opt,name=next_try,json=nextTry,proto3" json:"next_try,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BranchStatus) Reset() {
@@ -594,6 +709,27 @@ func (x *BranchStatus) GetResultUnavailable() bool {
 	return false
 }
 
+func (x *BranchStatus) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *BranchStatus) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *BranchStatus) GetNextTry() *durationpb.Duration {
+	if x != nil {
+		return x.NextTry
+	}
+	return nil
+}
+
 type TransactionResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -612,7 +748,12 @@ type TransactionResponse struct {
 	// Participants that have not yet applied the decision.
 	Pending []string `protobuf:"bytes,11,rep,name=pending,proto3" json:"pending,omitempty"`
 	// The node that ran or looked up the transaction.
-	Node          string `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"`
+	// When the transaction began, was decided and finished, by the clock of the
+	// leader of that time: for people. Nothing is decided by them (P11).
+	BegunAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
+	DecidedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -731,6 +872,27 @@ func (x *TransactionResponse) GetNode() string {
 	return ""
 }
 
+func (x *TransactionResponse) GetBegunAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BegunAt
+	}
+	return nil
+}
+
+func (x *TransactionResponse) GetDecidedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecidedAt
+	}
+	return nil
+}
+
+func (x *TransactionResponse) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: all.
@@ -738,9 +900,14 @@ type ListRequest struct {
 	Participant string  `protobuf:"bytes,2,opt,name=participant,proto3" json:"participant,omitempty"`
 	// 1 to 1,000; 0 is 100.
 	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Ids strictly after this one.
+	// The page after this place: `next` of the page before. In order of id it may be any id.
 	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
 	NeedsOperator bool   `protobuf:"varint,5,opt,name=needs_operator,json=needsOperator,proto3" json:"needs_operator,omitempty"`
+	Order         Order  `protobuf:"varint,6,opt,name=order,proto3,enum=concordat.v1.Order" json:"order,omitempty"`
+	// Only transactions that began at least so long ago, by this node's clock.
+	MinAge *durationpb.Duration `protobuf:"bytes,7,opt,name=min_age,json=minAge,proto3" json:"min_age,omitempty"`
+	// Only transactions that are not finished.
+	Unfinished    bool `protobuf:"varint,8,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,11 +977,34 @@ func (x *ListRequest) GetNeedsOperator() bool {
 	return false
 }
 
+func (x *ListRequest) GetOrder() Order {
+	if x != nil {
+		return x.Order
+	}
+	return Order_ORDER_UNSPECIFIED
+}
+
+func (x *ListRequest) GetMinAge() *durationpb.Duration {
+	if x != nil {
+		return x.MinAge
+	}
+	return nil
+}
+
+func (x *ListRequest) GetUnfinished() bool {
+	if x != nil {
+		return x.Unfinished
+	}
+	return false
+}
+
 type ListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Transactions  []*TransactionResponse `protobuf:"bytes,1,rep,name=transactions,proto3" json:"transactions,omitempty"`
-	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
-	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Transactions []*TransactionResponse `protobuf:"bytes,1,rep,name=transactions,proto3" json:"transactions,omitempty"`
+	More         bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	Index        uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// `after` of the next page; empty if there is none.
+	Next          string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +1060,461 @@ func (x *ListResponse) GetIndex() uint64 {
 	return 0
 }
 
+func (x *ListResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type WatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this transaction; empty: all.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Only events by which a transaction enters one of these states; empty: all.
+	States      []State `protobuf:"varint,2,rep,packed,name=states,proto3,enum=concordat.v1.State" json:"states,omitempty"`
+	Participant string  `protobuf:"bytes,3,opt,name=participant,proto3" json:"participant,omitempty"`
+	// Go on behind the event with this token. Empty: begin with what happens from now on.
+	Resume string `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
+	// Without resume: begin with what is there, as one event a transaction: the
+	// unfinished ones, or the one with the id if it is known.
+	Existing      bool `protobuf:"varint,5,opt,name=existing,proto3" json:"existing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WatchRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetStates() []State {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetResume() string {
+	if x != nil {
+		return x.Resume
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetExisting() bool {
+	if x != nil {
+		return x.Existing
+	}
+	return false
+}
+
+type WatchEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  WatchEvent_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=concordat.v1.WatchEvent_Kind" json:"kind,omitempty"`
+	// Where to go on after this event, at any node.
+	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// As of the event: a transaction that has moved on since is shown as it
+	// entered the state. Without payloads and results. Not set in a BOOKMARK.
+	Transaction   *TransactionResponse `protobuf:"bytes,3,opt,name=transaction,proto3" json:"transaction,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEvent) Reset() {
+	*x = WatchEvent{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEvent) ProtoMessage() {}
+
+func (x *WatchEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
+func (*WatchEvent) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchEvent) GetKind() WatchEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return WatchEvent_KIND_UNSPECIFIED
+}
+
+func (x *WatchEvent) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *WatchEvent) GetTransaction() *TransactionResponse {
+	if x != nil {
+		return x.Transaction
+	}
+	return nil
+}
+
+type RetryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Either one transaction, or every branch of one participant.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Participant   string `protobuf:"bytes,2,opt,name=participant,proto3" json:"participant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRequest) Reset() {
+	*x = RetryRequest{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRequest) ProtoMessage() {}
+
+func (x *RetryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
+func (*RetryRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RetryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RetryRequest) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
+type RetryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many transactions have a call made at once.
+	Transactions  uint32 `protobuf:"varint,1,opt,name=transactions,proto3" json:"transactions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryResponse) Reset() {
+	*x = RetryResponse{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryResponse) ProtoMessage() {}
+
+func (x *RetryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
+func (*RetryResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RetryResponse) GetTransactions() uint32 {
+	if x != nil {
+		return x.Transactions
+	}
+	return 0
+}
+
+type ListAlertsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what this node itself raised.
+	Local         bool `protobuf:"varint,1,opt,name=local,proto3" json:"local,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAlertsRequest) Reset() {
+	*x = ListAlertsRequest{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAlertsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAlertsRequest) ProtoMessage() {}
+
+func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
+func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListAlertsRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+type ListAlertsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Alerts []*Alert               `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	// Nodes ("node/ID") and participants ("participant/NAME") that did not answer.
+	Silent        []string `protobuf:"bytes,2,rep,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAlertsResponse) Reset() {
+	*x = ListAlertsResponse{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAlertsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAlertsResponse) ProtoMessage() {}
+
+func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
+func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListAlertsResponse) GetAlerts() []*Alert {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
+func (x *ListAlertsResponse) GetSilent() []string {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+type TransferLeadershipRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node that shall lead; empty: the one that is furthest.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Only while this node leads; empty: whoever does. A call that is repeated,
+	// since its answer was lost, hands over once if it says so.
+	From          string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipRequest) Reset() {
+	*x = TransferLeadershipRequest{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipRequest) ProtoMessage() {}
+
+func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TransferLeadershipRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *TransferLeadershipRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type TransferLeadershipResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who leads now, as far as the former leader knows, and who led.
+	Leader        string `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	Former        string `protobuf:"bytes,2,opt,name=former,proto3" json:"former,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipResponse) Reset() {
+	*x = TransferLeadershipResponse{}
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipResponse) ProtoMessage() {}
+
+func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TransferLeadershipResponse) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *TransferLeadershipResponse) GetFormer() string {
+	if x != nil {
+		return x.Former
+	}
+	return ""
+}
+
 type OutcomesRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId   string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -884,7 +1529,7 @@ type OutcomesRequest struct {
 
 func (x *OutcomesRequest) Reset() {
 	*x = OutcomesRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[9]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1541,7 @@ func (x *OutcomesRequest) String() string {
 func (*OutcomesRequest) ProtoMessage() {}
 
 func (x *OutcomesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[9]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1554,7 @@ func (x *OutcomesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomesRequest.ProtoReflect.Descriptor instead.
 func (*OutcomesRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{9}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OutcomesRequest) GetClusterId() string {
@@ -953,7 +1598,7 @@ type BranchOutcome struct {
 
 func (x *BranchOutcome) Reset() {
 	*x = BranchOutcome{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[10]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1610,7 @@ func (x *BranchOutcome) String() string {
 func (*BranchOutcome) ProtoMessage() {}
 
 func (x *BranchOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[10]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1623,7 @@ func (x *BranchOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BranchOutcome.ProtoReflect.Descriptor instead.
 func (*BranchOutcome) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{10}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BranchOutcome) GetBranch() *BranchRef {
@@ -1015,7 +1660,7 @@ type OutcomesResponse struct {
 
 func (x *OutcomesResponse) Reset() {
 	*x = OutcomesResponse{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[11]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1672,7 @@ func (x *OutcomesResponse) String() string {
 func (*OutcomesResponse) ProtoMessage() {}
 
 func (x *OutcomesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[11]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1685,7 @@ func (x *OutcomesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomesResponse.ProtoReflect.Descriptor instead.
 func (*OutcomesResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{11}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OutcomesResponse) GetOutcomes() []*BranchOutcome {
@@ -1079,7 +1724,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[12]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1736,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[12]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1749,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{12}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{20}
 }
 
 type NodeInfo struct {
@@ -1120,7 +1765,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[13]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1777,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[13]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1790,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{13}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NodeInfo) GetId() string {
@@ -1206,13 +1851,15 @@ type StatusResponse struct {
 	NeedsOperator uint64   `protobuf:"varint,16,opt,name=needs_operator,json=needsOperator,proto3" json:"needs_operator,omitempty"`
 	Alerts        []string `protobuf:"bytes,17,rep,name=alerts,proto3" json:"alerts,omitempty"`
 	Version       string   `protobuf:"bytes,18,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Seconds since this node last heard of the leader; 0 at the leader.
+	ContactSeconds float64 `protobuf:"fixed64,19,opt,name=contact_seconds,json=contactSeconds,proto3" json:"contact_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[14]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1871,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[14]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1884,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{14}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -1366,6 +2013,13 @@ func (x *StatusResponse) GetVersion() string {
 	return ""
 }
 
+func (x *StatusResponse) GetContactSeconds() float64 {
+	if x != nil {
+		return x.ContactSeconds
+	}
+	return 0
+}
+
 type ParticipantInfo struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1378,14 +2032,16 @@ type ParticipantInfo struct {
 	PendingIncarnation string `protobuf:"bytes,6,opt,name=pending_incarnation,json=pendingIncarnation,proto3" json:"pending_incarnation,omitempty"`
 	Unfinished         uint32 `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	// Of the leader: whether it can reach the participant now.
-	Reachable     bool `protobuf:"varint,8,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	Reachable bool `protobuf:"varint,8,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// Of the leader: branches that are decided and not applied there, and whose last call failed.
+	Undelivered   uint32 `protobuf:"varint,9,opt,name=undelivered,proto3" json:"undelivered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ParticipantInfo) Reset() {
 	*x = ParticipantInfo{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[15]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +2053,7 @@ func (x *ParticipantInfo) String() string {
 func (*ParticipantInfo) ProtoMessage() {}
 
 func (x *ParticipantInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[15]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +2066,7 @@ func (x *ParticipantInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantInfo.ProtoReflect.Descriptor instead.
 func (*ParticipantInfo) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{15}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ParticipantInfo) GetName() string {
@@ -1469,6 +2125,13 @@ func (x *ParticipantInfo) GetReachable() bool {
 	return false
 }
 
+func (x *ParticipantInfo) GetUndelivered() uint32 {
+	if x != nil {
+		return x.Undelivered
+	}
+	return 0
+}
+
 type ListParticipantsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1477,7 +2140,7 @@ type ListParticipantsRequest struct {
 
 func (x *ListParticipantsRequest) Reset() {
 	*x = ListParticipantsRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[16]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +2152,7 @@ func (x *ListParticipantsRequest) String() string {
 func (*ListParticipantsRequest) ProtoMessage() {}
 
 func (x *ListParticipantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[16]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +2165,7 @@ func (x *ListParticipantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListParticipantsRequest.ProtoReflect.Descriptor instead.
 func (*ListParticipantsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{16}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{24}
 }
 
 type ListParticipantsResponse struct {
@@ -1514,7 +2177,7 @@ type ListParticipantsResponse struct {
 
 func (x *ListParticipantsResponse) Reset() {
 	*x = ListParticipantsResponse{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[17]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +2189,7 @@ func (x *ListParticipantsResponse) String() string {
 func (*ListParticipantsResponse) ProtoMessage() {}
 
 func (x *ListParticipantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[17]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +2202,7 @@ func (x *ListParticipantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListParticipantsResponse.ProtoReflect.Descriptor instead.
 func (*ListParticipantsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{17}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListParticipantsResponse) GetParticipants() []*ParticipantInfo {
@@ -1561,7 +2224,7 @@ type AddParticipantRequest struct {
 
 func (x *AddParticipantRequest) Reset() {
 	*x = AddParticipantRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[18]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +2236,7 @@ func (x *AddParticipantRequest) String() string {
 func (*AddParticipantRequest) ProtoMessage() {}
 
 func (x *AddParticipantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[18]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2249,7 @@ func (x *AddParticipantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddParticipantRequest.ProtoReflect.Descriptor instead.
 func (*AddParticipantRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{18}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddParticipantRequest) GetName() string {
@@ -1622,7 +2285,7 @@ type RemoveParticipantRequest struct {
 
 func (x *RemoveParticipantRequest) Reset() {
 	*x = RemoveParticipantRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[19]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +2297,7 @@ func (x *RemoveParticipantRequest) String() string {
 func (*RemoveParticipantRequest) ProtoMessage() {}
 
 func (x *RemoveParticipantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[19]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +2310,7 @@ func (x *RemoveParticipantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveParticipantRequest.ProtoReflect.Descriptor instead.
 func (*RemoveParticipantRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{19}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemoveParticipantRequest) GetName() string {
@@ -1679,7 +2342,7 @@ type StateHashRequest struct {
 
 func (x *StateHashRequest) Reset() {
 	*x = StateHashRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[20]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +2354,7 @@ func (x *StateHashRequest) String() string {
 func (*StateHashRequest) ProtoMessage() {}
 
 func (x *StateHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[20]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +2367,7 @@ func (x *StateHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHashRequest.ProtoReflect.Descriptor instead.
 func (*StateHashRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{20}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{28}
 }
 
 type StateHashResponse struct {
@@ -1717,7 +2380,7 @@ type StateHashResponse struct {
 
 func (x *StateHashResponse) Reset() {
 	*x = StateHashResponse{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[21]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2392,7 @@ func (x *StateHashResponse) String() string {
 func (*StateHashResponse) ProtoMessage() {}
 
 func (x *StateHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[21]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2405,7 @@ func (x *StateHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHashResponse.ProtoReflect.Descriptor instead.
 func (*StateHashResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{21}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StateHashResponse) GetIndex() uint64 {
@@ -1769,7 +2432,7 @@ type AnnounceRequest struct {
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[22]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +2444,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[22]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +2457,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{22}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AnnounceRequest) GetNode() *NodeInfo {
@@ -1819,7 +2482,7 @@ type AnnounceResponse struct {
 
 func (x *AnnounceResponse) Reset() {
 	*x = AnnounceResponse{}
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[23]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +2494,7 @@ func (x *AnnounceResponse) String() string {
 func (*AnnounceResponse) ProtoMessage() {}
 
 func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_coordinator_proto_msgTypes[23]
+	mi := &file_concordat_v1_coordinator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,14 +2507,14 @@ func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
 func (*AnnounceResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{23}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{31}
 }
 
 var File_concordat_v1_coordinator_proto protoreflect.FileDescriptor
 
 const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\n" +
-	"\x1econcordat/v1/coordinator.proto\x12\fconcordat.v1\x1a\x18concordat/v1/types.proto\x1a\x1econcordat/v1/participant.proto\x1a\x1egoogle/protobuf/duration.proto\"D\n" +
+	"\x1econcordat/v1/coordinator.proto\x12\fconcordat.v1\x1a\x18concordat/v1/types.proto\x1a\x1econcordat/v1/participant.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n" +
 	"\x06Branch\x12 \n" +
 	"\vparticipant\x18\x01 \x01(\tR\vparticipant\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\"\xee\x01\n" +
@@ -1876,14 +2539,18 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agive_up\x18\x02 \x03(\tR\x06giveUp\x12 \n" +
 	"\vacknowledge\x18\x03 \x01(\bR\vacknowledge\x12\x1a\n" +
-	"\boperator\x18\x04 \x01(\tR\boperator\"\xfe\x01\n" +
+	"\boperator\x18\x04 \x01(\tR\boperator\"\xe9\x02\n" +
 	"\fBranchStatus\x12 \n" +
 	"\vparticipant\x18\x01 \x01(\tR\vparticipant\x12&\n" +
 	"\x04vote\x18\x02 \x01(\x0e2\x12.concordat.v1.VoteR\x04vote\x12,\n" +
 	"\x06reason\x18\x03 \x01(\v2\x14.concordat.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06result\x18\x04 \x01(\fR\x06result\x12/\n" +
 	"\asettled\x18\x05 \x01(\x0e2\x15.concordat.v1.SettledR\asettled\x12-\n" +
-	"\x12result_unavailable\x18\x06 \x01(\bR\x11resultUnavailable\"\xe7\x03\n" +
+	"\x12result_unavailable\x18\x06 \x01(\bR\x11resultUnavailable\x12\x14\n" +
+	"\x05tries\x18\a \x01(\rR\x05tries\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\b \x01(\tR\tlastError\x124\n" +
+	"\bnext_try\x18\t \x01(\v2\x19.google.protobuf.DurationR\anextTry\"\x96\x05\n" +
 	"\x13TransactionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.concordat.v1.StateR\x05state\x12/\n" +
@@ -1897,17 +2564,60 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\x0eneeds_operator\x18\n" +
 	" \x01(\bR\rneedsOperator\x12\x18\n" +
 	"\apending\x18\v \x03(\tR\apending\x12\x12\n" +
-	"\x04node\x18\f \x01(\tR\x04node\"\xaf\x01\n" +
+	"\x04node\x18\f \x01(\tR\x04node\x125\n" +
+	"\bbegun_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\x129\n" +
+	"\n" +
+	"decided_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12;\n" +
+	"\vfinished_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\"\xae\x02\n" +
 	"\vListRequest\x12+\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x13.concordat.v1.StateR\x06states\x12 \n" +
 	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05after\x18\x04 \x01(\tR\x05after\x12%\n" +
-	"\x0eneeds_operator\x18\x05 \x01(\bR\rneedsOperator\"\x7f\n" +
+	"\x0eneeds_operator\x18\x05 \x01(\bR\rneedsOperator\x12)\n" +
+	"\x05order\x18\x06 \x01(\x0e2\x13.concordat.v1.OrderR\x05order\x122\n" +
+	"\amin_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06minAge\x12\x1e\n" +
+	"\n" +
+	"unfinished\x18\b \x01(\bR\n" +
+	"unfinished\"\x93\x01\n" +
 	"\fListResponse\x12E\n" +
 	"\ftransactions\x18\x01 \x03(\v2!.concordat.v1.TransactionResponseR\ftransactions\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"\xa3\x01\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\"\xa1\x01\n" +
+	"\fWatchRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
+	"\x06states\x18\x02 \x03(\x0e2\x13.concordat.v1.StateR\x06states\x12 \n" +
+	"\vparticipant\x18\x03 \x01(\tR\vparticipant\x12\x16\n" +
+	"\x06resume\x18\x04 \x01(\tR\x06resume\x12\x1a\n" +
+	"\bexisting\x18\x05 \x01(\bR\bexisting\"\xe1\x01\n" +
+	"\n" +
+	"WatchEvent\x121\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1d.concordat.v1.WatchEvent.KindR\x04kind\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12C\n" +
+	"\vtransaction\x18\x03 \x01(\v2!.concordat.v1.TransactionResponseR\vtransaction\"E\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aCHANGED\x10\x01\x12\f\n" +
+	"\bEXISTING\x10\x02\x12\f\n" +
+	"\bBOOKMARK\x10\x03\"@\n" +
+	"\fRetryRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
+	"\vparticipant\x18\x02 \x01(\tR\vparticipant\"3\n" +
+	"\rRetryResponse\x12\"\n" +
+	"\ftransactions\x18\x01 \x01(\rR\ftransactions\")\n" +
+	"\x11ListAlertsRequest\x12\x14\n" +
+	"\x05local\x18\x01 \x01(\bR\x05local\"Y\n" +
+	"\x12ListAlertsResponse\x12+\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x13.concordat.v1.AlertR\x06alerts\x12\x16\n" +
+	"\x06silent\x18\x02 \x03(\tR\x06silent\"C\n" +
+	"\x19TransferLeadershipRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"L\n" +
+	"\x1aTransferLeadershipResponse\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x16\n" +
+	"\x06former\x18\x02 \x01(\tR\x06former\"\xa3\x01\n" +
 	"\x0fOutcomesRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
@@ -1938,7 +2648,7 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\vrpc_address\x18\x03 \x01(\tR\n" +
 	"rpcAddress\x12!\n" +
 	"\fhttp_address\x18\x04 \x01(\tR\vhttpAddress\x12\x14\n" +
-	"\x05voter\x18\x05 \x01(\bR\x05voter\"\xab\x04\n" +
+	"\x05voter\x18\x05 \x01(\bR\x05voter\"\xd4\x04\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1e\n" +
@@ -1962,7 +2672,8 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\bfinished\x18\x0f \x01(\x04R\bfinished\x12%\n" +
 	"\x0eneeds_operator\x18\x10 \x01(\x04R\rneedsOperator\x12\x16\n" +
 	"\x06alerts\x18\x11 \x03(\tR\x06alerts\x12\x18\n" +
-	"\aversion\x18\x12 \x01(\tR\aversion\"\xfe\x01\n" +
+	"\aversion\x18\x12 \x01(\tR\aversion\x12'\n" +
+	"\x0fcontact_seconds\x18\x13 \x01(\x01R\x0econtactSeconds\"\xa0\x02\n" +
 	"\x0fParticipantInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x02 \x03(\tR\tendpoints\x12\x12\n" +
@@ -1973,7 +2684,8 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\n" +
 	"unfinished\x18\a \x01(\rR\n" +
 	"unfinished\x12\x1c\n" +
-	"\treachable\x18\b \x01(\bR\treachable\"\x19\n" +
+	"\treachable\x18\b \x01(\bR\treachable\x12 \n" +
+	"\vundelivered\x18\t \x01(\rR\vundelivered\"\x19\n" +
 	"\x17ListParticipantsRequest\"]\n" +
 	"\x18ListParticipantsResponse\x12A\n" +
 	"\fparticipants\x18\x01 \x03(\v2\x1d.concordat.v1.ParticipantInfoR\fparticipants\"x\n" +
@@ -2000,20 +2712,29 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\aResults\x12\x17\n" +
 	"\x13RESULTS_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10RESULTS_COMPLETE\x10\x01\x12\x17\n" +
-	"\x13RESULTS_UNAVAILABLE\x10\x022\xb9\x03\n" +
+	"\x13RESULTS_UNAVAILABLE\x10\x02*B\n" +
+	"\x05Order\x12\x15\n" +
+	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fOLDEST_FIRST\x10\x01\x12\x10\n" +
+	"\fNEWEST_FIRST\x10\x022\xbc\x04\n" +
 	"\vCoordinator\x12H\n" +
 	"\x06Submit\x12\x1b.concordat.v1.SubmitRequest\x1a!.concordat.v1.TransactionResponse\x12B\n" +
 	"\x03Get\x12\x18.concordat.v1.GetRequest\x1a!.concordat.v1.TransactionResponse\x12=\n" +
-	"\x04List\x12\x19.concordat.v1.ListRequest\x1a\x1a.concordat.v1.ListResponse\x12F\n" +
+	"\x04List\x12\x19.concordat.v1.ListRequest\x1a\x1a.concordat.v1.ListResponse\x12?\n" +
+	"\x05Watch\x12\x1a.concordat.v1.WatchRequest\x1a\x18.concordat.v1.WatchEvent0\x01\x12F\n" +
 	"\x05Abort\x12\x1a.concordat.v1.AbortRequest\x1a!.concordat.v1.TransactionResponse\x12J\n" +
-	"\aResolve\x12\x1c.concordat.v1.ResolveRequest\x1a!.concordat.v1.TransactionResponse\x12I\n" +
-	"\bOutcomes\x12\x1d.concordat.v1.OutcomesRequest\x1a\x1e.concordat.v1.OutcomesResponse2\xfc\x03\n" +
+	"\aResolve\x12\x1c.concordat.v1.ResolveRequest\x1a!.concordat.v1.TransactionResponse\x12@\n" +
+	"\x05Retry\x12\x1a.concordat.v1.RetryRequest\x1a\x1b.concordat.v1.RetryResponse\x12I\n" +
+	"\bOutcomes\x12\x1d.concordat.v1.OutcomesRequest\x1a\x1e.concordat.v1.OutcomesResponse2\xb6\x05\n" +
 	"\aCluster\x12C\n" +
 	"\x06Status\x12\x1b.concordat.v1.StatusRequest\x1a\x1c.concordat.v1.StatusResponse\x12a\n" +
 	"\x10ListParticipants\x12%.concordat.v1.ListParticipantsRequest\x1a&.concordat.v1.ListParticipantsResponse\x12T\n" +
 	"\x0eAddParticipant\x12#.concordat.v1.AddParticipantRequest\x1a\x1d.concordat.v1.ParticipantInfo\x12Z\n" +
 	"\x11RemoveParticipant\x12&.concordat.v1.RemoveParticipantRequest\x1a\x1d.concordat.v1.ParticipantInfo\x12L\n" +
-	"\tStateHash\x12\x1e.concordat.v1.StateHashRequest\x1a\x1f.concordat.v1.StateHashResponse\x12I\n" +
+	"\tStateHash\x12\x1e.concordat.v1.StateHashRequest\x1a\x1f.concordat.v1.StateHashResponse\x12O\n" +
+	"\n" +
+	"ListAlerts\x12\x1f.concordat.v1.ListAlertsRequest\x1a .concordat.v1.ListAlertsResponse\x12g\n" +
+	"\x12TransferLeadership\x12'.concordat.v1.TransferLeadershipRequest\x1a(.concordat.v1.TransferLeadershipResponse\x12I\n" +
 	"\bAnnounce\x12\x1d.concordat.v1.AnnounceRequest\x1a\x1e.concordat.v1.AnnounceResponseB*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3"
 
 var (
@@ -2028,98 +2749,128 @@ func file_concordat_v1_coordinator_proto_rawDescGZIP() []byte {
 	return file_concordat_v1_coordinator_proto_rawDescData
 }
 
-var file_concordat_v1_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_concordat_v1_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_concordat_v1_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_concordat_v1_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_concordat_v1_coordinator_proto_goTypes = []any{
-	(Wait)(0),                        // 0: concordat.v1.Wait
-	(Results)(0),                     // 1: concordat.v1.Results
-	(BranchOutcome_Answer)(0),        // 2: concordat.v1.BranchOutcome.Answer
-	(*Branch)(nil),                   // 3: concordat.v1.Branch
-	(*SubmitRequest)(nil),            // 4: concordat.v1.SubmitRequest
-	(*GetRequest)(nil),               // 5: concordat.v1.GetRequest
-	(*AbortRequest)(nil),             // 6: concordat.v1.AbortRequest
-	(*ResolveRequest)(nil),           // 7: concordat.v1.ResolveRequest
-	(*BranchStatus)(nil),             // 8: concordat.v1.BranchStatus
-	(*TransactionResponse)(nil),      // 9: concordat.v1.TransactionResponse
-	(*ListRequest)(nil),              // 10: concordat.v1.ListRequest
-	(*ListResponse)(nil),             // 11: concordat.v1.ListResponse
-	(*OutcomesRequest)(nil),          // 12: concordat.v1.OutcomesRequest
-	(*BranchOutcome)(nil),            // 13: concordat.v1.BranchOutcome
-	(*OutcomesResponse)(nil),         // 14: concordat.v1.OutcomesResponse
-	(*StatusRequest)(nil),            // 15: concordat.v1.StatusRequest
-	(*NodeInfo)(nil),                 // 16: concordat.v1.NodeInfo
-	(*StatusResponse)(nil),           // 17: concordat.v1.StatusResponse
-	(*ParticipantInfo)(nil),          // 18: concordat.v1.ParticipantInfo
-	(*ListParticipantsRequest)(nil),  // 19: concordat.v1.ListParticipantsRequest
-	(*ListParticipantsResponse)(nil), // 20: concordat.v1.ListParticipantsResponse
-	(*AddParticipantRequest)(nil),    // 21: concordat.v1.AddParticipantRequest
-	(*RemoveParticipantRequest)(nil), // 22: concordat.v1.RemoveParticipantRequest
-	(*StateHashRequest)(nil),         // 23: concordat.v1.StateHashRequest
-	(*StateHashResponse)(nil),        // 24: concordat.v1.StateHashResponse
-	(*AnnounceRequest)(nil),          // 25: concordat.v1.AnnounceRequest
-	(*AnnounceResponse)(nil),         // 26: concordat.v1.AnnounceResponse
-	(*durationpb.Duration)(nil),      // 27: google.protobuf.Duration
-	(Vote)(0),                        // 28: concordat.v1.Vote
-	(*Reason)(nil),                   // 29: concordat.v1.Reason
-	(Settled)(0),                     // 30: concordat.v1.Settled
-	(State)(0),                       // 31: concordat.v1.State
-	(Outcome)(0),                     // 32: concordat.v1.Outcome
-	(*Attempt)(nil),                  // 33: concordat.v1.Attempt
-	(*BranchRef)(nil),                // 34: concordat.v1.BranchRef
+	(Wait)(0),                          // 0: concordat.v1.Wait
+	(Results)(0),                       // 1: concordat.v1.Results
+	(Order)(0),                         // 2: concordat.v1.Order
+	(WatchEvent_Kind)(0),               // 3: concordat.v1.WatchEvent.Kind
+	(BranchOutcome_Answer)(0),          // 4: concordat.v1.BranchOutcome.Answer
+	(*Branch)(nil),                     // 5: concordat.v1.Branch
+	(*SubmitRequest)(nil),              // 6: concordat.v1.SubmitRequest
+	(*GetRequest)(nil),                 // 7: concordat.v1.GetRequest
+	(*AbortRequest)(nil),               // 8: concordat.v1.AbortRequest
+	(*ResolveRequest)(nil),             // 9: concordat.v1.ResolveRequest
+	(*BranchStatus)(nil),               // 10: concordat.v1.BranchStatus
+	(*TransactionResponse)(nil),        // 11: concordat.v1.TransactionResponse
+	(*ListRequest)(nil),                // 12: concordat.v1.ListRequest
+	(*ListResponse)(nil),               // 13: concordat.v1.ListResponse
+	(*WatchRequest)(nil),               // 14: concordat.v1.WatchRequest
+	(*WatchEvent)(nil),                 // 15: concordat.v1.WatchEvent
+	(*RetryRequest)(nil),               // 16: concordat.v1.RetryRequest
+	(*RetryResponse)(nil),              // 17: concordat.v1.RetryResponse
+	(*ListAlertsRequest)(nil),          // 18: concordat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),         // 19: concordat.v1.ListAlertsResponse
+	(*TransferLeadershipRequest)(nil),  // 20: concordat.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 21: concordat.v1.TransferLeadershipResponse
+	(*OutcomesRequest)(nil),            // 22: concordat.v1.OutcomesRequest
+	(*BranchOutcome)(nil),              // 23: concordat.v1.BranchOutcome
+	(*OutcomesResponse)(nil),           // 24: concordat.v1.OutcomesResponse
+	(*StatusRequest)(nil),              // 25: concordat.v1.StatusRequest
+	(*NodeInfo)(nil),                   // 26: concordat.v1.NodeInfo
+	(*StatusResponse)(nil),             // 27: concordat.v1.StatusResponse
+	(*ParticipantInfo)(nil),            // 28: concordat.v1.ParticipantInfo
+	(*ListParticipantsRequest)(nil),    // 29: concordat.v1.ListParticipantsRequest
+	(*ListParticipantsResponse)(nil),   // 30: concordat.v1.ListParticipantsResponse
+	(*AddParticipantRequest)(nil),      // 31: concordat.v1.AddParticipantRequest
+	(*RemoveParticipantRequest)(nil),   // 32: concordat.v1.RemoveParticipantRequest
+	(*StateHashRequest)(nil),           // 33: concordat.v1.StateHashRequest
+	(*StateHashResponse)(nil),          // 34: concordat.v1.StateHashResponse
+	(*AnnounceRequest)(nil),            // 35: concordat.v1.AnnounceRequest
+	(*AnnounceResponse)(nil),           // 36: concordat.v1.AnnounceResponse
+	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
+	(Vote)(0),                          // 38: concordat.v1.Vote
+	(*Reason)(nil),                     // 39: concordat.v1.Reason
+	(Settled)(0),                       // 40: concordat.v1.Settled
+	(State)(0),                         // 41: concordat.v1.State
+	(Outcome)(0),                       // 42: concordat.v1.Outcome
+	(*Attempt)(nil),                    // 43: concordat.v1.Attempt
+	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
+	(*Alert)(nil),                      // 45: concordat.v1.Alert
+	(*BranchRef)(nil),                  // 46: concordat.v1.BranchRef
 }
 var file_concordat_v1_coordinator_proto_depIdxs = []int32{
-	3,  // 0: concordat.v1.SubmitRequest.branches:type_name -> concordat.v1.Branch
+	5,  // 0: concordat.v1.SubmitRequest.branches:type_name -> concordat.v1.Branch
 	0,  // 1: concordat.v1.SubmitRequest.wait:type_name -> concordat.v1.Wait
-	27, // 2: concordat.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
-	28, // 3: concordat.v1.BranchStatus.vote:type_name -> concordat.v1.Vote
-	29, // 4: concordat.v1.BranchStatus.reason:type_name -> concordat.v1.Reason
-	30, // 5: concordat.v1.BranchStatus.settled:type_name -> concordat.v1.Settled
-	31, // 6: concordat.v1.TransactionResponse.state:type_name -> concordat.v1.State
-	32, // 7: concordat.v1.TransactionResponse.outcome:type_name -> concordat.v1.Outcome
-	29, // 8: concordat.v1.TransactionResponse.reason:type_name -> concordat.v1.Reason
-	8,  // 9: concordat.v1.TransactionResponse.branches:type_name -> concordat.v1.BranchStatus
-	1,  // 10: concordat.v1.TransactionResponse.results:type_name -> concordat.v1.Results
-	33, // 11: concordat.v1.TransactionResponse.attempt:type_name -> concordat.v1.Attempt
-	33, // 12: concordat.v1.TransactionResponse.priority:type_name -> concordat.v1.Attempt
-	31, // 13: concordat.v1.ListRequest.states:type_name -> concordat.v1.State
-	9,  // 14: concordat.v1.ListResponse.transactions:type_name -> concordat.v1.TransactionResponse
-	34, // 15: concordat.v1.OutcomesRequest.branches:type_name -> concordat.v1.BranchRef
-	34, // 16: concordat.v1.BranchOutcome.branch:type_name -> concordat.v1.BranchRef
-	2,  // 17: concordat.v1.BranchOutcome.answer:type_name -> concordat.v1.BranchOutcome.Answer
-	13, // 18: concordat.v1.OutcomesResponse.outcomes:type_name -> concordat.v1.BranchOutcome
-	33, // 19: concordat.v1.OutcomesResponse.floor:type_name -> concordat.v1.Attempt
-	16, // 20: concordat.v1.StatusResponse.nodes:type_name -> concordat.v1.NodeInfo
-	18, // 21: concordat.v1.ListParticipantsResponse.participants:type_name -> concordat.v1.ParticipantInfo
-	16, // 22: concordat.v1.AnnounceRequest.node:type_name -> concordat.v1.NodeInfo
-	4,  // 23: concordat.v1.Coordinator.Submit:input_type -> concordat.v1.SubmitRequest
-	5,  // 24: concordat.v1.Coordinator.Get:input_type -> concordat.v1.GetRequest
-	10, // 25: concordat.v1.Coordinator.List:input_type -> concordat.v1.ListRequest
-	6,  // 26: concordat.v1.Coordinator.Abort:input_type -> concordat.v1.AbortRequest
-	7,  // 27: concordat.v1.Coordinator.Resolve:input_type -> concordat.v1.ResolveRequest
-	12, // 28: concordat.v1.Coordinator.Outcomes:input_type -> concordat.v1.OutcomesRequest
-	15, // 29: concordat.v1.Cluster.Status:input_type -> concordat.v1.StatusRequest
-	19, // 30: concordat.v1.Cluster.ListParticipants:input_type -> concordat.v1.ListParticipantsRequest
-	21, // 31: concordat.v1.Cluster.AddParticipant:input_type -> concordat.v1.AddParticipantRequest
-	22, // 32: concordat.v1.Cluster.RemoveParticipant:input_type -> concordat.v1.RemoveParticipantRequest
-	23, // 33: concordat.v1.Cluster.StateHash:input_type -> concordat.v1.StateHashRequest
-	25, // 34: concordat.v1.Cluster.Announce:input_type -> concordat.v1.AnnounceRequest
-	9,  // 35: concordat.v1.Coordinator.Submit:output_type -> concordat.v1.TransactionResponse
-	9,  // 36: concordat.v1.Coordinator.Get:output_type -> concordat.v1.TransactionResponse
-	11, // 37: concordat.v1.Coordinator.List:output_type -> concordat.v1.ListResponse
-	9,  // 38: concordat.v1.Coordinator.Abort:output_type -> concordat.v1.TransactionResponse
-	9,  // 39: concordat.v1.Coordinator.Resolve:output_type -> concordat.v1.TransactionResponse
-	14, // 40: concordat.v1.Coordinator.Outcomes:output_type -> concordat.v1.OutcomesResponse
-	17, // 41: concordat.v1.Cluster.Status:output_type -> concordat.v1.StatusResponse
-	20, // 42: concordat.v1.Cluster.ListParticipants:output_type -> concordat.v1.ListParticipantsResponse
-	18, // 43: concordat.v1.Cluster.AddParticipant:output_type -> concordat.v1.ParticipantInfo
-	18, // 44: concordat.v1.Cluster.RemoveParticipant:output_type -> concordat.v1.ParticipantInfo
-	24, // 45: concordat.v1.Cluster.StateHash:output_type -> concordat.v1.StateHashResponse
-	26, // 46: concordat.v1.Cluster.Announce:output_type -> concordat.v1.AnnounceResponse
-	35, // [35:47] is the sub-list for method output_type
-	23, // [23:35] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	37, // 2: concordat.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
+	38, // 3: concordat.v1.BranchStatus.vote:type_name -> concordat.v1.Vote
+	39, // 4: concordat.v1.BranchStatus.reason:type_name -> concordat.v1.Reason
+	40, // 5: concordat.v1.BranchStatus.settled:type_name -> concordat.v1.Settled
+	37, // 6: concordat.v1.BranchStatus.next_try:type_name -> google.protobuf.Duration
+	41, // 7: concordat.v1.TransactionResponse.state:type_name -> concordat.v1.State
+	42, // 8: concordat.v1.TransactionResponse.outcome:type_name -> concordat.v1.Outcome
+	39, // 9: concordat.v1.TransactionResponse.reason:type_name -> concordat.v1.Reason
+	10, // 10: concordat.v1.TransactionResponse.branches:type_name -> concordat.v1.BranchStatus
+	1,  // 11: concordat.v1.TransactionResponse.results:type_name -> concordat.v1.Results
+	43, // 12: concordat.v1.TransactionResponse.attempt:type_name -> concordat.v1.Attempt
+	43, // 13: concordat.v1.TransactionResponse.priority:type_name -> concordat.v1.Attempt
+	44, // 14: concordat.v1.TransactionResponse.begun_at:type_name -> google.protobuf.Timestamp
+	44, // 15: concordat.v1.TransactionResponse.decided_at:type_name -> google.protobuf.Timestamp
+	44, // 16: concordat.v1.TransactionResponse.finished_at:type_name -> google.protobuf.Timestamp
+	41, // 17: concordat.v1.ListRequest.states:type_name -> concordat.v1.State
+	2,  // 18: concordat.v1.ListRequest.order:type_name -> concordat.v1.Order
+	37, // 19: concordat.v1.ListRequest.min_age:type_name -> google.protobuf.Duration
+	11, // 20: concordat.v1.ListResponse.transactions:type_name -> concordat.v1.TransactionResponse
+	41, // 21: concordat.v1.WatchRequest.states:type_name -> concordat.v1.State
+	3,  // 22: concordat.v1.WatchEvent.kind:type_name -> concordat.v1.WatchEvent.Kind
+	11, // 23: concordat.v1.WatchEvent.transaction:type_name -> concordat.v1.TransactionResponse
+	45, // 24: concordat.v1.ListAlertsResponse.alerts:type_name -> concordat.v1.Alert
+	46, // 25: concordat.v1.OutcomesRequest.branches:type_name -> concordat.v1.BranchRef
+	46, // 26: concordat.v1.BranchOutcome.branch:type_name -> concordat.v1.BranchRef
+	4,  // 27: concordat.v1.BranchOutcome.answer:type_name -> concordat.v1.BranchOutcome.Answer
+	23, // 28: concordat.v1.OutcomesResponse.outcomes:type_name -> concordat.v1.BranchOutcome
+	43, // 29: concordat.v1.OutcomesResponse.floor:type_name -> concordat.v1.Attempt
+	26, // 30: concordat.v1.StatusResponse.nodes:type_name -> concordat.v1.NodeInfo
+	28, // 31: concordat.v1.ListParticipantsResponse.participants:type_name -> concordat.v1.ParticipantInfo
+	26, // 32: concordat.v1.AnnounceRequest.node:type_name -> concordat.v1.NodeInfo
+	6,  // 33: concordat.v1.Coordinator.Submit:input_type -> concordat.v1.SubmitRequest
+	7,  // 34: concordat.v1.Coordinator.Get:input_type -> concordat.v1.GetRequest
+	12, // 35: concordat.v1.Coordinator.List:input_type -> concordat.v1.ListRequest
+	14, // 36: concordat.v1.Coordinator.Watch:input_type -> concordat.v1.WatchRequest
+	8,  // 37: concordat.v1.Coordinator.Abort:input_type -> concordat.v1.AbortRequest
+	9,  // 38: concordat.v1.Coordinator.Resolve:input_type -> concordat.v1.ResolveRequest
+	16, // 39: concordat.v1.Coordinator.Retry:input_type -> concordat.v1.RetryRequest
+	22, // 40: concordat.v1.Coordinator.Outcomes:input_type -> concordat.v1.OutcomesRequest
+	25, // 41: concordat.v1.Cluster.Status:input_type -> concordat.v1.StatusRequest
+	29, // 42: concordat.v1.Cluster.ListParticipants:input_type -> concordat.v1.ListParticipantsRequest
+	31, // 43: concordat.v1.Cluster.AddParticipant:input_type -> concordat.v1.AddParticipantRequest
+	32, // 44: concordat.v1.Cluster.RemoveParticipant:input_type -> concordat.v1.RemoveParticipantRequest
+	33, // 45: concordat.v1.Cluster.StateHash:input_type -> concordat.v1.StateHashRequest
+	18, // 46: concordat.v1.Cluster.ListAlerts:input_type -> concordat.v1.ListAlertsRequest
+	20, // 47: concordat.v1.Cluster.TransferLeadership:input_type -> concordat.v1.TransferLeadershipRequest
+	35, // 48: concordat.v1.Cluster.Announce:input_type -> concordat.v1.AnnounceRequest
+	11, // 49: concordat.v1.Coordinator.Submit:output_type -> concordat.v1.TransactionResponse
+	11, // 50: concordat.v1.Coordinator.Get:output_type -> concordat.v1.TransactionResponse
+	13, // 51: concordat.v1.Coordinator.List:output_type -> concordat.v1.ListResponse
+	15, // 52: concordat.v1.Coordinator.Watch:output_type -> concordat.v1.WatchEvent
+	11, // 53: concordat.v1.Coordinator.Abort:output_type -> concordat.v1.TransactionResponse
+	11, // 54: concordat.v1.Coordinator.Resolve:output_type -> concordat.v1.TransactionResponse
+	17, // 55: concordat.v1.Coordinator.Retry:output_type -> concordat.v1.RetryResponse
+	24, // 56: concordat.v1.Coordinator.Outcomes:output_type -> concordat.v1.OutcomesResponse
+	27, // 57: concordat.v1.Cluster.Status:output_type -> concordat.v1.StatusResponse
+	30, // 58: concordat.v1.Cluster.ListParticipants:output_type -> concordat.v1.ListParticipantsResponse
+	28, // 59: concordat.v1.Cluster.AddParticipant:output_type -> concordat.v1.ParticipantInfo
+	28, // 60: concordat.v1.Cluster.RemoveParticipant:output_type -> concordat.v1.ParticipantInfo
+	34, // 61: concordat.v1.Cluster.StateHash:output_type -> concordat.v1.StateHashResponse
+	19, // 62: concordat.v1.Cluster.ListAlerts:output_type -> concordat.v1.ListAlertsResponse
+	21, // 63: concordat.v1.Cluster.TransferLeadership:output_type -> concordat.v1.TransferLeadershipResponse
+	36, // 64: concordat.v1.Cluster.Announce:output_type -> concordat.v1.AnnounceResponse
+	49, // [49:65] is the sub-list for method output_type
+	33, // [33:49] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_coordinator_proto_init() }
@@ -2136,8 +2887,8 @@ func file_concordat_v1_coordinator_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_v1_coordinator_proto_rawDesc), len(file_concordat_v1_coordinator_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   24,
+			NumEnums:      5,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -24,8 +24,10 @@ const (
 	Coordinator_Submit_FullMethodName   = "/concordat.v1.Coordinator/Submit"
 	Coordinator_Get_FullMethodName      = "/concordat.v1.Coordinator/Get"
 	Coordinator_List_FullMethodName     = "/concordat.v1.Coordinator/List"
+	Coordinator_Watch_FullMethodName    = "/concordat.v1.Coordinator/Watch"
 	Coordinator_Abort_FullMethodName    = "/concordat.v1.Coordinator/Abort"
 	Coordinator_Resolve_FullMethodName  = "/concordat.v1.Coordinator/Resolve"
+	Coordinator_Retry_FullMethodName    = "/concordat.v1.Coordinator/Retry"
 	Coordinator_Outcomes_FullMethodName = "/concordat.v1.Coordinator/Outcomes"
 )
 
@@ -39,12 +41,20 @@ type CoordinatorClient interface {
 	// Get tells what is known of an id. NOT_FOUND settles nothing: a delayed
 	// Submit may still begin.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*TransactionResponse, error)
+	// List shows one node's own copy, page by page.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
+	// Watch streams what becomes of transactions as this node applies it. A
+	// stream that broke goes on at any node with the token of its last event,
+	// without a gap or a double. EXPIRED: the token is older than what is kept.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEvent], error)
 	// Abort aborts a transaction that is not decided, or refuses an id that
 	// nobody knows, for good. A decided one answers with its outcome.
 	Abort(ctx context.Context, in *AbortRequest, opts ...grpc.CallOption) (*TransactionResponse, error)
 	// Resolve is the operator's word: give up branches, acknowledge heuristics.
 	Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*TransactionResponse, error)
+	// Retry makes the leader call the branches that it would call later at once.
+	// It changes no state and is safe at any time.
+	Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error)
 	// Outcomes answers participants in doubt, in batches (P7).
 	Outcomes(ctx context.Context, in *OutcomesRequest, opts ...grpc.CallOption) (*OutcomesResponse, error)
 }
@@ -87,6 +97,25 @@ func (c *coordinatorClient) List(ctx context.Context, in *ListRequest, opts ...g
 	return out, nil
 }
 
+func (c *coordinatorClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Coordinator_ServiceDesc.Streams[0], Coordinator_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Coordinator_WatchClient = grpc.ServerStreamingClient[WatchEvent]
+
 func (c *coordinatorClient) Abort(ctx context.Context, in *AbortRequest, opts ...grpc.CallOption) (*TransactionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TransactionResponse)
@@ -101,6 +130,16 @@ func (c *coordinatorClient) Resolve(ctx context.Context, in *ResolveRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TransactionResponse)
 	err := c.cc.Invoke(ctx, Coordinator_Resolve_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *coordinatorClient) Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryResponse)
+	err := c.cc.Invoke(ctx, Coordinator_Retry_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +166,20 @@ type CoordinatorServer interface {
 	// Get tells what is known of an id. NOT_FOUND settles nothing: a delayed
 	// Submit may still begin.
 	Get(context.Context, *GetRequest) (*TransactionResponse, error)
+	// List shows one node's own copy, page by page.
 	List(context.Context, *ListRequest) (*ListResponse, error)
+	// Watch streams what becomes of transactions as this node applies it. A
+	// stream that broke goes on at any node with the token of its last event,
+	// without a gap or a double. EXPIRED: the token is older than what is kept.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchEvent]) error
 	// Abort aborts a transaction that is not decided, or refuses an id that
 	// nobody knows, for good. A decided one answers with its outcome.
 	Abort(context.Context, *AbortRequest) (*TransactionResponse, error)
 	// Resolve is the operator's word: give up branches, acknowledge heuristics.
 	Resolve(context.Context, *ResolveRequest) (*TransactionResponse, error)
+	// Retry makes the leader call the branches that it would call later at once.
+	// It changes no state and is safe at any time.
+	Retry(context.Context, *RetryRequest) (*RetryResponse, error)
 	// Outcomes answers participants in doubt, in batches (P7).
 	Outcomes(context.Context, *OutcomesRequest) (*OutcomesResponse, error)
 	mustEmbedUnimplementedCoordinatorServer()
@@ -154,11 +201,17 @@ func (UnimplementedCoordinatorServer) Get(context.Context, *GetRequest) (*Transa
 func (UnimplementedCoordinatorServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
 }
+func (UnimplementedCoordinatorServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchEvent]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
 func (UnimplementedCoordinatorServer) Abort(context.Context, *AbortRequest) (*TransactionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Abort not implemented")
 }
 func (UnimplementedCoordinatorServer) Resolve(context.Context, *ResolveRequest) (*TransactionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resolve not implemented")
+}
+func (UnimplementedCoordinatorServer) Retry(context.Context, *RetryRequest) (*RetryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Retry not implemented")
 }
 func (UnimplementedCoordinatorServer) Outcomes(context.Context, *OutcomesRequest) (*OutcomesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Outcomes not implemented")
@@ -238,6 +291,17 @@ func _Coordinator_List_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Coordinator_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CoordinatorServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Coordinator_WatchServer = grpc.ServerStreamingServer[WatchEvent]
+
 func _Coordinator_Abort_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AbortRequest)
 	if err := dec(in); err != nil {
@@ -270,6 +334,24 @@ func _Coordinator_Resolve_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CoordinatorServer).Resolve(ctx, req.(*ResolveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Coordinator_Retry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorServer).Retry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Coordinator_Retry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorServer).Retry(ctx, req.(*RetryRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -320,21 +402,33 @@ var Coordinator_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Coordinator_Resolve_Handler,
 		},
 		{
+			MethodName: "Retry",
+			Handler:    _Coordinator_Retry_Handler,
+		},
+		{
 			MethodName: "Outcomes",
 			Handler:    _Coordinator_Outcomes_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _Coordinator_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "concordat/v1/coordinator.proto",
 }
 
 const (
-	Cluster_Status_FullMethodName            = "/concordat.v1.Cluster/Status"
-	Cluster_ListParticipants_FullMethodName  = "/concordat.v1.Cluster/ListParticipants"
-	Cluster_AddParticipant_FullMethodName    = "/concordat.v1.Cluster/AddParticipant"
-	Cluster_RemoveParticipant_FullMethodName = "/concordat.v1.Cluster/RemoveParticipant"
-	Cluster_StateHash_FullMethodName         = "/concordat.v1.Cluster/StateHash"
-	Cluster_Announce_FullMethodName          = "/concordat.v1.Cluster/Announce"
+	Cluster_Status_FullMethodName             = "/concordat.v1.Cluster/Status"
+	Cluster_ListParticipants_FullMethodName   = "/concordat.v1.Cluster/ListParticipants"
+	Cluster_AddParticipant_FullMethodName     = "/concordat.v1.Cluster/AddParticipant"
+	Cluster_RemoveParticipant_FullMethodName  = "/concordat.v1.Cluster/RemoveParticipant"
+	Cluster_StateHash_FullMethodName          = "/concordat.v1.Cluster/StateHash"
+	Cluster_ListAlerts_FullMethodName         = "/concordat.v1.Cluster/ListAlerts"
+	Cluster_TransferLeadership_FullMethodName = "/concordat.v1.Cluster/TransferLeadership"
+	Cluster_Announce_FullMethodName           = "/concordat.v1.Cluster/Announce"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -350,6 +444,11 @@ type ClusterClient interface {
 	RemoveParticipant(ctx context.Context, in *RemoveParticipantRequest, opts ...grpc.CallOption) (*ParticipantInfo, error)
 	// StateHash hashes this node's replicated state as it stands.
 	StateHash(ctx context.Context, in *StateHashRequest, opts ...grpc.CallOption) (*StateHashResponse, error)
+	// ListAlerts shows what an operator must know of now: the cluster's alerts,
+	// each node's and each participant's own, gathered by the leader.
+	ListAlerts(ctx context.Context, in *ListAlertsRequest, opts ...grpc.CallOption) (*ListAlertsResponse, error)
+	// TransferLeadership hands the leadership to another node, which is caught up first.
+	TransferLeadership(ctx context.Context, in *TransferLeadershipRequest, opts ...grpc.CallOption) (*TransferLeadershipResponse, error)
 	// Announce tells the leader a node's addresses; nodes call it.
 	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error)
 }
@@ -412,6 +511,26 @@ func (c *clusterClient) StateHash(ctx context.Context, in *StateHashRequest, opt
 	return out, nil
 }
 
+func (c *clusterClient) ListAlerts(ctx context.Context, in *ListAlertsRequest, opts ...grpc.CallOption) (*ListAlertsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAlertsResponse)
+	err := c.cc.Invoke(ctx, Cluster_ListAlerts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) TransferLeadership(ctx context.Context, in *TransferLeadershipRequest, opts ...grpc.CallOption) (*TransferLeadershipResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TransferLeadershipResponse)
+	err := c.cc.Invoke(ctx, Cluster_TransferLeadership_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterClient) Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AnnounceResponse)
@@ -435,6 +554,11 @@ type ClusterServer interface {
 	RemoveParticipant(context.Context, *RemoveParticipantRequest) (*ParticipantInfo, error)
 	// StateHash hashes this node's replicated state as it stands.
 	StateHash(context.Context, *StateHashRequest) (*StateHashResponse, error)
+	// ListAlerts shows what an operator must know of now: the cluster's alerts,
+	// each node's and each participant's own, gathered by the leader.
+	ListAlerts(context.Context, *ListAlertsRequest) (*ListAlertsResponse, error)
+	// TransferLeadership hands the leadership to another node, which is caught up first.
+	TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error)
 	// Announce tells the leader a node's addresses; nodes call it.
 	Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error)
 	mustEmbedUnimplementedClusterServer()
@@ -461,6 +585,12 @@ func (UnimplementedClusterServer) RemoveParticipant(context.Context, *RemovePart
 }
 func (UnimplementedClusterServer) StateHash(context.Context, *StateHashRequest) (*StateHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StateHash not implemented")
+}
+func (UnimplementedClusterServer) ListAlerts(context.Context, *ListAlertsRequest) (*ListAlertsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAlerts not implemented")
+}
+func (UnimplementedClusterServer) TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TransferLeadership not implemented")
 }
 func (UnimplementedClusterServer) Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
@@ -576,6 +706,42 @@ func _Cluster_StateHash_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_ListAlerts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAlertsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ListAlerts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ListAlerts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ListAlerts(ctx, req.(*ListAlertsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_TransferLeadership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransferLeadershipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).TransferLeadership(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_TransferLeadership_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).TransferLeadership(ctx, req.(*TransferLeadershipRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Cluster_Announce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AnnounceRequest)
 	if err := dec(in); err != nil {
@@ -620,6 +786,14 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StateHash",
 			Handler:    _Cluster_StateHash_Handler,
+		},
+		{
+			MethodName: "ListAlerts",
+			Handler:    _Cluster_ListAlerts_Handler,
+		},
+		{
+			MethodName: "TransferLeadership",
+			Handler:    _Cluster_TransferLeadership_Handler,
 		},
 		{
 			MethodName: "Announce",

@@ -563,8 +563,10 @@ type DescribeResponse struct {
 	Term                  uint64  `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	Prepared              uint32  `protobuf:"varint,7,opt,name=prepared,proto3" json:"prepared,omitempty"`
 	OldestPreparedSeconds float64 `protobuf:"fixed64,8,opt,name=oldest_prepared_seconds,json=oldestPreparedSeconds,proto3" json:"oldest_prepared_seconds,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// What the participant has alerted about and is not over; optional.
+	Alerts        []*Alert `protobuf:"bytes,9,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
@@ -653,6 +655,13 @@ func (x *DescribeResponse) GetOldestPreparedSeconds() float64 {
 	return 0
 }
 
+func (x *DescribeResponse) GetAlerts() []*Alert {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
 var File_concordat_v1_participant_proto protoreflect.FileDescriptor
 
 const file_concordat_v1_participant_proto_rawDesc = "" +
@@ -696,7 +705,7 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\asettled\x18\x02 \x01(\x0e2\x15.concordat.v1.SettledR\asettled\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"<\n" +
 	"\x0fDescribeRequest\x12)\n" +
-	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\"\x83\x02\n" +
+	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\"\xb0\x02\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -708,7 +717,8 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"generation\x12\x12\n" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x1a\n" +
 	"\bprepared\x18\a \x01(\rR\bprepared\x126\n" +
-	"\x17oldest_prepared_seconds\x18\b \x01(\x01R\x15oldestPreparedSeconds2\xae\x02\n" +
+	"\x17oldest_prepared_seconds\x18\b \x01(\x01R\x15oldestPreparedSeconds\x12+\n" +
+	"\x06alerts\x18\t \x03(\v2\x13.concordat.v1.AlertR\x06alerts2\xae\x02\n" +
 	"\vParticipant\x12F\n" +
 	"\aPrepare\x12\x1c.concordat.v1.PrepareRequest\x1a\x1d.concordat.v1.PrepareResponse\x12C\n" +
 	"\x06Commit\x12\x1b.concordat.v1.CommitRequest\x1a\x1c.concordat.v1.SettleResponse\x12G\n" +
@@ -742,6 +752,7 @@ var file_concordat_v1_participant_proto_goTypes = []any{
 	(Vote)(0),                // 10: concordat.v1.Vote
 	(*Reason)(nil),           // 11: concordat.v1.Reason
 	(Settled)(0),             // 12: concordat.v1.Settled
+	(*Alert)(nil),            // 13: concordat.v1.Alert
 }
 var file_concordat_v1_participant_proto_depIdxs = []int32{
 	9,  // 0: concordat.v1.Fence.floor:type_name -> concordat.v1.Attempt
@@ -759,19 +770,20 @@ var file_concordat_v1_participant_proto_depIdxs = []int32{
 	1,  // 12: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
 	12, // 13: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
 	0,  // 14: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
-	2,  // 15: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
-	4,  // 16: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
-	5,  // 17: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
-	7,  // 18: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
-	3,  // 19: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
-	6,  // 20: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
-	6,  // 21: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
-	8,  // 22: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	13, // 15: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
+	2,  // 16: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
+	4,  // 17: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
+	5,  // 18: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
+	7,  // 19: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
+	3,  // 20: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
+	6,  // 21: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
+	6,  // 22: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
+	8,  // 23: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
+	20, // [20:24] is the sub-list for method output_type
+	16, // [16:20] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_participant_proto_init() }

@@ -11,6 +11,7 @@ package pb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -331,6 +332,55 @@ func (Reason_Code) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_v1_types_proto_rawDescGZIP(), []int{1, 0}
 }
 
+type Alert_Severity int32
+
+const (
+	Alert_SEVERITY_UNSPECIFIED Alert_Severity = 0
+	Alert_WARNING              Alert_Severity = 1
+	Alert_CRITICAL             Alert_Severity = 2
+)
+
+// Enum value maps for Alert_Severity.
+var (
+	Alert_Severity_name = map[int32]string{
+		0: "SEVERITY_UNSPECIFIED",
+		1: "WARNING",
+		2: "CRITICAL",
+	}
+	Alert_Severity_value = map[string]int32{
+		"SEVERITY_UNSPECIFIED": 0,
+		"WARNING":              1,
+		"CRITICAL":             2,
+	}
+)
+
+func (x Alert_Severity) Enum() *Alert_Severity {
+	p := new(Alert_Severity)
+	*p = x
+	return p
+}
+
+func (x Alert_Severity) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Alert_Severity) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_v1_types_proto_enumTypes[5].Descriptor()
+}
+
+func (Alert_Severity) Type() protoreflect.EnumType {
+	return &file_concordat_v1_types_proto_enumTypes[5]
+}
+
+func (x Alert_Severity) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Alert_Severity.Descriptor instead.
+func (Alert_Severity) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_v1_types_proto_rawDescGZIP(), []int{2, 0}
+}
+
 // Attempt names one try to run a transaction: the cluster's generation, the
 // Raft term of the leader that made it, and a sequence within that term.
 // Attempts are ordered by these three, in this order.
@@ -456,11 +506,155 @@ func (x *Reason) GetMessage() string {
 	return ""
 }
 
+// Alert is what an operator must know of.
+type Alert struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is wrong: undelivered, preparing, needs_operator, disk_reserve of
+	// nodes; in_doubt, settle, forgotten, mismatch, generation of participants.
+	Name     string         `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Severity Alert_Severity `protobuf:"varint,2,opt,name=severity,proto3,enum=concordat.v1.Alert_Severity" json:"severity,omitempty"`
+	// Who raised it: "cluster", "node/ID" or "participant/NAME".
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// The participant that it is about; empty if it is about none.
+	Participant string                 `protobuf:"bytes,4,opt,name=participant,proto3" json:"participant,omitempty"`
+	StartsAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=starts_at,json=startsAt,proto3" json:"starts_at,omitempty"`
+	// Set when it is over and that has yet to be told.
+	EndsAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
+	// One line: what is wrong.
+	Summary string `protobuf:"bytes,7,opt,name=summary,proto3" json:"summary,omitempty"`
+	// What to do about it.
+	Action string `protobuf:"bytes,8,opt,name=action,proto3" json:"action,omitempty"`
+	// Some of the transactions that it is about, at most 20, oldest first.
+	Transactions []string `protobuf:"bytes,9,rep,name=transactions,proto3" json:"transactions,omitempty"`
+	// How many they are.
+	Count uint64 `protobuf:"varint,10,opt,name=count,proto3" json:"count,omitempty"`
+	// Calls that were made in vain.
+	Retries uint64 `protobuf:"varint,11,opt,name=retries,proto3" json:"retries,omitempty"`
+	// The webhook has taken it.
+	Notified      bool `protobuf:"varint,12,opt,name=notified,proto3" json:"notified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alert) Reset() {
+	*x = Alert{}
+	mi := &file_concordat_v1_types_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alert) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alert) ProtoMessage() {}
+
+func (x *Alert) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_types_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alert.ProtoReflect.Descriptor instead.
+func (*Alert) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_types_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Alert) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Alert) GetSeverity() Alert_Severity {
+	if x != nil {
+		return x.Severity
+	}
+	return Alert_SEVERITY_UNSPECIFIED
+}
+
+func (x *Alert) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Alert) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
+func (x *Alert) GetStartsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartsAt
+	}
+	return nil
+}
+
+func (x *Alert) GetEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndsAt
+	}
+	return nil
+}
+
+func (x *Alert) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *Alert) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Alert) GetTransactions() []string {
+	if x != nil {
+		return x.Transactions
+	}
+	return nil
+}
+
+func (x *Alert) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Alert) GetRetries() uint64 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *Alert) GetNotified() bool {
+	if x != nil {
+		return x.Notified
+	}
+	return false
+}
+
 var File_concordat_v1_types_proto protoreflect.FileDescriptor
 
 const file_concordat_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x18concordat/v1/types.proto\x12\fconcordat.v1\"Y\n" +
+	"\x18concordat/v1/types.proto\x12\fconcordat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n" +
 	"\aAttempt\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
@@ -485,7 +679,25 @@ const file_concordat_v1_types_proto_rawDesc = "" +
 	"SUPERSEDED\x10\b\x12\x0f\n" +
 	"\vINCARNATION\x10\t\x12\r\n" +
 	"\tEXHAUSTED\x10\n" +
-	"*U\n" +
+	"\"\xe0\x03\n" +
+	"\x05Alert\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
+	"\bseverity\x18\x02 \x01(\x0e2\x1c.concordat.v1.Alert.SeverityR\bseverity\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12 \n" +
+	"\vparticipant\x18\x04 \x01(\tR\vparticipant\x127\n" +
+	"\tstarts_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bstartsAt\x123\n" +
+	"\aends_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\x12\x18\n" +
+	"\asummary\x18\a \x01(\tR\asummary\x12\x16\n" +
+	"\x06action\x18\b \x01(\tR\x06action\x12\"\n" +
+	"\ftransactions\x18\t \x03(\tR\ftransactions\x12\x14\n" +
+	"\x05count\x18\n" +
+	" \x01(\x04R\x05count\x12\x18\n" +
+	"\aretries\x18\v \x01(\x04R\aretries\x12\x1a\n" +
+	"\bnotified\x18\f \x01(\bR\bnotified\"?\n" +
+	"\bSeverity\x12\x18\n" +
+	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aWARNING\x10\x01\x12\f\n" +
+	"\bCRITICAL\x10\x02*U\n" +
 	"\x04Vote\x12\x14\n" +
 	"\x10VOTE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rVOTE_PREPARED\x10\x01\x12\x12\n" +
@@ -523,24 +735,30 @@ func file_concordat_v1_types_proto_rawDescGZIP() []byte {
 	return file_concordat_v1_types_proto_rawDescData
 }
 
-var file_concordat_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_concordat_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_concordat_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_concordat_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_concordat_v1_types_proto_goTypes = []any{
-	(Vote)(0),        // 0: concordat.v1.Vote
-	(State)(0),       // 1: concordat.v1.State
-	(Outcome)(0),     // 2: concordat.v1.Outcome
-	(Settled)(0),     // 3: concordat.v1.Settled
-	(Reason_Code)(0), // 4: concordat.v1.Reason.Code
-	(*Attempt)(nil),  // 5: concordat.v1.Attempt
-	(*Reason)(nil),   // 6: concordat.v1.Reason
+	(Vote)(0),                     // 0: concordat.v1.Vote
+	(State)(0),                    // 1: concordat.v1.State
+	(Outcome)(0),                  // 2: concordat.v1.Outcome
+	(Settled)(0),                  // 3: concordat.v1.Settled
+	(Reason_Code)(0),              // 4: concordat.v1.Reason.Code
+	(Alert_Severity)(0),           // 5: concordat.v1.Alert.Severity
+	(*Attempt)(nil),               // 6: concordat.v1.Attempt
+	(*Reason)(nil),                // 7: concordat.v1.Reason
+	(*Alert)(nil),                 // 8: concordat.v1.Alert
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_concordat_v1_types_proto_depIdxs = []int32{
 	4, // 0: concordat.v1.Reason.code:type_name -> concordat.v1.Reason.Code
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	5, // 1: concordat.v1.Alert.severity:type_name -> concordat.v1.Alert.Severity
+	9, // 2: concordat.v1.Alert.starts_at:type_name -> google.protobuf.Timestamp
+	9, // 3: concordat.v1.Alert.ends_at:type_name -> google.protobuf.Timestamp
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_types_proto_init() }
@@ -553,8 +771,8 @@ func file_concordat_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_v1_types_proto_rawDesc), len(file_concordat_v1_types_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   2,
+			NumEnums:      6,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +20,6 @@ func TestSignals(t *testing.T) {
 		"Ctrl-C under load":    {syscall.SIGINT, " load ", nil},
 		"SIGTERM at the kill":  {syscall.SIGTERM, "KILL", []string{"--duration", "4s"}},
 		"the terminal is gone": {syscall.SIGHUP, "leads in term", nil},
-		"Ctrl-C after --keep":  {syscall.SIGINT, "goes on until Ctrl-C", []string{"--duration", "2s", "--kills", "0", "--keep"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := demo(t, append([]string{"--clients", "2"}, tc.args...)...)
@@ -32,18 +32,51 @@ func TestSignals(t *testing.T) {
 			if err := r.cmd.Process.Signal(tc.signal); err != nil {
 				t.Fatal(err)
 			}
-			want := 1
-			if strings.Contains(name, "--keep") {
-				want = 0 // the audit was done, and good
-			}
-			if status := r.wait(); status != want {
-				t.Errorf("exit status %d, want %d", status, want)
+			if status := r.wait(); status != 1 {
+				t.Errorf("exit status %d, want 1", status)
 			}
 			noneLeft(t, pids)
 			if left := r.data(); len(left) > 0 {
 				t.Errorf("left %v", left)
 			}
 		})
+	}
+}
+
+// A cluster that is kept outlives its demo, answers, starts again what is
+// killed, and is gone after the command that the demo printed.
+func TestKeep(t *testing.T) {
+	r := demo(t, "--clients", "2", "--duration", "2s", "--kills", "0", "--keep")
+	r.sees("leads in term")
+	pids := r.pids()
+	if status := r.wait(); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	screen := r.shown()
+	stop := regexp.MustCompile(`(?m)^  (kill \$\(cat .*)$`).FindStringSubmatch(screen)
+	nodes := regexp.MustCompile(`(?m)^  export CONCORDAT_NODES=(\S+)$`).FindStringSubmatch(screen)
+	victim := regexp.MustCompile(`(?m)^  kill -9 (\d+) +# n1; to start it again: (\S+)$`).FindStringSubmatch(screen)
+	if stop == nil || nodes == nil || victim == nil {
+		t.Fatal("the screen does not say how to play with the cluster")
+	}
+	shell := func(line string) string {
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+		return string(out)
+	}
+	status := program + " cluster status --nodes " + nodes[1]
+	if out := shell(status); !strings.Contains(out, "Leader, ready") {
+		t.Errorf("the cluster does not go on:\n%s", out)
+	}
+	shell("kill -9 " + victim[1])
+	shell(victim[2])
+	until(t, "n1 answers again", func() bool { return !strings.Contains(shell(status), "no answer") })
+	shell(stop[1])
+	noneLeft(t, pids)
+	if left := r.data(); len(left) > 0 {
+		t.Errorf("left %v", left)
 	}
 }
 

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/concordat-tx/concordat/node/local"
+)
+
+// scriptPatience bounds every wait of a script.
+const scriptPatience = 30 * time.Second
+
+// TestScript runs the scripts against one cluster of three nodes and two
+// participants, seats and payments, all child processes. Those in testdata/script
+// run beside each other, so each has ids and, where it matters, participants of
+// its own; those in testdata/failover run alone, one after the other.
+func TestScript(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	binary, err := exec.LookPath("concordat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := local.Start(ctx, local.Config{
+		Binary: binary, Dir: t.TempDir(), Nodes: 3, Participants: []string{"seats", "payments"},
+		ServerArgs: []string{"--log-format", "json"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			showLogs(t, c)
+		}
+	}()
+	s := &stage{cluster: c, binary: binary}
+	t.Run("steady", func(t *testing.T) { testscript.Run(t, s.params("testdata/script")) })
+	failover, err := filepath.Glob("testdata/failover/*.txtar")
+	if err != nil || len(failover) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range failover {
+		t.Run("failover", func(t *testing.T) {
+			p := s.params("")
+			p.Files = []string{file}
+			testscript.Run(t, p)
+		})
+	}
+}
+
+func showLogs(t *testing.T, c *local.Cluster) {
+	for _, n := range c.Nodes {
+		if text, err := os.ReadFile(n.Log); err == nil {
+			t.Logf("---- %s ----\n%s", n.ID, text[max(0, len(text)-4000):])
+		}
+	}
+}
+
+// stage is what scripts act on.
+type stage struct {
+	cluster *local.Cluster
+	binary  string
+}
+
+func (s *stage) params(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv(nodesVariable, strings.Join(s.cluster.Addresses(), ","))
+			env.Setenv("USER", "ann")
+			env.Values[thingsKey] = map[string]any{}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":       exits,
+			"until":       until,
+			"jsonfields":  jsonFieldsCommand,
+			"freeaddress": freeAddressCommand,
+			"participant": s.participant,
+			"stubborn":    s.stubborn,
+			"node":        s.node,
+			"leader":      s.leader,
+		},
+	}
+}
+
+// exits runs a program that must end with a status: exits 3 concordat …
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM [ARG…]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := statusOf(ts, args[1:]); got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+func statusOf(ts *testscript.TestScript, args []string) int {
+	err := ts.Exec(args[0], args[1:]...)
+	if err == nil {
+		return 0
+	}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		ts.Fatalf("%s: %v", args[0], err)
+	}
+	return exit.ExitCode()
+}
+
+// until repeats a command until its output holds a pattern: until PATTERN concordat …
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN PROGRAM [ARG…]")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(scriptPatience); ; time.Sleep(50 * time.Millisecond) {
+		statusOf(ts, args[1:])
+		if pattern.MatchString(ts.ReadFile("stdout") + ts.ReadFile("stderr")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %s: %q", scriptPatience, args[0])
+		}
+	}
+}
+
+// freeAddressCommand sets a variable to an address where nobody listens: freeaddress NAME
+func freeAddressCommand(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: freeaddress VARIABLE")
+	}
+	address, err := unusedAddress()
+	ts.Check(err)
+	ts.Setenv(args[0], address)
+}

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"time"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/drive"
+)
+
+// calls is what became of the calls to one branch in the present phase.
+type calls struct {
+	begun, failed uint32
+	err           error         // why the newest one that ended failed; nil if it did not
+	retryAt       time.Duration // when the next is planned; 0: none is
+	answered      bool
+	vote          fsm.Vote // what it voted, if it was asked for that
+}
+
+// branchProgress is how far the leader has come with one branch in the present phase.
+type branchProgress struct {
+	// tries are calls begun, vain those of them that failed. One that was not
+	// sent because the participant is known not to answer counts.
+	tries, vain uint32
+	// lastError is why the newest failed; empty if it did not.
+	lastError string
+	// nextTry is how long until the next call; 0 if none is planned.
+	nextTry time.Duration
+	// answered: the branch has voted, or acknowledged the decision.
+	answered bool
+	// vote is what the branch answered in this term; the record has it once it is decided.
+	vote fsm.Vote
+}
+
+// progress is how far each branch has come, in the order of the record.
+func (f *flight) progress() []branchProgress {
+	now := f.l.now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]branchProgress, len(f.calls))
+	for i, c := range f.calls {
+		list[i] = branchProgress{tries: c.begun, vain: c.failed, answered: c.answered, vote: c.vote}
+		if c.err != nil {
+			list[i].lastError = c.err.Error()
+		}
+		if c.retryAt != 0 {
+			list[i].nextTry = max(c.retryAt-now, 1)
+		}
+	}
+	return list
+}
+
+func (f *flight) callBegins(branch int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls[branch].begun++
+	f.calls[branch].retryAt = 0
+}
+
+// callFailed notes a call that brought no answer, after the driver has taken it.
+func (f *flight) callFailed(d *drive.Driver, ev event) {
+	if late(d, ev) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := &f.calls[ev.branch]
+	c.failed++
+	c.err, c.retryAt = ev.err, d.RetryAt(ev.branch)
+}
+
+func (f *flight) callAnswered(d *drive.Driver, ev event) {
+	if late(d, ev) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := &f.calls[ev.branch]
+	c.err, c.retryAt, c.answered, c.vote = nil, 0, true, ev.answer.Vote
+}
+
+// forgetCalls begins a phase.
+func (f *flight) forgetCalls() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.calls)
+}
+
+// late reports whether an event is of a call that was made for a phase that is over.
+func late(d *drive.Driver, ev event) bool {
+	return (ev.op == drive.Prepare) != (d.Record().State == fsm.Preparing)
+}
