@@ -13,7 +13,7 @@ MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fmt cross proto proto-check tidy-check fuzz bench-core bench-micro clean
+.PHONY: help build demo test check lint fmt cross proto proto-check tidy-check sim fuzz bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ proto-check: ## generated code is what the protos say (skipped without protoc)
 		$(MAKE) --no-print-directory proto >/dev/null && git diff --exit-code --stat -- '*.pb.go' '*.pb.gw.go' node/gateway/openapi.json \
 		|| { echo "generated code differs: run make proto and commit"; exit 1; }; \
 	else echo "proto-check: no protoc 3.21.12 here, skipped"; fi
+
+SEEDS ?= 20
+sim: ## SEEDS clusters in virtual time, ten minutes of faults each, twice: all faults, and those of the nodes alone
+	$(GO) test -count=1 -timeout 100m ./test/sim -v -run TestSim -seeds $(SEEDS) -minutes 10 | grep -E 'virtual|seen|wrong|again|^(---|FAIL|ok|panic)'
 
 FUZZTIME ?= 30s
 fuzz: ## every fuzz target for FUZZTIME each

@@ -64,6 +64,10 @@ type Config struct {
 	// LazyDelay is how long a lazy command waits for an entry to ride along with.
 	LazyDelay time.Duration
 
+	// Disk, if set, makes every call on the log, on what Raft keeps beside it, and
+	// on snapshots: it may delay it, or fail it before or after it is made.
+	Disk func(file, operation string, call func() error) error
+
 	Logger hclog.Logger
 	// Metrics takes the replica's collectors until it is closed; nil keeps them to it.
 	Metrics prometheus.Registerer

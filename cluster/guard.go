@@ -18,6 +18,7 @@ import (
 type watchdog struct {
 	deadline time.Duration
 	fail     *failure
+	around   func(file, operation string, call func() error) error // nil: nothing is
 	stop     chan struct{}
 	task     sync.WaitGroup
 
@@ -85,6 +86,10 @@ func (w *watchdog) close() {
 // into the end of the process (P15). Page faults on a mapped file and panics
 // of the store are errors like any other.
 func (w *watchdog) disk(file, operation string, call func() error) error {
+	if w.around != nil {
+		plain := call
+		call = func() error { return w.around(file, operation, plain) }
+	}
 	done := w.enter(file, operation)
 	err := recovered(call)
 	done()

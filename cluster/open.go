@@ -77,6 +77,7 @@ func (r *Replica) open() error {
 
 func (r *Replica) openFiles() error {
 	r.dog = newWatchdog(r.cfg.DiskDeadline, r.fail)
+	r.dog.around = r.cfg.Disk
 	path := r.dir.file(raftFile)
 	if self := r.dir.self(); !self.Bootstrapped && self.ClusterID == "" {
 		if err := dropUnused(path, r.cfg.Logger); err != nil {

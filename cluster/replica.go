@@ -95,6 +95,9 @@ func (r *Replica) Snapshot(ctx context.Context) error {
 // is for a process that is about to end, whatever comes of it: a transfer that
 // fails can leave a leader that refuses every proposal (raft#696).
 func (r *Replica) TransferLeadership(ctx context.Context) error {
+	if err := r.fail.error(); err != nil {
+		return err // Raft may have no loop any more that would answer
+	}
 	if r.raft.Load().State() != raft.Leader {
 		return nil
 	}
@@ -143,6 +146,11 @@ func (r *Replica) await(ctx context.Context, wait func() error) error {
 	}
 	return ErrAbandoned
 }
+
+// Kill makes the replica dead at once, as a failed write does: it proposes,
+// writes and leads no more, and Close only frees what it holds. It is for
+// simulated crashes; Config.Fatal hears of it.
+func (r *Replica) Kill(err error) { r.fail.report(err) }
 
 // Close ends the replica: what is queued is refused, the entry under way is
 // waited for as long as ctx allows, then Raft, its connections and its files

@@ -27,6 +27,8 @@ type Config struct {
 	Insecure bool
 	// RPCListener and HTTPListener, if set, are used instead; the Node closes them.
 	RPCListener, HTTPListener net.Listener
+	// Dial changes how the node connects to participants and to other nodes.
+	Dial []rpc.DialOption
 
 	Limits    Limits
 	Retention Retention

@@ -191,7 +191,7 @@ func (l *leader) linkLocked(name string) *link {
 	if k := l.links[name]; k != nil {
 		return k
 	}
-	k := newLink(name, l.endpoints, l.log, l.wake)
+	k := newLink(name, l.node.dial, l.endpoints, l.log, l.wake)
 	k.meters = l.node.metrics.at(name)
 	l.links[name] = k
 	if l.closed { // somebody looks at a leadership that has ended: nobody will run it

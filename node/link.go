@@ -39,6 +39,7 @@ type link struct {
 	// up is called when the participant answers again after it was down.
 	up func(name string)
 
+	dial func(address string) (*grpc.ClientConn, error)
 	// lookup reads the registry.
 	lookup func(name string) []string
 	// meters count the calls over it.
@@ -63,8 +64,8 @@ type link struct {
 	settling chan struct{}
 }
 
-func newLink(name string, lookup func(string) []string, log hclog.Logger, up func(string)) *link {
-	return &link{name: name, lookup: lookup, log: log, up: up, suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling)}
+func newLink(name string, dial func(string) (*grpc.ClientConn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {
+	return &link{name: name, dial: dial, lookup: lookup, log: log, up: up, suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling)}
 }
 
 // call runs f over the current connection. A link that is down answers at once.
@@ -132,7 +133,7 @@ func (k *link) connection() (*grpc.ClientConn, error) {
 	if len(k.endpoints) == 0 {
 		return nil, rpc.Errorf(rpc.ReasonUnreachable, "participant %s is not registered with any endpoint", k.name)
 	}
-	conn, err := rpc.Dial(k.endpoints[k.current])
+	conn, err := k.dial(k.endpoints[k.current])
 	if err != nil {
 		return nil, err
 	}

@@ -96,7 +96,7 @@ func (l *leader) gatherAlerts(ctx context.Context) *pb.ListAlertsResponse {
 	}
 	for _, p := range participants {
 		if p.State != fsm.ParticipantRemoved {
-			ask(alerting.ParticipantSource(p.Name), func(ctx context.Context) ([]*pb.Alert, error) { return alertsOf(ctx, p) })
+			ask(alerting.ParticipantSource(p.Name), func(ctx context.Context) ([]*pb.Alert, error) { return l.node.alertsOf(ctx, p) })
 		}
 	}
 	all.Wait()
@@ -122,13 +122,13 @@ func (n *Node) alertsOfNode(ctx context.Context, id string) ([]*pb.Alert, error)
 
 // alertsOf asks the endpoints of a participant. Each is a process with alerts
 // of its own; of one kind, the largest is shown. One answer is enough.
-func alertsOf(ctx context.Context, p *fsm.Participant) ([]*pb.Alert, error) {
+func (n *Node) alertsOf(ctx context.Context, p *fsm.Participant) ([]*pb.Alert, error) {
 	answers := make([][]*pb.Alert, len(p.Endpoints))
 	errs := make([]error, len(p.Endpoints))
 	var all sync.WaitGroup
 	for i, endpoint := range p.Endpoints {
 		all.Go(func() {
-			d, err := describe(ctx, endpoint)
+			d, err := n.describe(ctx, endpoint)
 			answers[i], errs[i] = d.GetAlerts(), err
 		})
 	}

@@ -76,6 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 // what is announced is what was got.
 func Start(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Logger, health: newHealth(), failed: make(chan error, 2)}
+	n.peers.dial = n.dial
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
@@ -181,6 +182,11 @@ func (n *Node) fail(part string, err error) {
 	case n.failed <- fmt.Errorf("%s ended: %w", part, err):
 	default:
 	}
+}
+
+// dial connects to a participant or another node.
+func (n *Node) dial(address string) (*grpc.ClientConn, error) {
+	return rpc.Dial(address, n.cfg.Dial...)
 }
 
 // RPCAddress is where the node serves gRPC.

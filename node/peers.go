@@ -4,12 +4,12 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-
-	"github.com/concordat-tx/concordat/rpc"
 )
 
 // peers keeps one connection to each other node, made on first use.
 type peers struct {
+	dial func(address string) (*grpc.ClientConn, error)
+
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn
 }
@@ -20,7 +20,7 @@ func (p *peers) get(address string) (*grpc.ClientConn, error) {
 	if c := p.conns[address]; c != nil {
 		return c, nil
 	}
-	c, err := rpc.Dial(address)
+	c, err := p.dial(address)
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func (s *clusterService) AddParticipant(ctx context.Context, req *pb.AddParticip
 func (l *leader) addParticipant(ctx context.Context, req *pb.AddParticipantRequest) (*pb.ParticipantInfo, error) {
 	c := &fsmpb.RegisterParticipant{Name: req.GetName(), Endpoints: req.GetEndpoints(), Accept: req.GetAcceptIncarnation()}
 	for i, endpoint := range req.GetEndpoints() {
-		d, err := describe(ctx, endpoint)
+		d, err := l.node.describe(ctx, endpoint)
 		if err != nil {
 			e := rpc.Errorf(rpc.ReasonParticipantUnavailable, "endpoints[%d]: nobody answers at %s: %w; start the participant first", i, endpoint, err)
 			e.Participant = req.GetName()
@@ -107,10 +107,10 @@ func (l *leader) addParticipant(ctx context.Context, req *pb.AddParticipantReque
 	return l.participantInfo(r.Participant), nil
 }
 
-func describe(ctx context.Context, endpoint string) (*pb.DescribeResponse, error) {
+func (n *Node) describe(ctx context.Context, endpoint string) (*pb.DescribeResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	conn, err := rpc.Dial(endpoint)
+	conn, err := n.dial(endpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ type DialOption func(*dialConfig)
 type dialConfig struct {
 	credentials credentials.TransportCredentials
 	dialer      func(ctx context.Context, addr string) (net.Conn, error)
+	interceptor grpc.UnaryClientInterceptor
 }
 
 // WithCredentials secures the connection. Without it there is none.
@@ -46,6 +47,11 @@ func WithCredentials(c credentials.TransportCredentials) DialOption {
 // WithDialer makes the raw connections, for networks that are not TCP.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) DialOption {
 	return func(d *dialConfig) { d.dialer = dial }
+}
+
+// WithInterceptor puts i around every unary call.
+func WithInterceptor(i grpc.UnaryClientInterceptor) DialOption {
+	return func(d *dialConfig) { d.interceptor = i }
 }
 
 // Dial makes a connection to one process at addr, host:port. It does not wait
@@ -80,6 +86,9 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 	}
 	if cfg.dialer != nil {
 		grpcOpts = append(grpcOpts, grpc.WithContextDialer(cfg.dialer))
+	}
+	if cfg.interceptor != nil {
+		grpcOpts = append(grpcOpts, grpc.WithUnaryInterceptor(cfg.interceptor))
 	}
 	// passthrough: an address is one process, and a scheme such as unix: has no meaning here.
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpcOpts...)

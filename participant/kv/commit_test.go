@@ -20,7 +20,7 @@ import (
 func TestGroupCommit(t *testing.T) {
 	const callers = 64
 	reached, gate := make(chan struct{}, 2), make(chan struct{})
-	s := openWith(t, newPath(t), Options{aroundSync: func(sync func() error) error {
+	s := openWith(t, newPath(t), Options{Sync: func(sync func() error) error {
 		select {
 		case reached <- struct{}{}:
 		default:

@@ -158,7 +158,7 @@ func (c *committer) applyAll(p *pages, batch []*write) (err error) {
 func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
 	defer guard(c.store.path, &err, debug.SetPanicOnFault(true))
 	began := time.Now()
-	if err := c.store.options.aroundSync(tx.Commit); err != nil {
+	if err := c.store.options.Sync(tx.Commit); err != nil {
 		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
 		return &WriteError{File: c.store.path, Err: err}
 	}

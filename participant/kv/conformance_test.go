@@ -26,7 +26,7 @@ func conformanceHarness(t testing.TB) participanttest.Harness {
 	var store *Store
 	var countdown atomic.Int64
 	var when participanttest.When
-	aroundSync := func(sync func() error) error {
+	around := func(sync func() error) error {
 		if countdown.Add(-1) != 0 {
 			return sync()
 		}
@@ -43,7 +43,7 @@ func conformanceHarness(t testing.TB) participanttest.Harness {
 	return participanttest.Harness{
 		Open: func(context.Context) (_ participant.ResourceManager, err error) {
 			store, err = Open(path, Options{
-				aroundSync: aroundSync,
+				Sync: around,
 				Fatal: func(err error) {
 					if !errors.Is(err, errKilled) {
 						t.Errorf("fatal: %v", err)

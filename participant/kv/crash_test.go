@@ -126,7 +126,7 @@ func TestWriteErrorIsFinal(t *testing.T) {
 func TestNoAnswerBeforeTheSync(t *testing.T) {
 	gate := make(chan struct{}, 1)
 	reached := make(chan struct{}, 10)
-	s := openWith(t, newPath(t), Options{aroundSync: func(sync func() error) error {
+	s := openWith(t, newPath(t), Options{Sync: func(sync func() error) error {
 		reached <- struct{}{}
 		<-gate
 		return sync()

@@ -30,11 +30,12 @@ type Options struct {
 	// and ends the process with status 1. One that returns leaves a Store
 	// whose every method fails with that error.
 	Fatal func(error)
+	// Sync, if set, makes every durable write: it may delay it, or fail it before
+	// or after it is made. Its error is final, like one of the disk.
+	Sync func(sync func() error) error
 
 	// openFile lets tests get at the file below bbolt.
 	openFile func(string, int, os.FileMode) (*os.File, error)
-	// aroundSync lets tests fail or stop a write before or after its sync.
-	aroundSync func(sync func() error) error
 }
 
 func (o Options) withDefaults() Options {
@@ -54,8 +55,8 @@ func (o Options) withDefaults() Options {
 			os.Exit(1)
 		}
 	}
-	if o.aroundSync == nil {
-		o.aroundSync = func(sync func() error) error { return sync() }
+	if o.Sync == nil {
+		o.Sync = func(sync func() error) error { return sync() }
 	}
 	return o
 }

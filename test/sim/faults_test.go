@@ -1,0 +1,278 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+)
+
+// fault is one kind of harm. do harms, for a while or at once, and reports
+// whether its effect was seen.
+type fault struct {
+	name string
+	do   func(n *nemesis) bool
+	// nodesOnly: participants and their links stay whole.
+	nodesOnly bool
+	// failover: it ends a leadership.
+	failover bool
+}
+
+// nemesis harms the world, one fault after the other, at most two at once.
+type nemesis struct {
+	world  *world
+	load   *load
+	random *rand.Rand
+	done   map[string]int // faults whose effect was seen while a transaction was open
+	tried  int
+	terms  map[uint64]bool
+}
+
+func faults() []fault {
+	return []fault{
+		{"leader killed", func(n *nemesis) bool { return n.killed(n.world.leader(), true) }, true, true},
+		{"leader loses power", func(n *nemesis) bool { return n.killed(n.world.leader(), false) }, true, true},
+		{"follower killed", func(n *nemesis) bool { return n.killed(n.follower(), true) }, true, false},
+		{"follower loses power", func(n *nemesis) bool { return n.killed(n.follower(), false) }, true, false},
+		{"leader stopped in order", func(n *nemesis) bool { return n.stopped(n.world.leader()) }, true, true},
+		{"leadership transferred", func(n *nemesis) bool { return n.transferred() }, true, true},
+		{"leader cut off", func(n *nemesis) bool { return n.isolated(n.world.leader(), n.world.nodeHosts, true, true) }, true, true},
+		{"leader deaf", func(n *nemesis) bool { return n.isolated(n.world.leader(), n.world.nodeHosts, true, false) }, true, true},
+		{"leader mute", func(n *nemesis) bool { return n.isolated(n.world.leader(), n.world.nodeHosts, false, true) }, true, true},
+		{"follower cut off", func(n *nemesis) bool { return n.isolated(n.follower(), n.world.nodeHosts, true, true) }, true, false},
+		{"leader paused", func(n *nemesis) bool { return n.paused(n.world.leader()) }, true, true},
+		{"follower paused", func(n *nemesis) bool { return n.paused(n.follower()) }, true, false},
+		{"node's disk slow", func(n *nemesis) bool { return n.slowDisk(n.pick(n.world.nodeHosts)) }, true, false},
+		{"node's disk fails", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.nodeHosts), syscall.EIO) }, true, false},
+		{"node's disk full", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.nodeHosts), syscall.ENOSPC) }, true, false},
+		{"all nodes lose power", func(n *nemesis) bool { return n.blackout() }, true, true},
+		{"slow network", func(n *nemesis) bool { return n.slowNetwork() }, true, false},
+		{"connections reset", func(n *nemesis) bool { return n.resets(n.pick(n.world.nodeHosts)) }, true, false},
+		{"participant killed", func(n *nemesis) bool { return n.killed(n.pick(n.world.partHosts), true) }, false, false},
+		{"participant loses power", func(n *nemesis) bool { return n.killed(n.pick(n.world.partHosts), false) }, false, false},
+		{"participant cut off from all", func(n *nemesis) bool { return n.isolated(n.pick(n.world.partHosts), n.world.nodeHosts, true, true) }, false, false},
+		{"participant deaf", func(n *nemesis) bool { return n.isolated(n.pick(n.world.partHosts), n.world.nodeHosts, true, false) }, false, false},
+		{"participant mute", func(n *nemesis) bool { return n.isolated(n.pick(n.world.partHosts), n.world.nodeHosts, false, true) }, false, false},
+		{"participant cut off from the leader", func(n *nemesis) bool {
+			return n.isolated(n.pick(n.world.partHosts), []string{n.world.leader()}, true, true)
+		}, false, false},
+		{"participant paused", func(n *nemesis) bool { return n.paused(n.pick(n.world.partHosts)) }, false, false},
+		{"participant's disk slow", func(n *nemesis) bool { return n.slowDisk(n.pick(n.world.partHosts)) }, false, false},
+		{"participant's disk fails", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.partHosts), syscall.EIO) }, false, false},
+		{"messages lost, late, twice", func(n *nemesis) bool { return n.mischief() }, false, false},
+	}
+}
+
+func (n *nemesis) pick(list []string) string { return list[n.random.IntN(len(list))] }
+
+func (n *nemesis) follower() string {
+	leader := n.world.leader()
+	for {
+		if host := n.pick(n.world.nodeHosts); host != leader {
+			return host
+		}
+	}
+}
+
+// while is how long a fault lasts: mostly short, sometimes long.
+func (n *nemesis) while() time.Duration {
+	limit := 2 * time.Second
+	if n.random.IntN(4) == 0 {
+		limit = 12 * time.Second
+	}
+	return 50*time.Millisecond + time.Duration(n.random.Int64N(int64(limit)))
+}
+
+// run harms until ctx ends; then everything is whole again.
+func (n *nemesis) run(ctx context.Context, kinds []fault) {
+	for ctx.Err() == nil {
+		if sleep(ctx, time.Duration(n.random.Int64N(int64(8*time.Second)))) != nil {
+			break
+		}
+		f := kinds[n.random.IntN(len(kinds))]
+		open, before := n.load.now()
+		n.tried++
+		n.world.trace("##", "%s, with %d transactions open", f.name, open)
+		seen := f.do(n)
+		if _, after := n.load.now(); seen && open+after-before > 0 {
+			n.done[f.name]++
+		}
+		n.revive()
+		n.world.trace("##", "%s is over, seen=%v", f.name, seen)
+	}
+}
+
+// revive starts again what died by its own decision, or by ours.
+func (n *nemesis) revive() {
+	for _, host := range n.world.hosts() {
+		p := n.world.processes[host]
+		if p.running() && p.wish.Load() {
+			p.crash(true)
+		}
+		if p.running() {
+			continue
+		}
+		if err := p.start(); err != nil {
+			n.world.fail("%v", err)
+		}
+	}
+}
+
+func (n *nemesis) killed(host string, told bool) bool {
+	if host == "" {
+		return false
+	}
+	n.world.processes[host].crash(told)
+	time.Sleep(n.while())
+	return true
+}
+
+func (n *nemesis) stopped(host string) bool {
+	if host == "" {
+		return false
+	}
+	n.world.processes[host].stop()
+	time.Sleep(n.while())
+	return true
+}
+
+func (n *nemesis) blackout() bool {
+	for _, host := range n.world.nodeHosts {
+		n.world.processes[host].crash(false)
+	}
+	time.Sleep(n.while())
+	return true
+}
+
+func (n *nemesis) transferred() bool {
+	before := n.world.leader()
+	if before == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := n.world.client.TransferLeadership(ctx, n.follower())
+	return err == nil
+}
+
+// isolated cuts a host off from others: deaf, it hears nothing; mute, it is not heard.
+func (n *nemesis) isolated(host string, others []string, deaf, mute bool) bool {
+	if host == "" {
+		return false
+	}
+	before := n.swallowed()
+	for _, other := range others {
+		if other == host || other == "" {
+			continue
+		}
+		if deaf {
+			n.world.net.cut(other, host)
+		}
+		if mute {
+			n.world.net.cut(host, other)
+		}
+	}
+	time.Sleep(n.while())
+	for _, other := range others {
+		n.world.net.mend(other, host)
+		n.world.net.mend(host, other)
+	}
+	return n.swallowed() > before
+}
+
+func (n *nemesis) swallowed() int {
+	n.world.net.mu.Lock()
+	defer n.world.net.mu.Unlock()
+	return n.world.net.seen.swallowed
+}
+
+// paused stops what a process can see and do; its clocks go on.
+func (n *nemesis) paused(host string) bool {
+	if host == "" {
+		return false
+	}
+	p := n.world.processes[host]
+	n.world.net.freeze(host)
+	p.currentDisk().freeze()
+	time.Sleep(n.while())
+	p.currentDisk().thaw()
+	n.world.net.thaw(host)
+	return true
+}
+
+func (n *nemesis) slowDisk(host string) bool {
+	d := n.world.processes[host].currentDisk()
+	d.setSlow([]time.Duration{20 * time.Millisecond, 150 * time.Millisecond, time.Second}[n.random.IntN(3)])
+	time.Sleep(n.while())
+	d.setSlow(0)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.slowed > 0
+}
+
+// failingDisk makes the next write fail: the process must end itself (P15).
+func (n *nemesis) failingDisk(host string, err error) bool {
+	p := n.world.processes[host]
+	d := p.currentDisk()
+	d.failNext(err)
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) && !p.wish.Load(); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	d.mu.Lock()
+	failed := d.failed > 0
+	d.fail = 0
+	d.mu.Unlock()
+	if failed && !p.wish.Load() {
+		n.world.fail("a write of %s failed (%v) and it goes on", host, err)
+	}
+	if failed {
+		p.crash(true)
+		time.Sleep(n.while())
+	}
+	return failed
+}
+
+func (n *nemesis) slowNetwork() bool {
+	by := []time.Duration{5 * time.Millisecond, 60 * time.Millisecond, 400 * time.Millisecond}[n.random.IntN(3)]
+	from, to := n.pick(n.world.nodeHosts), n.pick(n.world.hosts())
+	n.world.net.slowDown(from, to, by)
+	n.world.net.slowDown(to, from, by)
+	time.Sleep(n.while())
+	n.world.net.slowDown(from, to, 0)
+	n.world.net.slowDown(to, from, 0)
+	return true
+}
+
+func (n *nemesis) resets(host string) bool {
+	n.world.net.mu.Lock()
+	var list []*conn
+	for c := range n.world.net.conns {
+		if c.from == host {
+			list = append(list, c)
+		}
+	}
+	n.world.net.mu.Unlock()
+	for _, c := range list {
+		c.reset()
+	}
+	return len(list) > 0
+}
+
+func (n *nemesis) mischief() bool {
+	n.world.messages.set(n.world.profile.mischief * (1 + 4*n.random.Float64()))
+	time.Sleep(3 * n.while())
+	n.world.messages.set(0)
+	n.world.messages.mu.Lock()
+	defer n.world.messages.mu.Unlock()
+	return n.world.messages.seen != counts{}
+}
+
+func (n *nemesis) total() (sum int) {
+	for _, k := range n.done {
+		sum += k
+	}
+	return sum
+}
+
+func (n *nemesis) String() string { return fmt.Sprint(n.done) }
