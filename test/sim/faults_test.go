@@ -124,7 +124,7 @@ func (n *nemesis) killed(host string, told bool) bool {
 		return false
 	}
 	n.world.processes[host].crash(told)
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	return true
 }
 
@@ -133,7 +133,7 @@ func (n *nemesis) stopped(host string) bool {
 		return false
 	}
 	n.world.processes[host].stop()
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	return true
 }
 
@@ -141,7 +141,7 @@ func (n *nemesis) blackout() bool {
 	for _, host := range n.world.nodeHosts {
 		n.world.processes[host].crash(false)
 	}
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	return true
 }
 
@@ -173,7 +173,7 @@ func (n *nemesis) isolated(host string, others []string, deaf, mute bool) bool {
 			n.world.net.cut(host, other)
 		}
 	}
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	for _, other := range others {
 		n.world.net.mend(other, host)
 		n.world.net.mend(host, other)
@@ -195,7 +195,7 @@ func (n *nemesis) paused(host string) bool {
 	p := n.world.processes[host]
 	n.world.net.freeze(host)
 	p.currentDisk().freeze()
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	p.currentDisk().thaw()
 	n.world.net.thaw(host)
 	return true
@@ -204,7 +204,7 @@ func (n *nemesis) paused(host string) bool {
 func (n *nemesis) slowDisk(host string) bool {
 	d := n.world.processes[host].currentDisk()
 	d.setSlow([]time.Duration{20 * time.Millisecond, 150 * time.Millisecond, time.Second}[n.random.IntN(3)])
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	d.setSlow(0)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -217,7 +217,7 @@ func (n *nemesis) failingDisk(host string, err error) bool {
 	d := p.currentDisk()
 	d.failNext(err)
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) && !p.wish.Load(); {
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // polls a condition with a deadline
 	}
 	d.mu.Lock()
 	failed := d.failed > 0
@@ -228,7 +228,7 @@ func (n *nemesis) failingDisk(host string, err error) bool {
 	}
 	if failed {
 		p.crash(true)
-		time.Sleep(n.while())
+		time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	}
 	return failed
 }
@@ -238,7 +238,7 @@ func (n *nemesis) slowNetwork() bool {
 	from, to := n.pick(n.world.nodeHosts), n.pick(n.world.hosts())
 	n.world.net.slowDown(from, to, by)
 	n.world.net.slowDown(to, from, by)
-	time.Sleep(n.while())
+	time.Sleep(n.while()) // how long the fault lasts, in virtual time
 	n.world.net.slowDown(from, to, 0)
 	n.world.net.slowDown(to, from, 0)
 	return true
@@ -261,7 +261,7 @@ func (n *nemesis) resets(host string) bool {
 
 func (n *nemesis) mischief() bool {
 	n.world.messages.set(n.world.profile.mischief * (1 + 4*n.random.Float64()))
-	time.Sleep(3 * n.while())
+	time.Sleep(3 * n.while()) // how long the fault lasts, in virtual time
 	n.world.messages.set(0)
 	n.world.messages.mu.Lock()
 	defer n.world.messages.mu.Unlock()
