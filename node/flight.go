@@ -78,7 +78,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 	r, err := f.l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}})
 	switch {
 	case err != nil && cluster.OutcomeOf(err) == cluster.NotApplied:
-		f.l.attempts.giveBack(attempt) // no log holds it
+		f.l.attempts.GiveBack(attempt) // no log holds it
 		f.fail(proposeError(err, f.id))
 		return
 	case err != nil:
@@ -87,13 +87,13 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 		return
 	case r.Rejection != nil && r.Txn != nil && r.Txn.State.Finished():
 		// A Refuse was quicker: the only other command that makes a record (P10).
-		f.l.attempts.close(attempt)
+		f.l.attempts.Close(attempt)
 		f.update(r.Txn)
 		f.nowDecided()
 		close(f.completed)
 		return
 	case r.Rejection != nil:
-		f.l.attempts.close(attempt)
+		f.l.attempts.Close(attempt)
 		f.fail(rejectionError(r.Rejection, f.id))
 		return
 	}
@@ -206,12 +206,12 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 		f.mu.Lock()
 		f.results = wholeResults(d.Answers())
 		f.mu.Unlock()
-		return f.propose(ctx, d, f.l.node.replica.Propose, decideCommand(d))
+		return f.propose(ctx, d, f.l.node.replica.Propose, drive.DecideCommand(d))
 	case drive.Finish:
-		return f.propose(ctx, d, f.l.proposeLazily, finishCommand(d))
+		return f.propose(ctx, d, f.l.proposeLazily, drive.FinishCommand(d))
 	case drive.Decided:
 		f.forgetCalls()
-		f.l.attempts.close(d.Record().Attempt)
+		f.l.attempts.Close(d.Record().Attempt)
 		f.l.observeDecided(f, d.Record())
 		f.nowDecided()
 	case drive.Completed:
@@ -331,35 +331,6 @@ func (f *flight) recountWaiting() {
 	for _, k := range f.at {
 		k.active.Add(-change)
 	}
-}
-
-func decideCommand(d *drive.Driver) *fsmpb.Command {
-	rec, decision := d.Record(), d.Decision()
-	c := &fsmpb.Decide{
-		Id: rec.ID, Attempt: attemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
-		Votes: make([]*fsmpb.BranchVote, len(rec.Branches)),
-	}
-	room := fsm.MaxLoggedResultBytes
-	for i, a := range d.Answers() {
-		v := &fsmpb.BranchVote{Vote: uint32(a.Vote), Reason: reasonLog(a.Reason)}
-		if len(a.Result) <= room {
-			v.Result = a.Result
-			room -= len(a.Result)
-		} else {
-			v.Truncated = true
-		}
-		c.Votes[i] = v
-	}
-	return &fsmpb.Command{Kind: &fsmpb.Command_Decide{Decide: c}}
-}
-
-func finishCommand(d *drive.Driver) *fsmpb.Command {
-	rec := d.Record()
-	c := &fsmpb.Finish{Id: rec.ID, Attempt: attemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
-	for i, s := range d.Settlements() {
-		c.Settled[i] = uint32(s)
-	}
-	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
 }
 
 // acknowledged shows a decided record with the acknowledgements heard so far,
