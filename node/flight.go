@@ -152,7 +152,7 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		if rec == nil || rec.Attempt != d.Record().Attempt {
 			return nil
 		}
-		f.update(acknowledged(rec, d.Settlements()))
+		f.update(drive.Acknowledged(rec, d.Settlements()))
 		return d.OnApplied(now, rec)
 	case ev.err != nil:
 		f.l.logFailure(f, d, ev)
@@ -167,7 +167,7 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		return d.OnVote(now, ev.branch, ev.answer)
 	}
 	effects := d.OnAck(now, ev.branch, ev.settled)
-	f.update(acknowledged(d.Record(), d.Settlements()))
+	f.update(drive.Acknowledged(d.Record(), d.Settlements()))
 	return effects
 }
 
@@ -216,7 +216,7 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 		f.nowDecided()
 	case drive.Completed:
 		f.l.observeCompleted(f, d.Record())
-		f.update(acknowledged(d.Record(), d.Settlements()))
+		f.update(drive.Acknowledged(d.Record(), d.Settlements()))
 		close(f.completed)
 	}
 	return nil
@@ -331,31 +331,6 @@ func (f *flight) recountWaiting() {
 	for _, k := range f.at {
 		k.active.Add(-change)
 	}
-}
-
-// acknowledged shows a decided record with the acknowledgements heard so far,
-// which the log learns all at once, a moment after the last, by Finish.
-func acknowledged(rec *fsm.Txn, settled []fsm.Settled) *fsm.Txn {
-	if !rec.State.Decided() || rec.State.Finished() {
-		return rec
-	}
-	t := *rec
-	t.Branches = slices.Clone(rec.Branches)
-	owes := false
-	for i := range t.Branches {
-		if t.Branches[i].Settled == fsm.Unsettled {
-			t.Branches[i].Settled = settled[i]
-		}
-		owes = owes || t.Owes(i)
-	}
-	switch {
-	case owes:
-	case rec.State.Commit():
-		t.State = fsm.Committed
-	default:
-		t.State = fsm.Aborted
-	}
-	return &t
 }
 
 func wholeResults(answers []drive.Answer) [][]byte {
