@@ -20,7 +20,7 @@ var errMisdirected = errors.New("the participant answered for another branch")
 func (l *leader) fence(participant string) *pb.Fence {
 	f := &pb.Fence{
 		ClusterId: l.clusterID, Generation: l.generation, Term: l.term, Participant: participant,
-		Floor: rpc.AttemptProto(l.attempts.floor()),
+		Floor: rpc.AttemptProto(l.attempts.Floor()),
 	}
 	if p := l.participant(participant); p != nil {
 		f.Incarnation = p.Incarnation
@@ -57,7 +57,7 @@ func (f *flight) prepare(ctx context.Context, rec *fsm.Txn, i int, budget time.D
 	})
 	switch {
 	case ev.err != nil:
-		if r := refusal(ev.err); r != nil {
+		if r := drive.Refusal(ev.err); r != nil {
 			ev.err, ev.answer = nil, drive.Answer{Vote: fsm.VoteAborted, Reason: r}
 		}
 	case !matches(ref, answer.GetBranch()):
@@ -67,19 +67,6 @@ func (f *flight) prepare(ctx context.Context, rec *fsm.Txn, i int, budget time.D
 	}
 	f.at[i].observeVote(ev)
 	f.tell(ctx, ev)
-}
-
-// refusal turns an error that no repetition can mend into the leader's own
-// reason to abort. It is no vote: the leader may abort at will before it decides.
-func refusal(err error) *fsm.Reason {
-	e := rpc.FromError(err)
-	switch e.Reason {
-	case rpc.ReasonWrongIncarnation:
-		return &fsm.Reason{Code: fsm.ReasonCode(pb.Reason_INCARNATION), Message: cutReason(e.Message)}
-	case rpc.ReasonWrongCluster, rpc.ReasonWrongGeneration, rpc.ReasonWrongParticipant, rpc.ReasonInvalidArgument, rpc.ReasonBelowFloor:
-		return &fsm.Reason{Code: fsm.ReasonCode(pb.Reason_FAILED), Message: cutReason(e.Message)}
-	}
-	return nil
 }
 
 func voteOf(r *pb.PrepareResponse, participant string) (drive.Answer, error) {

@@ -1,15 +1,12 @@
 package node
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/concordat-tx/concordat/fsm"
-	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -28,24 +25,7 @@ func reasonFrom(p *pb.Reason, participant string) *fsm.Reason {
 	if p == nil {
 		return nil
 	}
-	return &fsm.Reason{Code: fsm.ReasonCode(p.GetCode()), Participant: participant, Message: cutReason(p.GetMessage())}
-}
-
-// cutReason bounds a text from outside: Decide carries every branch's, and a
-// command that is too large for the log could never be applied.
-func cutReason(text string) string {
-	return strings.ToValidUTF8(text[:min(len(text), fsm.MaxReasonBytes)], "�")
-}
-
-func reasonLog(r *fsm.Reason) *fsmpb.Reason {
-	if r == nil {
-		return nil
-	}
-	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: cutReason(r.Message)}
-}
-
-func attemptLog(a fsm.Attempt) *fsmpb.Attempt {
-	return &fsmpb.Attempt{Generation: a.Generation, Term: a.Term, Sequence: a.Sequence}
+	return &fsm.Reason{Code: fsm.ReasonCode(p.GetCode()), Participant: participant, Message: drive.CutReason(p.GetMessage())}
 }
 
 func outcomeOf(s fsm.State) pb.Outcome {
@@ -109,20 +89,4 @@ func showTimes(r *pb.TransactionResponse, t *fsm.Txn) {
 	if t.FinishIndex > 0 { // not yet logged where the leader alone has heard the last acknowledgement
 		r.FinishedAt = at(t.FinishedAfterMS)
 	}
-}
-
-// contentDigest identifies what a Submit asks for: its branches, in order.
-// Lengths stand before the parts, so no two contents have the same bytes (P16).
-func contentDigest(branches []*pb.Branch) (content fsm.Digest, each []fsm.Digest) {
-	h := sha256.New()
-	each = make([]fsm.Digest, len(branches))
-	var length [4]byte
-	for i, b := range branches {
-		each[i] = fsm.DigestOf(b.GetPayload())
-		binary.BigEndian.PutUint32(length[:], uint32(len(b.GetParticipant())))
-		h.Write(length[:])
-		h.Write([]byte(b.GetParticipant()))
-		h.Write(each[i][:])
-	}
-	return fsm.Digest(h.Sum(nil)[:fsm.DigestBytes]), each
 }

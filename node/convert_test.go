@@ -48,7 +48,7 @@ func TestContentDigestIsUnambiguous(t *testing.T) {
 		for i := 0; i < len(parts); i += 2 {
 			branches = append(branches, &pb.Branch{Participant: parts[i], Payload: []byte(parts[i+1])})
 		}
-		content, _ := contentDigest(branches)
+		content, _ := drive.ContentDigest(branches)
 		return content
 	}
 	seen := map[fsm.Digest]int{}

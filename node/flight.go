@@ -78,7 +78,7 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 	r, err := f.l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}})
 	switch {
 	case err != nil && cluster.OutcomeOf(err) == cluster.NotApplied:
-		f.l.attempts.giveBack(attempt) // no log holds it
+		f.l.attempts.GiveBack(attempt) // no log holds it
 		f.fail(proposeError(err, f.id))
 		return
 	case err != nil:
@@ -87,13 +87,13 @@ func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin)
 		return
 	case r.Rejection != nil && r.Txn != nil && r.Txn.State.Finished():
 		// A Refuse was quicker: the only other command that makes a record (P10).
-		f.l.attempts.close(attempt)
+		f.l.attempts.Close(attempt)
 		f.update(r.Txn)
 		f.nowDecided()
 		close(f.completed)
 		return
 	case r.Rejection != nil:
-		f.l.attempts.close(attempt)
+		f.l.attempts.Close(attempt)
 		f.fail(rejectionError(r.Rejection, f.id))
 		return
 	}
@@ -152,7 +152,7 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		if rec == nil || rec.Attempt != d.Record().Attempt {
 			return nil
 		}
-		f.update(acknowledged(rec, d.Settlements()))
+		f.update(drive.Acknowledged(rec, d.Settlements()))
 		return d.OnApplied(now, rec)
 	case ev.err != nil:
 		f.l.logFailure(f, d, ev)
@@ -167,7 +167,7 @@ func (f *flight) take(d *drive.Driver, ev event) []drive.Effect {
 		return d.OnVote(now, ev.branch, ev.answer)
 	}
 	effects := d.OnAck(now, ev.branch, ev.settled)
-	f.update(acknowledged(d.Record(), d.Settlements()))
+	f.update(drive.Acknowledged(d.Record(), d.Settlements()))
 	return effects
 }
 
@@ -206,17 +206,17 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 		f.mu.Lock()
 		f.results = wholeResults(d.Answers())
 		f.mu.Unlock()
-		return f.propose(ctx, d, f.l.node.replica.Propose, decideCommand(d))
+		return f.propose(ctx, d, f.l.node.replica.Propose, drive.DecideCommand(d))
 	case drive.Finish:
-		return f.propose(ctx, d, f.l.proposeLazily, finishCommand(d))
+		return f.propose(ctx, d, f.l.proposeLazily, drive.FinishCommand(d))
 	case drive.Decided:
 		f.forgetCalls()
-		f.l.attempts.close(d.Record().Attempt)
+		f.l.attempts.Close(d.Record().Attempt)
 		f.l.observeDecided(f, d.Record())
 		f.nowDecided()
 	case drive.Completed:
 		f.l.observeCompleted(f, d.Record())
-		f.update(acknowledged(d.Record(), d.Settlements()))
+		f.update(drive.Acknowledged(d.Record(), d.Settlements()))
 		close(f.completed)
 	}
 	return nil
@@ -331,60 +331,6 @@ func (f *flight) recountWaiting() {
 	for _, k := range f.at {
 		k.active.Add(-change)
 	}
-}
-
-func decideCommand(d *drive.Driver) *fsmpb.Command {
-	rec, decision := d.Record(), d.Decision()
-	c := &fsmpb.Decide{
-		Id: rec.ID, Attempt: attemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
-		Votes: make([]*fsmpb.BranchVote, len(rec.Branches)),
-	}
-	room := fsm.MaxLoggedResultBytes
-	for i, a := range d.Answers() {
-		v := &fsmpb.BranchVote{Vote: uint32(a.Vote), Reason: reasonLog(a.Reason)}
-		if len(a.Result) <= room {
-			v.Result = a.Result
-			room -= len(a.Result)
-		} else {
-			v.Truncated = true
-		}
-		c.Votes[i] = v
-	}
-	return &fsmpb.Command{Kind: &fsmpb.Command_Decide{Decide: c}}
-}
-
-func finishCommand(d *drive.Driver) *fsmpb.Command {
-	rec := d.Record()
-	c := &fsmpb.Finish{Id: rec.ID, Attempt: attemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
-	for i, s := range d.Settlements() {
-		c.Settled[i] = uint32(s)
-	}
-	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
-}
-
-// acknowledged shows a decided record with the acknowledgements heard so far,
-// which the log learns all at once, a moment after the last, by Finish.
-func acknowledged(rec *fsm.Txn, settled []fsm.Settled) *fsm.Txn {
-	if !rec.State.Decided() || rec.State.Finished() {
-		return rec
-	}
-	t := *rec
-	t.Branches = slices.Clone(rec.Branches)
-	owes := false
-	for i := range t.Branches {
-		if t.Branches[i].Settled == fsm.Unsettled {
-			t.Branches[i].Settled = settled[i]
-		}
-		owes = owes || t.Owes(i)
-	}
-	switch {
-	case owes:
-	case rec.State.Commit():
-		t.State = fsm.Committed
-	default:
-		t.State = fsm.Aborted
-	}
-	return &t
 }
 
 func wholeResults(answers []drive.Answer) [][]byte {

@@ -21,9 +21,9 @@ func TestDecideIsAnsweredAsTheLeadershipEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &leader{
 		node: n, log: n.log, ctx: ctx, start: time.Now(), flights: map[string]*flight{}, links: map[string]*link{},
-		attempts: newAttempts(fsm.Attempt{Generation: 1, Term: 2}, nil), closed: true,
+		attempts: drive.NewAttempts(fsm.Attempt{Generation: 1, Term: 2}, nil), closed: true,
 	}
-	rec := &fsm.Txn{ID: "t", Attempt: l.attempts.make(), State: fsm.Preparing, TimeoutMS: 1000, Branches: []fsm.Branch{{Participant: "p"}}}
+	rec := &fsm.Txn{ID: "t", Attempt: l.attempts.Make(), State: fsm.Preparing, TimeoutMS: 1000, Branches: []fsm.Branch{{Participant: "p"}}}
 	f := newFlight(l, "t", fsm.Digest{}, 1, 0)
 	l.addLocked(f, []string{"p"})
 	f.update(rec)

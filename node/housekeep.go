@@ -7,6 +7,7 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/node/drive"
 )
 
 const (
@@ -21,7 +22,7 @@ func (l *leader) housekeep() {
 	l.wg.Go(func() { l.alerts.run(l.ctx) })
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	r := retention{}
+	r := drive.Retention{}
 	for {
 		select {
 		case <-l.ctx.Done():
@@ -51,38 +52,12 @@ func (l *leader) watch() {
 	l.node.metrics.watched(undecided, deciding, oldest)
 }
 
-// retention turns ages into log indexes: which Finish was the newest when.
-type retention struct {
-	seen []seenFinish // ascending
-}
-
-type seenFinish struct {
-	at    time.Time
-	index uint64
-}
-
-// upTo notes the newest Finish and returns the highest that is older than age.
-func (r *retention) upTo(now time.Time, newest uint64, age time.Duration) (index uint64) {
-	if n := len(r.seen); n == 0 || r.seen[n-1].index < newest {
-		r.seen = append(r.seen, seenFinish{now, newest})
-	}
-	keep := 0
-	for keep < len(r.seen) && now.Sub(r.seen[keep].at) >= age {
-		index = r.seen[keep].index
-		keep++
-	}
-	if keep > 1 {
-		r.seen = append(r.seen[:0], r.seen[keep-1:]...)
-	}
-	return index
-}
-
 // forget lets finished transactions go by a logged command (P8).
-func (l *leader) forget(r *retention) {
+func (l *leader) forget(r *drive.Retention) {
 	for l.ctx.Err() == nil {
 		var items []*fsmpb.ForgetItem
 		l.node.replica.View(func(m *fsm.Machine) {
-			upTo := r.upTo(time.Now(), m.LastFinish(), l.node.cfg.Retention.Age)
+			upTo := r.UpTo(l.now(), m.LastFinish(), l.node.cfg.Retention.Age)
 			items = m.Forgettable(upTo, l.node.cfg.Retention.Count, forgetBatch)
 		})
 		if len(items) == 0 {

@@ -25,7 +25,7 @@ type leader struct {
 	clusterID  string
 	generation uint32
 	start      time.Time
-	attempts   *attempts
+	attempts   *drive.Attempts
 	// driveConfig is shared by all drivers.
 	driveConfig drive.Config
 
@@ -88,7 +88,7 @@ func (l *leader) resume() {
 			preparing = append(preparing, t.Attempt)
 		}
 	}
-	l.attempts = newAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
+	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
 	l.node.metrics.tookOver(len(live))
 	for _, t := range live {
 		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
@@ -248,7 +248,7 @@ func (l *leader) close() {
 	l.closed = true
 	l.mu.Unlock()
 	l.wg.Wait()
-	l.node.keepAttempt(l.attempts)
+	l.node.keepAttempt(l.attempts.Last())
 }
 
 // verify confirms that this leadership still stands, for answers that rest on

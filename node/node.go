@@ -239,12 +239,10 @@ func (n *Node) lastAttempt(generation uint32, term uint64) fsm.Attempt {
 	return fsm.Attempt{Generation: generation, Term: term}
 }
 
-func (n *Node) keepAttempt(a *attempts) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (n *Node) keepAttempt(newest fsm.Attempt) {
 	n.newestMu.Lock()
 	defer n.newestMu.Unlock()
-	n.newest = a.last
+	n.newest = newest
 }
 
 // announce tells the leader this node's addresses until the state has them.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -28,20 +29,20 @@ func (s *coordinator) Outcomes(ctx context.Context, req *pb.OutcomesRequest) (*p
 	}
 	// The open attempts are looked at before the state: one that is not open
 	// any more by then has left its trace in the state that is read after.
-	open := make([]leaderView, len(req.GetBranches()))
+	open := make([]drive.LeaderView, len(req.GetBranches()))
 	out := &pb.OutcomesResponse{}
 	if l != nil {
 		out.Leader, out.Term = true, l.term
-		out.Floor = rpc.AttemptProto(l.attempts.floor())
+		out.Floor = rpc.AttemptProto(l.attempts.Floor())
 		for i, b := range req.GetBranches() {
-			open[i] = l.viewOf(rpc.AttemptFrom(b.GetAttempt()))
+			open[i] = l.attempts.View(rpc.AttemptFrom(b.GetAttempt()))
 		}
 	}
 	var clusterID string
 	s.replica.View(func(m *fsm.Machine) {
 		clusterID = m.ClusterID()
 		for i, b := range req.GetBranches() {
-			out.Outcomes = append(out.Outcomes, outcome(m, b, req.GetParticipant(), l != nil, open[i]))
+			out.Outcomes = append(out.Outcomes, drive.Outcome(m, b, req.GetParticipant(), l != nil, open[i]))
 		}
 	})
 	if req.GetClusterId() != "" && req.GetClusterId() != clusterID {
@@ -63,54 +64,4 @@ func (s *coordinator) Outcomes(ctx context.Context, req *pb.OutcomesRequest) (*p
 
 func known(o *pb.BranchOutcome) bool {
 	return o.GetAnswer() != pb.BranchOutcome_ANSWER_UNSPECIFIED
-}
-
-// leaderView is what only the leader knows of an attempt.
-type leaderView struct {
-	ours bool // made in this term and generation, or an earlier term of this generation
-	open bool // its Begin may still be under way, or it is not decided
-}
-
-func (l *leader) viewOf(a fsm.Attempt) leaderView {
-	if a.Generation != l.generation || a.Term > l.term {
-		return leaderView{} // not ours to judge: say nothing
-	}
-	made, open := l.attempts.status(a)
-	return leaderView{ours: made, open: open}
-}
-
-func outcome(m *fsm.Machine, b *pb.BranchRef, participant string, leads bool, v leaderView) *pb.BranchOutcome {
-	o := &pb.BranchOutcome{Branch: b}
-	digest, ok := fsm.DigestFrom(b.GetDigest())
-	if !ok || b.GetParticipant() != participant {
-		o.Answer = pb.BranchOutcome_MISMATCH
-		return o
-	}
-	standing, finished := m.Stands(b.GetId(), rpc.AttemptFrom(b.GetAttempt()), participant, digest)
-	o.Finished = finished
-	switch standing {
-	case fsm.DecidedCommit:
-		o.Answer = pb.BranchOutcome_COMMIT
-	case fsm.DecidedAbort:
-		o.Answer = pb.BranchOutcome_ABORT
-	case fsm.Forgotten:
-		if o.Finished = leads; leads {
-			o.Answer = pb.BranchOutcome_FORGOTTEN
-		}
-	case fsm.Mismatched:
-		o.Answer = pb.BranchOutcome_MISMATCH
-	case fsm.Undecided:
-		if leads {
-			o.Answer = pb.BranchOutcome_WAIT
-		}
-	case fsm.NeverBegun:
-		switch {
-		case !leads || !v.ours:
-		case v.open:
-			o.Answer = pb.BranchOutcome_WAIT
-		default: // not begun, not under way, and its term is over or ours: it never will
-			o.Answer, o.Finished = pb.BranchOutcome_ABORT, true
-		}
-	}
-	return o
 }

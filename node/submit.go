@@ -10,7 +10,7 @@ import (
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
-	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -87,7 +87,7 @@ func (l *leader) submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Transac
 	if err := l.checkPayloads(req.GetBranches()); err != nil {
 		return nil, err
 	}
-	content, digests := contentDigest(req.GetBranches())
+	content, digests := drive.ContentDigest(req.GetBranches())
 	f, rec, attached, err := l.enter(req, content, digests)
 	if err != nil {
 		return nil, err
@@ -169,14 +169,14 @@ func (l *leader) enter(req *pb.SubmitRequest, content fsm.Digest, digests []fsm.
 	if err != nil {
 		return nil, nil, false, err
 	}
-	attempt := l.attempts.make()
+	attempt := l.attempts.Make()
 	f = newFlight(l, id, content, len(req.GetBranches()), bytes)
 	names := make([]string, len(req.GetBranches()))
 	for i, b := range req.GetBranches() {
 		names[i] = b.GetParticipant()
 	}
 	l.addLocked(f, names)
-	begin := beginCommand(req, attempt, content, digests)
+	begin := drive.BeginCommand(req, attempt, content, digests)
 	l.goFlight(f, func() { f.begin(l.ctx, attempt, begin) })
 	return f, nil, false, nil
 }
@@ -253,23 +253,6 @@ func within(field string, err error) error {
 		return &fsm.FieldError{Field: field + "." + fe.Field, Limit: fe.Limit, Got: fe.Got}
 	}
 	return rpc.FieldErrorf(field, "a payload of the embedded KV", "%v", err)
-}
-
-func beginCommand(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, digests []fsm.Digest) *fsmpb.Begin {
-	timeout := fsm.DefaultTimeout
-	if req.GetTimeout() != nil {
-		timeout = req.GetTimeout().AsDuration()
-	}
-	c := &fsmpb.Begin{
-		Id: req.GetId(), Attempt: attemptLog(a), Digest: content[:], RetryOf: req.GetRetryOf(),
-		Since: req.GetSince(), HasSince: req.Since != nil, TimeoutMs: uint32(timeout.Milliseconds()),
-	}
-	for i, b := range req.GetBranches() {
-		c.Branches = append(c.Branches, &fsmpb.BeginBranch{
-			Participant: b.GetParticipant(), Payload: b.GetPayload(), Digest: digests[i][:],
-		})
-	}
-	return c
 }
 
 // await waits for the decision or, if asked, for every branch. A caller that

@@ -36,18 +36,15 @@ func newFence(name string, rm ResourceManager, id Identity) *fence {
 // admit checks the fence of a message and adopts what is newer in it, the
 // term and generation durably. prepare says that only the current term may ask.
 func (f *fence) admit(ctx context.Context, p *pb.Fence, prepare bool) error {
-	if err := f.check(p); err != nil {
+	if err := CheckFence(f.name, f.identity.Incarnation, p); err != nil {
 		return err
 	}
 	for {
 		b := f.binding.Load()
-		switch stale, err := f.stale(b, p); {
+		switch news, err := b.Admit(p, prepare); {
 		case err != nil:
 			return err
-		case stale && prepare:
-			return rpc.Errorf(rpc.ReasonStaleTerm,
-				"term %d is over: this participant has heard of term %d", p.GetTerm(), b.Term)
-		case stale || b.ClusterID != "" && b.Generation == p.GetGeneration() && b.Term == p.GetTerm():
+		case !news:
 			f.raiseFloor(rpc.AttemptFrom(p.GetFloor()))
 			return nil
 		}
@@ -57,37 +54,55 @@ func (f *fence) admit(ctx context.Context, p *pb.Fence, prepare bool) error {
 	}
 }
 
-// check is the part of the fence that never changes.
-func (f *fence) check(p *pb.Fence) error {
+// CheckFence is the part of the fence that never changes: a message to a
+// participant of that name over data of that incarnation.
+func CheckFence(name, incarnation string, p *pb.Fence) error {
 	switch {
 	case p.GetClusterId() == "" || len(p.GetClusterId()) > maxClusterIDBytes:
 		return rpc.FieldErrorf("fence.cluster_id", fmt.Sprintf("1 to %d bytes", maxClusterIDBytes), "%d bytes", len(p.GetClusterId()))
 	case p.GetTerm() == 0:
 		return rpc.FieldErrorf("fence.term", "1 or more", "0")
-	case p.GetParticipant() != f.name:
+	case p.GetParticipant() != name:
 		return rpc.Errorf(rpc.ReasonWrongParticipant,
-			"the message is for participant %q, this is %q: mend the endpoint in the registry", p.GetParticipant(), f.name)
-	case p.GetIncarnation() != "" && p.GetIncarnation() != f.identity.Incarnation:
+			"the message is for participant %q, this is %q: mend the endpoint in the registry", p.GetParticipant(), name)
+	case p.GetIncarnation() != "" && p.GetIncarnation() != incarnation:
 		return rpc.Errorf(rpc.ReasonWrongIncarnation,
 			"the cluster knows incarnation %s of the data of %s, these are %s (restored or made anew): an operator must accept them",
-			p.GetIncarnation(), f.name, f.identity.Incarnation)
+			p.GetIncarnation(), name, incarnation)
 	}
 	return nil
 }
 
-// stale reports whether the message is of an older term than b.
-func (f *fence) stale(b *Binding, p *pb.Fence) (bool, error) {
+// Admit judges a checked fence (P14). prepare says that only the current term
+// may ask. news: Adopt's binding must be durable before anything is done for
+// the message.
+func (b Binding) Admit(p *pb.Fence, prepare bool) (news bool, err error) {
 	switch {
 	case b.ClusterID == "":
-		return false, nil
+		return true, nil
 	case b.ClusterID != p.GetClusterId():
 		return false, rpc.Errorf(rpc.ReasonWrongCluster,
-			"the data of %s belong to cluster %s, the message is of cluster %s", f.name, b.ClusterID, p.GetClusterId())
+			"the data of %s belong to cluster %s, the message is of cluster %s", p.GetParticipant(), b.ClusterID, p.GetClusterId())
 	case p.GetGeneration() < b.Generation:
 		return false, rpc.Errorf(rpc.ReasonWrongGeneration,
 			"generation %d of the cluster is over: this participant has heard of generation %d", p.GetGeneration(), b.Generation)
+	case p.GetGeneration() == b.Generation && p.GetTerm() < b.Term && prepare:
+		return false, rpc.Errorf(rpc.ReasonStaleTerm,
+			"term %d is over: this participant has heard of term %d", p.GetTerm(), b.Term)
+	case p.GetGeneration() == b.Generation:
+		return p.GetTerm() > b.Term, nil
 	}
-	return p.GetGeneration() == b.Generation && p.GetTerm() < b.Term, nil
+	return true, nil
+}
+
+// Adopt is the binding that a message brings which is of a newer term. floor
+// is the highest heard so far.
+func (b Binding) Adopt(p *pb.Fence, floor rpc.Attempt) Binding {
+	next := Binding{ClusterID: p.GetClusterId(), Generation: p.GetGeneration(), Term: p.GetTerm(), Floor: floor}
+	if heard := rpc.AttemptFrom(p.GetFloor()); next.Floor.Less(heard) {
+		next.Floor = heard
+	}
+	return next
 }
 
 // bind makes the message's cluster, generation and term durable, unless
@@ -102,10 +117,7 @@ func (f *fence) bind(ctx context.Context, old *Binding, p *pb.Fence) error {
 	if f.binding.Load() != old {
 		return nil
 	}
-	next := Binding{ClusterID: p.GetClusterId(), Generation: p.GetGeneration(), Term: p.GetTerm(), Floor: *f.floor.Load()}
-	if floor := rpc.AttemptFrom(p.GetFloor()); next.Floor.Less(floor) {
-		next.Floor = floor
-	}
+	next := old.Adopt(p, *f.floor.Load())
 	if err := f.rm.Bind(ctx, next); err != nil {
 		return rpc.Errorf(rpc.ReasonOutcomeUnknown, "cannot make term %d durable, try again: %w", next.Term, err)
 	}
@@ -145,10 +157,13 @@ func (f *fence) raiseFloor(floor rpc.Attempt) {
 }
 
 // belowFloor refuses a Prepare that nobody waits for any more (P8).
-func (f *fence) belowFloor(ref Ref) error {
-	if floor := *f.floor.Load(); ref.Attempt.Less(floor) {
+func (f *fence) belowFloor(ref Ref) error { return ref.BelowFloor(*f.floor.Load()) }
+
+// BelowFloor is the error for a Prepare below floor, the highest heard.
+func (r Ref) BelowFloor(floor rpc.Attempt) error {
+	if r.Attempt.Less(floor) {
 		return rpc.Errorf(rpc.ReasonBelowFloor,
-			"attempt %s of %s is below the floor %s: it is decided or can never begin", ref.Attempt, ref.ID, floor)
+			"attempt %s of %s is below the floor %s: it is decided or can never begin", r.Attempt, r.ID, floor)
 	}
 	return nil
 }

@@ -119,26 +119,19 @@ func (s *Server) ofGeneration(refs []Ref, generation uint32) []Ref {
 // act does what the cluster answered about one branch.
 func (s *Server) act(ref Ref, answer pb.BranchOutcome_Answer) {
 	s.metrics.inquiries.WithLabelValues(answerLabel(answer)).Inc()
-	now := time.Now()
-	switch answer {
-	case pb.BranchOutcome_COMMIT:
-		s.doubt.later(ref, now, waitLast, waitLast, jitter(), false)
+	r := React(answer)
+	s.doubt.later(ref, time.Now(), r.First, r.Last, jitter(), r.Alone)
+	switch {
+	case r.Commit:
 		s.deliver.now(ref, commit)
-	case pb.BranchOutcome_ABORT:
-		s.doubt.later(ref, now, waitLast, waitLast, jitter(), false)
+	case r.Rollback:
 		s.deliver.now(ref, rollback)
-	case pb.BranchOutcome_WAIT:
-		s.doubt.later(ref, now, waitFirst, waitLast, jitter(), false)
-	case pb.BranchOutcome_FORGOTTEN:
-		s.doubt.later(ref, now, keptDelay, keptDelay, jitter(), false)
+	case answer == pb.BranchOutcome_FORGOTTEN:
 		s.alerts.raise(alertForgotten, ref,
 			"a prepared branch is of a transaction that the cluster has forgotten: it is kept, an operator must settle it")
-	case pb.BranchOutcome_MISMATCH:
-		s.doubt.later(ref, now, keptDelay, keptDelay, jitter(), false)
+	case answer == pb.BranchOutcome_MISMATCH:
 		s.alerts.raise(alertMismatch, ref,
 			"the cluster knows a prepared branch with other content: it is kept, an operator must settle it")
-	default:
-		s.doubt.later(ref, now, aloneFirst, aloneLast, jitter(), true)
 	}
 }
 

@@ -96,6 +96,18 @@ func (e Entry) Hold(w Work, result []byte) Entry {
 	return e
 }
 
+// Inherit keeps the older priority for a branch that is taken over: a branch
+// that got older makes waiters die, one that got younger would let them wait
+// for what may wait for them.
+func (e Entry) Inherit(priority rpc.Attempt) Entry {
+	if priority.Less(e.Held.Priority) {
+		held := *e.Held
+		held.Priority = priority
+		e.Held = &held
+	}
+	return e
+}
+
 // SettleStep says what a Commit or Rollback may do.
 type SettleStep int
 

@@ -130,20 +130,7 @@ func (t *lockTable) saw(a rpc.Attempt) {
 // lockTimeoutError or ErrClosed. A caller makes one call at a time for one
 // owner and releases everything if one fails.
 func (t *lockTable) acquire(ctx context.Context, o *owner, key string, m mode) error {
-	r := &request{owner: o, mode: m, outcome: make(chan error, 1)}
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return ErrClosed
-	}
-	if o.held[key] >= m {
-		t.mu.Unlock()
-		return nil
-	}
-	t.lock(key).enqueue(r)
-	t.settle(key)
-	t.mu.Unlock()
-
+	r := t.ask(o, key, m)
 	select {
 	case err := <-r.outcome: // at once, as most of them
 		return err
@@ -159,6 +146,23 @@ func (t *lockTable) acquire(ctx context.Context, o *owner, key string, m mode) e
 	case <-ctx.Done():
 		return t.abandon(ctx, r, key)
 	}
+}
+
+// ask is acquire without the wait: the outcome is sent to the request.
+func (t *lockTable) ask(o *owner, key string, m mode) *request {
+	r := &request{owner: o, mode: m, outcome: make(chan error, 1)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		r.outcome <- ErrClosed
+	case o.held[key] >= m:
+		r.outcome <- nil
+	default:
+		t.lock(key).enqueue(r)
+		t.settle(key)
+	}
+	return r
 }
 
 // abandon takes a request out of its queue, unless it has just been answered.

@@ -135,7 +135,7 @@ func (s *Store) hold(ctx context.Context, w participant.Work, x *execution) (par
 			return nil
 		case participant.TakeOver:
 			vote = participant.Prepared(r.entry.Held.Result)
-			r.entry = inherit(v.Entry, w)
+			r.entry = v.Entry.Inherit(w.Priority)
 			held := *r.entry.Held
 			synced = func() { s.takeOver(w, held) }
 			return p.putRecord(w.ID, r)
@@ -156,18 +156,6 @@ func (s *Store) hold(ctx context.Context, w participant.Work, x *execution) (par
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before the branch could be made durable"), nil
 	}
 	return vote, err
-}
-
-// inherit keeps the older priority for a branch that is taken over: a branch
-// that got older makes waiters die, one that got younger would let them wait
-// for what may wait for them.
-func inherit(e participant.Entry, w participant.Work) participant.Entry {
-	if w.Priority.Less(e.Held.Priority) {
-		held := *e.Held
-		held.Priority = w.Priority
-		e.Held = &held
-	}
-	return e
 }
 
 // keep enters a branch that is prepared now. It runs in the committer.

@@ -1,4 +1,4 @@
-package node
+package drive
 
 import (
 	"testing"
@@ -11,14 +11,14 @@ import (
 func at(sequence uint64) fsm.Attempt { return fsm.Attempt{Generation: 1, Term: 5, Sequence: sequence} }
 
 func TestAttemptsGiveTheNewestBack(t *testing.T) {
-	a := newAttempts(at(0), nil)
-	first, second := a.make(), a.make()
-	a.giveBack(first) // not the newest: a gap
-	if a.floor() != second {
-		t.Errorf("floor %s, want %s", a.floor(), second)
+	a := NewAttempts(at(0), nil)
+	first, second := a.Make(), a.Make()
+	a.GiveBack(first) // not the newest: a gap
+	if a.Floor() != second {
+		t.Errorf("floor %s, want %s", a.Floor(), second)
 	}
-	a.giveBack(second)
-	if next := a.make(); next != second {
+	a.GiveBack(second)
+	if next := a.Make(); next != second {
 		t.Errorf("made %s after %s was given back", next, second)
 	}
 }
@@ -30,13 +30,13 @@ func TestAttempts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		old := []fsm.Attempt{{Generation: 1, Term: 3, Sequence: 7}, {Generation: 1, Term: 4, Sequence: 1}}
 		old = old[:rapid.IntRange(0, 2).Draw(t, "resumed")]
-		a := newAttempts(at(0), append([]fsm.Attempt(nil), old...))
+		a := NewAttempts(at(0), append([]fsm.Attempt(nil), old...))
 		open := append([]fsm.Attempt(nil), old...)
-		highest := a.floor()
+		highest := a.Floor()
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
-				open = append(open, a.make())
+				open = append(open, a.Make())
 			default:
 				if len(open) == 0 {
 					continue
@@ -45,16 +45,16 @@ func TestAttempts(t *testing.T) {
 				done := open[i]
 				open = append(open[:i:i], open[i+1:]...)
 				if done.Term == 5 && rapid.Bool().Draw(t, "never logged") {
-					a.giveBack(done)
+					a.GiveBack(done)
 				} else {
-					a.close(done)
+					a.Close(done)
 				}
-				if made, isOpen := a.status(done); isOpen && made {
+				if made, isOpen := a.Status(done); isOpen && made {
 					t.Fatalf("%s is open after its end", done)
 				}
 			}
 			for _, o := range open {
-				if made, isOpen := a.status(o); !made || !isOpen {
+				if made, isOpen := a.Status(o); !made || !isOpen {
 					t.Fatalf("%s: made %v, open %v", o, made, isOpen)
 				}
 			}
@@ -63,13 +63,13 @@ func TestAttempts(t *testing.T) {
 			if len(open) > 0 {
 				want = open[0]
 			}
-			if got := a.floor(); got != want {
+			if got := a.Floor(); got != want {
 				t.Fatalf("floor %s, want %s", got, want)
 			}
-			if len(open) > 0 && a.floor().Less(highest) && highest.Compare(open[0]) <= 0 {
-				t.Fatalf("the floor fell from %s to %s", highest, a.floor())
+			if len(open) > 0 && a.Floor().Less(highest) && highest.Compare(open[0]) <= 0 {
+				t.Fatalf("the floor fell from %s to %s", highest, a.Floor())
 			}
-			highest = a.floor()
+			highest = a.Floor()
 		}
 	})
 }

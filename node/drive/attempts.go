@@ -1,4 +1,4 @@
-package node
+package drive
 
 import (
 	"slices"
@@ -7,24 +7,25 @@ import (
 	"github.com/concordat-tx/concordat/fsm"
 )
 
-// attempts makes one leadership's attempts and knows which are open: made or
+// Attempts makes one leadership's attempts and knows which are open: made or
 // resumed, and neither decided nor known never to begin. Attempts are made in
-// ascending order, so the oldest open one, the floor (P8), is at the head.
-type attempts struct {
+// ascending order, so the oldest open one, the floor (P8), is at the head. It may be
+// used concurrently.
+type Attempts struct {
 	mu     sync.Mutex
 	last   fsm.Attempt // the newest made
 	open   []fsm.Attempt
 	closed map[fsm.Attempt]struct{} // closed, but not yet at the head
 }
 
-// newAttempts starts with last as the newest attempt ever made in this term,
+// NewAttempts starts with last as the newest attempt ever made in this term,
 // and with the attempts of PREPARING records, oldest first.
-func newAttempts(last fsm.Attempt, preparing []fsm.Attempt) *attempts {
-	return &attempts{last: last, open: preparing, closed: map[fsm.Attempt]struct{}{}}
+func NewAttempts(last fsm.Attempt, preparing []fsm.Attempt) *Attempts {
+	return &Attempts{last: last, open: preparing, closed: map[fsm.Attempt]struct{}{}}
 }
 
-// make makes the next attempt and opens it.
-func (a *attempts) make() fsm.Attempt {
+// Make makes the next attempt and opens it.
+func (a *Attempts) Make() fsm.Attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.last.Sequence++
@@ -32,14 +33,14 @@ func (a *attempts) make() fsm.Attempt {
 	return a.last
 }
 
-// close ends an attempt: decided, or known never to begin.
-func (a *attempts) close(done fsm.Attempt) {
+// Close ends an attempt: decided, or known never to begin.
+func (a *Attempts) Close(done fsm.Attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closeLocked(done)
 }
 
-func (a *attempts) closeLocked(done fsm.Attempt) {
+func (a *Attempts) closeLocked(done fsm.Attempt) {
 	a.closed[done] = struct{}{}
 	for len(a.open) > 0 {
 		if _, ok := a.closed[a.open[0]]; !ok {
@@ -50,9 +51,9 @@ func (a *attempts) closeLocked(done fsm.Attempt) {
 	}
 }
 
-// giveBack ends an attempt that no log holds and never will. The newest is
+// GiveBack ends an attempt that no log holds and never will. The newest is
 // taken back, so that refused proposals leave no gaps in what began (P3: dense).
-func (a *attempts) giveBack(never fsm.Attempt) {
+func (a *Attempts) GiveBack(never fsm.Attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n := len(a.open); a.last == never && n > 0 && a.open[n-1] == never {
@@ -63,8 +64,8 @@ func (a *attempts) giveBack(never fsm.Attempt) {
 	a.closeLocked(never)
 }
 
-// floor is the lowest attempt that is open or not made yet.
-func (a *attempts) floor() fsm.Attempt {
+// Floor is the lowest attempt that is open or not made yet.
+func (a *Attempts) Floor() fsm.Attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.open) > 0 {
@@ -75,8 +76,8 @@ func (a *attempts) floor() fsm.Attempt {
 	return next
 }
 
-// status reports whether an attempt of this term was made, and whether it is open.
-func (a *attempts) status(q fsm.Attempt) (made, open bool) {
+// Status reports whether an attempt of this term was made, and whether it is open.
+func (a *Attempts) Status(q fsm.Attempt) (made, open bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	made = q.Compare(a.last) <= 0
@@ -86,4 +87,11 @@ func (a *attempts) status(q fsm.Attempt) (made, open bool) {
 	_, closed := a.closed[q]
 	_, found := slices.BinarySearchFunc(a.open, q, fsm.Attempt.Compare)
 	return made, found && !closed
+}
+
+// Last is the newest attempt made.
+func (a *Attempts) Last() fsm.Attempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
 }

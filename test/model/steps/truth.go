@@ -1,0 +1,406 @@
+package steps
+
+import (
+	"bytes"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/drive"
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// truth knows what really happened, and checks that nothing contradicts it.
+type truth struct {
+	w      *World
+	index  uint64 // of the last entry that any node has applied
+	lives  map[fsm.Attempt]*life
+	order  []*life
+	never  map[fsm.Attempt]bool // said never to begin
+	fresh  map[string]*own      // ids that only one client uses, with since
+	hashes map[uint64]string    // of the state, at sampled indexes
+	byHand int
+	reads  []readOf
+
+	commits, aborts, heardCommit, heardAbort int
+}
+
+// decision is what an attempt came to.
+type decision uint8
+
+const (
+	undecided decision = iota
+	committed
+	aborted
+)
+
+func (d decision) String() string { return [...]string{"undecided", "COMMIT", "ABORT"}[d] }
+
+// life is one attempt that began.
+type life struct {
+	id        string
+	attempt   fsm.Attempt
+	digest    fsm.Digest
+	decision  decision
+	finished  bool
+	forgotten bool
+	gone      int // the step it was forgotten at
+	branches  []branch
+}
+
+type branch struct {
+	party      *party
+	digest     fsm.Digest
+	vote       fsm.Vote
+	committed  int
+	rolledBack bool
+	byHand     bool // an operator settled it in the database
+	gaveUp     bool // an operator gave it up
+}
+
+// excused: what becomes of it is the operator's business.
+func (b *branch) excused() bool { return b.byHand || b.gaveUp }
+
+// own is what is known of an id that one client uses once.
+type own struct {
+	commits              int
+	heardCommit, refused bool
+	heardAbort           bool
+}
+
+// readOf is a committed read of a list of a length.
+type readOf struct {
+	party   *party
+	attempt fsm.Attempt
+	key     uint16
+	seen    int
+}
+
+func newTruth() *truth {
+	return &truth{
+		lives: map[fsm.Attempt]*life{}, never: map[fsm.Attempt]bool{}, fresh: map[string]*own{}, hashes: map[uint64]string{},
+	}
+}
+
+const (
+	hashEvery    = 64
+	restoreEvery = 256
+)
+
+// applied watches an entry that a node has applied.
+func (t *truth) applied(n *node, index uint64, e *entry, results []fsm.Result) {
+	first := index > t.index
+	if first {
+		t.index = index
+	}
+	for i := range results {
+		if rec := results[i].Txn; rec != nil && !rec.Refused {
+			t.record(rec, first)
+		} else if rec != nil && first && results[i].Rejection == nil {
+			t.refused(rec.ID)
+		}
+		if first && len(e.proposals[i].forgets) > 0 {
+			for _, item := range e.proposals[i].forgets {
+				if n.machine.Txn(item.GetId()) == nil {
+					t.forgotten(item.GetId())
+				}
+			}
+		}
+	}
+	if index%hashEvery == 0 {
+		t.compare(n, index)
+	}
+}
+
+// compare holds the state against the one that another node had at this index,
+// and now and then against its own snapshot, read back.
+func (t *truth) compare(n *node, index uint64) {
+	var b bytes.Buffer
+	if _, err := n.machine.Snapshot().WriteTo(&b); err != nil {
+		t.w.fail("a snapshot can be written", "%v", err)
+		return
+	}
+	state := b.String()
+	if other, ok := t.hashes[index]; ok && other != state {
+		t.w.fail("equal states at equal index", "%s differs at index %d", n.name, index)
+	}
+	t.hashes[index] = state
+	delete(t.hashes, index-64*hashEvery)
+	if index%restoreEvery != 0 {
+		return
+	}
+	m, err := fsm.Restore(&b)
+	if err != nil {
+		t.w.fail("a snapshot can be restored", "index %d: %v", index, err)
+		return
+	}
+	var again bytes.Buffer
+	if _, err := m.Snapshot().WriteTo(&again); err != nil || again.String() != state {
+		t.w.fail("a restored state is the same", "index %d, error %v", index, err)
+	}
+}
+
+// record watches a transaction's record.
+func (t *truth) record(rec *fsm.Txn, first bool) {
+	l := t.lives[rec.Attempt]
+	if l == nil {
+		l = &life{id: rec.ID, attempt: rec.Attempt, digest: rec.Digest, branches: make([]branch, len(rec.Branches))}
+		for i := range rec.Branches {
+			l.branches[i] = branch{party: t.w.party(rec.Branches[i].Participant), digest: rec.Branches[i].Digest}
+		}
+		t.lives[rec.Attempt] = l
+		t.order = append(t.order, l)
+		if t.never[rec.Attempt] {
+			t.w.fail("P7 inquiry", "attempt %s of %s was said never to begin, and began", rec.Attempt, rec.ID)
+		}
+	}
+	if !rec.State.Decided() {
+		return
+	}
+	d := aborted
+	if rec.State.Commit() {
+		d = committed
+	}
+	switch {
+	case l.decision == undecided:
+		t.decided(l, rec, d)
+	case l.decision != d:
+		t.w.fail("P4 one decision", "%s of %s was decided %s, and is %s", rec.Attempt, rec.ID, l.decision, d)
+	}
+	if first && rec.State.Finished() && !l.finished {
+		l.finished = true
+		t.finish(l, rec)
+	}
+}
+
+func (t *truth) decided(l *life, rec *fsm.Txn, d decision) {
+	l.decision = d
+	for i := range l.branches {
+		l.branches[i].vote = rec.Branches[i].Vote
+	}
+	if d == committed {
+		t.commits++
+	} else {
+		t.aborts++
+		if t.w.cfg.Profile == Calm && !t.w.manual {
+			t.w.fail("P9 failover aborts nothing", "%s of %s aborted: %+v", l.attempt, l.id, rec.Reason)
+		}
+	}
+	o := t.fresh[l.id]
+	if o == nil || d != committed {
+		return
+	}
+	if o.commits++; o.commits > 1 {
+		t.w.fail("P10 an id runs once", "%s committed %d times", l.id, o.commits)
+	}
+	if o.heardAbort || o.refused {
+		t.w.fail("P10 the client is told the truth", "%s was told ABORT, and committed as %s", l.id, l.attempt)
+	}
+}
+
+// finish watches a Finish: what is logged as done must be done.
+func (t *truth) finish(l *life, rec *fsm.Txn) {
+	for i := range l.branches {
+		b, s := &l.branches[i], rec.Branches[i].Settled
+		switch {
+		case b.byHand && !b.gaveUp && (l.decision == committed) != (b.committed > 0) && !s.NeedsOperator():
+			t.w.fail("P6 no heuristic is hidden", "%s of %s was settled by hand at %s, and is logged as %s", l.attempt, l.id, b.party.name, pb.Settled(s))
+		case b.excused(), b.vote == fsm.VoteReadOnly:
+		case s != fsm.SettledDone:
+			t.w.fail("P6 no heuristic without an operator", "%s of %s: %s at %s", l.attempt, l.id, pb.Settled(s), b.party.name)
+		case l.decision == committed && b.committed == 0:
+			t.w.fail("P8 finished means acknowledged", "%s of %s is not committed at %s", l.attempt, l.id, b.party.name)
+		case b.party.disk.holds(participant.Ref{ID: l.id, Attempt: l.attempt, Digest: b.digest}):
+			t.w.fail("P8 finished means acknowledged", "%s of %s is still prepared at %s", l.attempt, l.id, b.party.name)
+		}
+	}
+}
+
+func (t *truth) refused(id string) {
+	if o := t.fresh[id]; o != nil {
+		o.refused = true
+		if o.commits > 0 {
+			t.w.fail("P10 the client is told the truth", "%s was refused after it committed", id)
+		}
+	}
+}
+
+func (t *truth) forgotten(id string) {
+	for i := len(t.order) - 1; i >= 0; i-- {
+		if l := t.order[i]; l.id == id && l.finished {
+			if !l.forgotten {
+				l.forgotten, l.gone = true, t.w.steps
+			}
+			return
+		}
+	}
+}
+
+// branch is an attempt's branch at p, or nil.
+func (t *truth) branch(a fsm.Attempt, p *party) *branch {
+	l := t.lives[a]
+	if l == nil {
+		return nil
+	}
+	for i := range l.branches {
+		if l.branches[i].party == p {
+			return &l.branches[i]
+		}
+	}
+	return nil
+}
+
+// sent watches a Commit or Rollback that leaves a node: its Decide must be applied there (P1).
+func (t *truth) sent(n *node, c *call) {
+	rec := n.machine.Txn(c.work.ID)
+	switch {
+	case rec == nil || rec.Attempt != c.work.Attempt:
+		// A leader that is deposed may have learned more than it knows to act on.
+		if l := t.lives[c.work.Attempt]; l == nil || l.decision == undecided || (l.decision == committed) != (c.op == drive.Commit) {
+			t.w.fail("P1 log first", "%s of %s left %s, where there is no such record", opNames[c.op], c.work.Attempt, n.name)
+		}
+	case !rec.State.Decided() || rec.State.Commit() != (c.op == drive.Commit):
+		t.w.fail("P1 log first", "%s of %s left %s, where it is %s", opNames[c.op], c.work.Attempt, n.name, rec.State)
+	}
+}
+
+// prepared watches a vote PREPARED.
+func (t *truth) prepared(p *party, ref participant.Ref) {
+	switch b := t.branch(ref.Attempt, p); {
+	case b == nil:
+		t.w.fail("P2 begin before prepare", "%s of %s is prepared at %s and never began", ref.Attempt, ref.ID, p.name)
+	case b.excused():
+	case b.committed > 0 || b.rolledBack:
+		t.w.fail("P6 a branch runs once", "%s of %s is prepared at %s after its end", ref.Attempt, ref.ID, p.name)
+	}
+}
+
+// settling watches a held branch come to its end.
+func (t *truth) settling(p *party, ref participant.Ref, commit bool) {
+	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
+	switch {
+	case b == nil && commit:
+		t.w.fail("P1 log first", "%s of %s commits at %s and never began", ref.Attempt, ref.ID, p.name)
+	case b == nil:
+		t.never[ref.Attempt] = true
+	case commit:
+		if b.committed++; b.committed > 1 {
+			t.w.fail("P6 a branch commits once", "%s of %s at %s", ref.Attempt, ref.ID, p.name)
+		}
+		if l.decision != committed {
+			t.w.fail("atomicity", "%s of %s commits at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
+		}
+	default:
+		b.rolledBack = true
+		if l.decision != aborted && b.vote != fsm.VoteReadOnly {
+			t.w.fail("atomicity", "%s of %s rolls back at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
+		}
+	}
+}
+
+func (t *truth) tombstone(p *party, ref participant.Ref) {
+	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
+	switch {
+	case b == nil:
+		t.never[ref.Attempt] = true
+	case l.decision != aborted && b.vote != fsm.VoteReadOnly:
+		t.w.fail("atomicity", "%s of %s is refused at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
+	default:
+		b.rolledBack = true
+	}
+}
+
+// acknowledged watches the answer to a Commit or Rollback.
+func (t *truth) acknowledged(p *party, c *call, a answer) {
+	b := t.branch(c.work.Attempt, p)
+	if b == nil || b.excused() || a.settled != fsm.SettledDone || c.op != drive.Commit {
+		return
+	}
+	if b.committed == 0 {
+		t.w.fail("P5 acknowledged means durable", "%s of %s at %s", c.work.Attempt, c.work.ID, p.name)
+	}
+}
+
+// told watches the answer to an inquiry.
+func (t *truth) told(n *node, req *pb.OutcomesRequest, o *pb.BranchOutcome) {
+	ref := refOf(o.GetBranch())
+	p := t.w.party(req.GetParticipant())
+	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
+	if o.GetFinished() && l != nil && !l.finished {
+		t.w.fail("P8 finished means acknowledged", "%s says so of %s, which owes", n.name, ref.Attempt)
+	}
+	switch o.GetAnswer() {
+	case pb.BranchOutcome_COMMIT:
+		if b == nil || l.decision != committed {
+			t.w.fail("P7 inquiry", "%s says COMMIT of %s, which is none", n.name, ref.Attempt)
+		}
+	case pb.BranchOutcome_ABORT:
+		switch {
+		case l == nil:
+			t.never[ref.Attempt] = true
+		case l.decision != aborted && b.vote != fsm.VoteReadOnly:
+			t.w.fail("P7 inquiry", "%s says ABORT of %s, decided is %s", n.name, ref.Attempt, l.decision)
+		}
+	case pb.BranchOutcome_FORGOTTEN:
+		if p.disk.holds(ref) && !b.excused() {
+			t.w.fail("P7 no prepared branch is forgotten", "%s of %s at %s", ref.Attempt, ref.ID, p.name)
+		}
+	case pb.BranchOutcome_MISMATCH:
+		if b != nil && b.digest == ref.Digest {
+			t.w.fail("P7 inquiry", "%s says MISMATCH of %s", n.name, ref.Attempt)
+		}
+	case pb.BranchOutcome_WAIT, pb.BranchOutcome_ANSWER_UNSPECIFIED:
+	}
+}
+
+// answers watches what a node answers to a client, whether or not it arrives.
+func (t *truth) answers(n *node, r *request, rec *fsm.Txn) {
+	if rec.Refused {
+		return
+	}
+	l := t.lives[rec.Attempt]
+	d := aborted
+	if rec.State.Commit() {
+		d = committed
+	}
+	switch {
+	case l == nil || !rec.State.Decided() || l.decision != d:
+		t.w.fail("P10 the client is told the truth", "%s says %s of %s of %s", n.name, rec.State, rec.Attempt, rec.ID)
+	case !r.abort && l.digest != r.content:
+		t.w.fail("P10 the client is told the truth", "%s of other content", rec.Attempt)
+	case l.forgotten && r.job == r.client.job && l.gone < r.client.began:
+		t.w.fail("P10 an earlier life", "%s of %s was forgotten before the client asked", rec.Attempt, rec.ID)
+	case rec.State.Finished() && d == committed:
+		for i := range l.branches {
+			if b := &l.branches[i]; b.vote == fsm.VotePrepared && b.committed == 0 && !b.excused() {
+				t.w.fail("P8 completed means applied", "%s of %s at %s", rec.Attempt, rec.ID, b.party.name)
+			}
+		}
+	}
+}
+
+// heard is a client that was told.
+func (t *truth) heard(c *client, rec *fsm.Txn) {
+	commit := rec.State.Commit()
+	if commit {
+		t.heardCommit++
+	} else {
+		t.heardAbort++
+	}
+	o := t.fresh[rec.ID]
+	if o == nil {
+		return
+	}
+	if commit {
+		o.heardCommit = true
+	} else {
+		o.heardAbort = true
+	}
+	if o.heardCommit && o.heardAbort || commit && o.commits == 0 || !commit && o.commits > 0 {
+		t.w.fail("P10 the client is told the truth", "%s heard %s of %s, which committed %d times", c.name, rec.State, rec.ID, o.commits)
+	}
+}
+
+func (t *truth) read(p *party, a rpc.Attempt, k keyUse) {
+	t.reads = append(t.reads, readOf{party: p, attempt: a, key: k.key, seen: k.seen})
+}
