@@ -84,6 +84,11 @@ func (n *nemesis) while() time.Duration {
 	return 50*time.Millisecond + time.Duration(n.random.Int64N(int64(limit)))
 }
 
+// wait lets a fault last.
+func (n *nemesis) wait() {
+	time.Sleep(n.while()) // paces the faults, in virtual time
+}
+
 // run harms until ctx ends; then everything is whole again.
 func (n *nemesis) run(ctx context.Context, kinds []fault) {
 	for ctx.Err() == nil {
@@ -124,7 +129,7 @@ func (n *nemesis) killed(host string, told bool) bool {
 		return false
 	}
 	n.world.processes[host].crash(told)
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	return true
 }
 
@@ -133,7 +138,7 @@ func (n *nemesis) stopped(host string) bool {
 		return false
 	}
 	n.world.processes[host].stop()
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	return true
 }
 
@@ -141,7 +146,7 @@ func (n *nemesis) blackout() bool {
 	for _, host := range n.world.nodeHosts {
 		n.world.processes[host].crash(false)
 	}
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	return true
 }
 
@@ -173,7 +178,7 @@ func (n *nemesis) isolated(host string, others []string, deaf, mute bool) bool {
 			n.world.net.cut(host, other)
 		}
 	}
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	for _, other := range others {
 		n.world.net.mend(other, host)
 		n.world.net.mend(host, other)
@@ -195,7 +200,7 @@ func (n *nemesis) paused(host string) bool {
 	p := n.world.processes[host]
 	n.world.net.freeze(host)
 	p.currentDisk().freeze()
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	p.currentDisk().thaw()
 	n.world.net.thaw(host)
 	return true
@@ -204,7 +209,7 @@ func (n *nemesis) paused(host string) bool {
 func (n *nemesis) slowDisk(host string) bool {
 	d := n.world.processes[host].currentDisk()
 	d.setSlow([]time.Duration{20 * time.Millisecond, 150 * time.Millisecond, time.Second}[n.random.IntN(3)])
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	d.setSlow(0)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -228,7 +233,7 @@ func (n *nemesis) failingDisk(host string, err error) bool {
 	}
 	if failed {
 		p.crash(true)
-		time.Sleep(n.while()) // how long the fault lasts, in virtual time
+		n.wait()
 	}
 	return failed
 }
@@ -238,7 +243,7 @@ func (n *nemesis) slowNetwork() bool {
 	from, to := n.pick(n.world.nodeHosts), n.pick(n.world.hosts())
 	n.world.net.slowDown(from, to, by)
 	n.world.net.slowDown(to, from, by)
-	time.Sleep(n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	n.world.net.slowDown(from, to, 0)
 	n.world.net.slowDown(to, from, 0)
 	return true
@@ -261,7 +266,7 @@ func (n *nemesis) resets(host string) bool {
 
 func (n *nemesis) mischief() bool {
 	n.world.messages.set(n.world.profile.mischief * (1 + 4*n.random.Float64()))
-	time.Sleep(3 * n.while()) // how long the fault lasts, in virtual time
+	n.wait()
 	n.world.messages.set(0)
 	n.world.messages.mu.Lock()
 	defer n.world.messages.mu.Unlock()
