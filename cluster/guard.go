@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 // watchdog ends the process when one call of the disk takes too long: a leader
@@ -95,6 +97,9 @@ func (w *watchdog) disk(file, operation string, call func() error) error {
 	done()
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return err
+	}
+	if mutant.On("swallow-write-error") {
+		return recovered(call)
 	}
 	err = fmt.Errorf("%s: %s: %w", file, operation, err)
 	w.fail.stop(err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
@@ -99,6 +100,9 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 		return m.reject(id, KindOtherAttempt, old.Attempt.String())
 	}
 	to, kind, ok := next(m.stateOf(id), event)
+	if mutant.On("last-decision-wins") && event == EventDecideAbort && m.stateOf(id) == Committing {
+		to, ok = Aborting, true
+	}
 	if !ok {
 		return m.reject(id, kind, "")
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 // ClusterID is the cluster's random id; empty before the first Establish.
@@ -112,7 +113,7 @@ const (
 // it owes an acknowledgement any more.
 func (m *Machine) Stands(id string, a Attempt, participant string, digest Digest) (s Standing, finished bool) {
 	t := m.txns[id]
-	if t == nil || t.Attempt != a || t.Refused {
+	if t == nil || t.Attempt != a && !mutant.On("stands-by-id") || t.Refused {
 		if m.begun.has(a) {
 			return Forgotten, true
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 // ParticipantState is where a registered participant stands (P18).
@@ -41,7 +42,7 @@ type Participant struct {
 }
 
 // Open reports whether a Begin may name it.
-func (p *Participant) Open() bool { return p.State == ParticipantActive }
+func (p *Participant) Open() bool { return p.State == ParticipantActive || mutant.On("closed-is-open") }
 
 func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 	if err := CheckParticipant("name", c.GetName()); err != nil {
@@ -99,7 +100,7 @@ func (m *Machine) applyRemove(c *fsmpb.RemoveParticipant) Result {
 	}
 	next := *old
 	next.State = ParticipantDraining
-	if m.unfinished[old.Name] == 0 {
+	if m.unfinished[old.Name] == 0 || mutant.On("remove-at-once") {
 		next.State = ParticipantRemoved
 	}
 	m.participants[old.Name] = &next

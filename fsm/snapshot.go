@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 // A snapshot is the magic, then frames: four bytes of length, four bytes of
@@ -83,7 +84,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	for _, name := range slices.Sorted(maps.Keys(s.participants)) {
 		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Participant{Participant: s.participants[name].proto()}})
 	}
-	for _, t := range s.begun.terms {
+	for _, t := range s.begunTerms() {
 		for p := range t.protos() {
 			fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Begun{Begun: p}})
 		}
@@ -142,4 +143,12 @@ func (f *frameWriter) frame(msg proto.Message) {
 	binary.BigEndian.PutUint32(head[4:], crc32.Checksum(body, castagnoli))
 	f.raw(head[:])
 	f.raw(body)
+}
+
+// begunTerms is which attempts began.
+func (s *Snapshot) begunTerms() []begunTerm {
+	if mutant.On("snapshot-forgets-attempts") {
+		return nil
+	}
+	return s.begun.terms
 }

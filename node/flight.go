@@ -10,6 +10,7 @@ import (
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 )
@@ -206,6 +207,11 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 		f.mu.Lock()
 		f.results = wholeResults(d.Answers())
 		f.mu.Unlock()
+		if rec := d.Record(); mutant.On("commit-before-decide") && d.Decision().Commit {
+			for i := range rec.Branches {
+				f.l.goCall(func() { f.settle(ctx, rec, i, drive.Commit) })
+			}
+		}
 		return f.propose(ctx, d, f.l.node.replica.Propose, drive.DecideCommand(d))
 	case drive.Finish:
 		return f.propose(ctx, d, f.l.proposeLazily, drive.FinishCommand(d))

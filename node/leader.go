@@ -12,6 +12,7 @@ import (
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 )
@@ -90,6 +91,9 @@ func (l *leader) resume() {
 	}
 	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
 	l.node.metrics.tookOver(len(live))
+	if mutant.On("no-resume") {
+		return
+	}
 	for _, t := range live {
 		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
 		f.resumed = true
@@ -108,6 +112,9 @@ func (l *leader) resume() {
 		l.addLocked(f, names)
 		l.mu.Unlock()
 		l.goFlight(f, func() { f.run(l.ctx, t) })
+		if mutant.On("abort-at-takeover") && t.State == fsm.Preparing {
+			f.tell(l.ctx, event{abort: &fsm.Reason{Message: "there is a new leader"}})
+		}
 	}
 	if len(live) > 0 {
 		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)

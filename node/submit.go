@@ -10,6 +10,7 @@ import (
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/kvop"
@@ -272,6 +273,11 @@ func (l *leader) await(ctx context.Context, f *flight, wait pb.Wait) (*pb.Transa
 		}
 	}
 	rec, results, err := f.state()
+	if err != nil && mutant.On("unknown-is-abort") && rec != nil {
+		lost := *rec
+		lost.State = fsm.Aborted
+		return l.node.respond(&lost, nil), nil
+	}
 	if err != nil {
 		return nil, err
 	}

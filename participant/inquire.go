@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -146,6 +147,11 @@ func answerLabel(a pb.BranchOutcome_Answer) string {
 func jitter() float64 { return 0.75 + rand.Float64()/4 }
 
 func (s *Server) alertOverdue() {
+	if mutant.On("prepared-times-out") {
+		for ref := range s.doubt.overdue(time.Now(), time.Second) {
+			s.deliver.now(ref, rollback)
+		}
+	}
 	for ref, age := range s.doubt.overdue(time.Now(), s.cfg.AlertAfter) {
 		s.alerts.raise(alertInDoubt, ref,
 			"a branch is prepared and its decision does not come: see whether the cluster has a leader that this process can reach",

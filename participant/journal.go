@@ -3,6 +3,7 @@ package participant
 import (
 	"slices"
 
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -143,6 +144,9 @@ func (e Entry) OnCommit(ref Ref) SettleVerdict {
 	case e.Held != nil && e.Held.Attempt == ref.Attempt && e.Held.Digest == ref.Digest:
 		next := e.settled(ref)
 		next.Committed = append(slices.Clip(e.Committed), ref)
+		if mutant.On("finished-not-remembered") {
+			next.Committed, next.Max = nil, rpc.Attempt{}
+		}
 		return SettleVerdict{Step: Apply, Entry: next, Settled: pb.Settled_SETTLED_DONE}
 	case e.Held != nil:
 		return SettleVerdict{Step: OtherHeld, Entry: e, Message: "attempt " + e.Held.Attempt.String() + " is held"}

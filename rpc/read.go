@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -23,6 +24,7 @@ func (c *Client) ReadKVStale(ctx context.Context, participant string, keys ...st
 }
 
 func (c *Client) readKV(ctx context.Context, participant string, req *pb.ReadRequest) ([]*pb.KeyValue, error) {
+	req.Participant = participant
 	var resp *pb.ReadResponse
 	err := c.doParticipant(ctx, participant, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		resp, err = pb.NewKVClient(conn).Read(ctx, req)
@@ -33,9 +35,11 @@ func (c *Client) readKV(ctx context.Context, participant string, req *pb.ReadReq
 
 // ScanKV lists committed keys of a KV participant in order, stale.
 func (c *Client) ScanKV(ctx context.Context, participant string, req *pb.ScanRequest) (*pb.ScanResponse, error) {
+	named := proto.Clone(req).(*pb.ScanRequest) //nolint:forcetypeassert // Clone keeps the type
+	named.Participant = participant
 	var resp *pb.ScanResponse
 	err := c.doParticipant(ctx, participant, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		resp, err = pb.NewKVClient(conn).Scan(ctx, req)
+		resp, err = pb.NewKVClient(conn).Scan(ctx, named)
 		return err
 	})
 	return resp, err

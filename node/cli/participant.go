@@ -139,7 +139,7 @@ func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error
 	if err := os.MkdirAll(f.dataDir, 0o700); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	store, err := kv.Open(filepath.Join(f.dataDir, kvFile), kv.Options{NewIncarnation: f.newIncarnation, Logger: log.Named("kv")})
+	store, err := kv.Open(filepath.Join(f.dataDir, kvFile), kv.Options{Name: f.name, NewIncarnation: f.newIncarnation, Logger: log.Named("kv")})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 // Op is what an effect asks for.
@@ -187,6 +188,10 @@ func (d *Driver) OnReachable(now time.Duration, i int) []Effect {
 func (d *Driver) OnAbort(now time.Duration, reason *fsm.Reason) []Effect {
 	if d.rec.State == fsm.Preparing && d.decision == nil {
 		d.decision = &Decision{Reason: reason}
+	}
+	if mutant.On("last-decision-wins") && d.rec.State == fsm.Committing {
+		d.decision = &Decision{Reason: reason}
+		return d.propose(now, Decide)
 	}
 	return d.step(now)
 }

@@ -2,6 +2,7 @@ package drive
 
 import (
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -48,8 +49,13 @@ func Outcome(m *fsm.Machine, b *pb.BranchRef, participant string, leads bool, v 
 		if leads {
 			o.Answer = pb.BranchOutcome_WAIT
 		}
+		if mutant.On("undecided-is-abort") {
+			o.Answer = pb.BranchOutcome_ABORT
+		}
 	case fsm.NeverBegun:
 		switch {
+		case mutant.On("follower-says-never"):
+			o.Answer = pb.BranchOutcome_ABORT
 		case !leads || !v.ours:
 		case v.open:
 			o.Answer = pb.BranchOutcome_WAIT

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
 // queueLength bounds the writes that wait for the next sync, and with it the
@@ -29,6 +31,7 @@ type write struct {
 	synced func()
 	// fate is the end of it, sent once.
 	fate chan error
+	told bool
 	err  error
 }
 
@@ -117,13 +120,21 @@ func (c *committer) commit(batch []*write) {
 	if err == nil {
 		err = c.store.check(c.transact(batch))
 	}
+	c.answer(batch, err)
+}
+
+// answer tells everyone in a batch its fate; err is that of the whole batch.
+func (c *committer) answer(batch []*write, err error) {
 	for _, w := range batch {
 		switch {
+		case w.told:
+			continue
 		case err != nil:
 			w.err = err
 		case w.err == nil && w.synced != nil:
 			w.synced()
 		}
+		w.told = true
 		w.fate <- w.err
 	}
 }
@@ -141,6 +152,9 @@ func (c *committer) transact(batch []*write) (err error) {
 	}
 	if !p.dirty {
 		return tx.Rollback()
+	}
+	if mutant.On("vote-before-sync") {
+		c.answer(batch, nil)
 	}
 	return c.sync(tx, len(batch))
 }

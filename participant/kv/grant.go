@@ -1,6 +1,10 @@
 package kv
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/concordat-tx/concordat/fsm/mutant"
+)
 
 // The inner half of the lock table: all of it runs under its mutex.
 
@@ -47,6 +51,9 @@ func (t *lockTable) grantHeads(l *lock) {
 
 // killYounger lets die who waits for an older holder; true if somebody did.
 func (l *lock) killYounger() bool {
+	if mutant.On("no-wait-die") {
+		return false
+	}
 	died := false
 	for _, r := range slices.Clone(l.queue) {
 		if h := l.olderHolder(r.owner); h != nil {

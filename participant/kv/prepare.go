@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -161,6 +162,9 @@ func (s *Store) hold(ctx context.Context, w participant.Work, x *execution) (par
 // keep enters a branch that is prepared now. It runs in the committer.
 func (s *Store) keep(w participant.Work, x *execution) {
 	x.kept = true
+	if mutant.On("unlock-at-vote") {
+		s.locks.release(x.owner)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held[w.ID] = &branch{owner: x.owner, held: participant.Held{Ref: w.Ref, Priority: w.Priority, Since: time.Now()}}

@@ -3,6 +3,7 @@ package kv
 import (
 	"fmt"
 
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 )
@@ -106,11 +107,19 @@ func decodeHeld(d *decoder, r *record) {
 
 // record reads what is remembered of id; the zero record if nothing is.
 func (p *pages) record(id string) (record, error) {
-	b, err := p.get(bucketJournal, []byte(id))
+	b, err := p.get(bucketJournal, journalKey(id))
 	if err != nil || b == nil {
 		return record{}, err
 	}
 	return p.readRecord(id, b)
+}
+
+// journalKey is the key of an id: the id itself, whole (P16).
+func journalKey(id string) []byte {
+	if mutant.On("short-ids") {
+		return []byte(id[:min(len(id), 5)])
+	}
+	return []byte(id)
 }
 
 // openRecord is a record as a cursor found it.
@@ -136,9 +145,9 @@ func (p *pages) putRecord(id string, r record) error {
 		r.redo, r.locks = nil, nil
 	}
 	if r.entry.IsZero() {
-		return p.delete(bucketJournal, []byte(id))
+		return p.delete(bucketJournal, journalKey(id))
 	}
-	return p.put(bucketJournal, []byte(id), encodeRecord(r))
+	return p.put(bucketJournal, journalKey(id), encodeRecord(r))
 }
 
 // value reads a key; false if it does not exist.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -26,6 +27,9 @@ const (
 // for the writers of its keys until shortly before the deadline of ctx, then
 // fails with UNAVAILABLE (LOCKED), which names the transaction.
 func (s *Store) Read(ctx context.Context, request *pb.ReadRequest) (*pb.ReadResponse, error) {
+	if err := s.meant(request.GetParticipant()); err != nil {
+		return nil, err
+	}
 	keys := request.GetKeys()
 	if len(keys) == 0 || len(keys) > maxReadKeys {
 		return nil, rpc.FieldErrorf("keys", fmt.Sprintf("1 to %d keys", maxReadKeys), "%d", len(keys))
@@ -76,6 +80,16 @@ func (s *Store) readLocked(ctx context.Context, keys []string, read func(*pages)
 	return s.viewIn(tx, read)
 }
 
+// meant refuses a read of another participant's data: an endpoint may be wrong
+// in the registry, or lead elsewhere than it did (P14).
+func (s *Store) meant(participant string) error {
+	if own := s.options.Name; participant != "" && own != "" && participant != own && !mutant.On("any-name") {
+		return rpc.Errorf(rpc.ReasonWrongParticipant,
+			"the read is for participant %q, this is %q: mend the endpoint in the registry", participant, own)
+	}
+	return nil
+}
+
 // beforeDeadline ends a little earlier than ctx: an answer that names the
 // transaction in the way is of use only if it arrives before the caller has
 // given up.
@@ -106,6 +120,9 @@ func readError(ctx context.Context, err error) error {
 // Scan lists committed keys in order. It does not wait for anyone, so several
 // pages are not one point in time while transactions run; Locks says whether any do.
 func (s *Store) Scan(_ context.Context, request *pb.ScanRequest) (*pb.ScanResponse, error) {
+	if err := s.meant(request.GetParticipant()); err != nil {
+		return nil, err
+	}
 	limit := int(request.GetLimit())
 	if limit > maxScanLimit {
 		return nil, rpc.FieldErrorf("limit", fmt.Sprintf("0 to %d keys", maxScanLimit), "%d", limit)

@@ -141,3 +141,18 @@ func TestScanPages(t *testing.T) {
 		t.Errorf("all: %v, %v", all, err)
 	}
 }
+
+// Found by test/sim: where an endpoint led to another participant, reads were
+// answered with that one's data.
+func TestReadForAnotherParticipantIsRefused(t *testing.T) {
+	s := openWith(t, newPath(t), Options{Name: "seats"})
+	for name, want := range map[string]rpc.ErrorReason{"payments": rpc.ReasonWrongParticipant, "seats": "", "": ""} {
+		_, err := s.Read(t.Context(), &pb.ReadRequest{Keys: []string{"a"}, Participant: name})
+		_, scanErr := s.Scan(t.Context(), &pb.ScanRequest{Participant: name})
+		for call, err := range map[string]error{"read": err, "scan": scanErr} {
+			if got := rpc.ReasonOf(err); got != want {
+				t.Errorf("%s for %q: %v, want %q", call, name, err, want)
+			}
+		}
+	}
+}

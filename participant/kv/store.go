@@ -18,6 +18,9 @@ import (
 type Options struct {
 	// Handler is the work of a branch; nil is Operations.
 	Handler Handler
+	// Name is the participant's: reads that are meant for another one are
+	// refused (P14). Empty: none are.
+	Name string
 	// Kind is what Identity says; empty is "kv".
 	Kind string
 	// NewIncarnation gives existing data a new incarnation: for data that were

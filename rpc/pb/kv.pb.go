@@ -26,8 +26,10 @@ const (
 type ReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000 keys of 1 to 1,024 bytes.
-	Keys          []string `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	Stale         bool     `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	Keys  []string `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	Stale bool     `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	// The participant that is meant: another one refuses. Empty: whoever is asked.
+	Participant   string `protobuf:"bytes,3,opt,name=participant,proto3" json:"participant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -74,6 +76,13 @@ func (x *ReadRequest) GetStale() bool {
 		return x.Stale
 	}
 	return false
+}
+
+func (x *ReadRequest) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
 }
 
 type ReadResponse struct {
@@ -188,7 +197,9 @@ type ScanRequest struct {
 	// Keys strictly after this one.
 	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	// 1 to 10,000; 0 is 1,000.
-	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As of a ReadRequest.
+	Participant   string `protobuf:"bytes,4,opt,name=participant,proto3" json:"participant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +253,13 @@ func (x *ScanRequest) GetLimit() uint32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ScanRequest) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
 }
 
 type ScanResponse struct {
@@ -309,21 +327,23 @@ var File_concordat_v1_kv_proto protoreflect.FileDescriptor
 
 const file_concordat_v1_kv_proto_rawDesc = "" +
 	"\n" +
-	"\x15concordat/v1/kv.proto\x12\fconcordat.v1\"7\n" +
+	"\x15concordat/v1/kv.proto\x12\fconcordat.v1\"Y\n" +
 	"\vReadRequest\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\tR\x04keys\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"<\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\x12 \n" +
+	"\vparticipant\x18\x03 \x01(\tR\vparticipant\"<\n" +
 	"\fReadResponse\x12,\n" +
 	"\x05items\x18\x01 \x03(\v2\x16.concordat.v1.KeyValueR\x05items\"S\n" +
 	"\bKeyValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06exists\x18\x02 \x01(\bR\x06exists\x12\x1d\n" +
 	"\n" +
-	"value_json\x18\x03 \x01(\fR\tvalueJson\"Q\n" +
+	"value_json\x18\x03 \x01(\fR\tvalueJson\"s\n" +
 	"\vScanRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"f\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12 \n" +
+	"\vparticipant\x18\x04 \x01(\tR\vparticipant\"f\n" +
 	"\fScanResponse\x12,\n" +
 	"\x05items\x18\x01 \x03(\v2\x16.concordat.v1.KeyValueR\x05items\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +

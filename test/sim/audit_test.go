@@ -135,7 +135,7 @@ func (l *load) auditLists(all data) {
 			}
 		}
 	}
-	for _, t := range l.told {
+	for _, t := range append(slices.Clone(l.told), l.looks...) {
 		if t.outcome != pb.Outcome_COMMIT {
 			continue
 		}
@@ -158,7 +158,7 @@ func (l *load) auditLists(all data) {
 
 // auditOrder finds real-time violations and cycles: see serial_test.go.
 func (l *load) auditOrder(final map[cell][]int) {
-	if err := serializable(l.told, final); err != nil {
+	if err := serializable(append(slices.Clone(l.told), l.looks...), final); err != nil {
 		l.world.fail("%v", err)
 	}
 }

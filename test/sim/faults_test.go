@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // fault is one kind of harm. do harms, for a while or at once, and reports
@@ -60,6 +63,8 @@ func faults() []fault {
 		{"participant paused", func(n *nemesis) bool { return n.paused(n.pick(n.world.partHosts)) }, false, false},
 		{"participant's disk slow", func(n *nemesis) bool { return n.slowDisk(n.pick(n.world.partHosts)) }, false, false},
 		{"participant's disk fails", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.partHosts), syscall.EIO) }, false, false},
+		{"wires crossed", func(n *nemesis) bool { return n.crossed() }, false, false},
+		{"participant removed and added", func(n *nemesis) bool { return n.removed(n.pick(n.world.partHosts)) }, false, false},
 		{"messages lost, late, twice", func(n *nemesis) bool { return n.mischief() }, false, false},
 	}
 }
@@ -271,6 +276,71 @@ func (n *nemesis) mischief() bool {
 	n.world.messages.mu.Lock()
 	defer n.world.messages.mu.Unlock()
 	return n.world.messages.seen != counts{}
+}
+
+// crossed sends what is meant for one participant to another one.
+func (n *nemesis) crossed() bool {
+	host, other := n.pick(n.world.partHosts), n.pick(n.world.partHosts)
+	if host == other {
+		return false
+	}
+	w := n.world.net
+	before := w.crossings()
+	w.cross(host, other)
+	w.resetTo(host)
+	n.wait()
+	w.cross(host, host)
+	w.resetTo(other)
+	return w.crossings() > before
+}
+
+// removed drains a participant under load, and registers it again (P18).
+func (n *nemesis) removed(host string) bool {
+	c := n.world.client
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		p, err := c.RemoveParticipant(ctx, &pb.RemoveParticipantRequest{Name: host})
+		if err != nil {
+			break
+		}
+		closed := time.Now()
+		n.unbegun(host)
+		if p.GetState() != "removed" && sleep(ctx, 100*time.Millisecond) == nil {
+			continue
+		}
+		n.wait()
+		n.load.noneBegan(host, closed)
+		break
+	}
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		_, err := c.AddParticipant(ctx, &pb.AddParticipantRequest{Name: host, Endpoints: []string{rpcAddress(host)}})
+		cancel()
+		if err == nil {
+			return true
+		}
+		n.world.trace("##", "add %s again: %v", host, err)
+		n.revive()
+	}
+}
+
+// unbegun: a participant that is removed has no branch that is open.
+func (n *nemesis) unbegun(host string) {
+	leader := n.world.leader()
+	if leader == "" {
+		return
+	}
+	n.world.processes[leader].view(func(m *fsm.Machine) {
+		if p := m.Participant(host); p == nil || p.State != fsm.ParticipantRemoved {
+			return
+		}
+		for _, t := range m.Live() {
+			if i := t.BranchOf(host); i >= 0 && (t.State == fsm.Preparing || t.Owes(i)) {
+				n.world.fail("%s was removed while its branch of %s is open", host, t.ID)
+			}
+		}
+	})
 }
 
 func (n *nemesis) total() (sum int) {

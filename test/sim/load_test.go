@@ -2,9 +2,11 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,7 +52,9 @@ type load struct {
 	mu   sync.Mutex // guards what follows
 	next int
 	told []*told
-	open int // transactions under way
+	// looks are plain reads, which are transactions of their own.
+	looks []*told
+	open  int // transactions under way
 }
 
 // now is how many transactions are under way, and how many were begun so far.
@@ -91,7 +95,54 @@ func (l *load) client(ctx context.Context, host string, random *rand.Rand) {
 		if sleep(ctx, time.Duration(random.Int64N(int64(l.world.profile.pause)))) != nil {
 			return
 		}
+		if random.IntN(5) == 0 {
+			l.look(c, random)
+			continue
+		}
 		l.one(c, random)
+	}
+}
+
+// look is a plain read of some lists of one participant, at one point in time (P13).
+func (l *load) look(c *rpc.Client, random *rand.Rand) {
+	host := l.world.partHosts[random.IntN(len(l.world.partHosts))]
+	l.mu.Lock()
+	t := &told{n: -1, id: "read", read: map[cell][]int{}, began: time.Now()}
+	now := l.next / epoch
+	l.mu.Unlock()
+	var keys []string
+	for k := range lists {
+		keys = append(keys, fmt.Sprintf("list/%d/%d", now, k))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	items, err := c.ReadKV(ctx, host, keys...)
+	if err != nil {
+		return // a read may be refused, never wrong
+	}
+	t.ended, t.outcome = time.Now(), pb.Outcome_COMMIT
+	for _, item := range items {
+		list := []int{}
+		if item.GetExists() {
+			if err := json.Unmarshal(item.GetValueJson(), &list); err != nil {
+				l.world.fail("%s of %s is %s: %v", item.GetKey(), host, item.GetValueJson(), err)
+			}
+		}
+		t.read[cell{host, item.GetKey()}] = list
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looks = append(l.looks, t)
+}
+
+// noneBegan: no transaction began at a participant after it was closed.
+func (l *load) noneBegan(host string, closed time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.told {
+		if t.began.After(closed) && t.outcome != pb.Outcome_OUTCOME_UNSPECIFIED && slices.Contains(t.participants, host) && t.reason.GetCode() != pb.Reason_REQUESTED {
+			l.world.fail("%s began at %s, which was closed", t.id, host)
+		}
 	}
 }
 

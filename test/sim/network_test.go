@@ -24,6 +24,7 @@ type network struct {
 	slow      map[[2]string]time.Duration
 	cuts      map[[2]string]bool
 	frozen    map[string]bool
+	alias     map[string]string // where what is sent to a host goes instead
 	listeners map[string]*listener
 	conns     map[*conn]struct{}
 	change    chan struct{} // closed and replaced when a link or host changes
@@ -31,12 +32,12 @@ type network struct {
 }
 
 // counts are the faults whose effect was seen.
-type counts struct{ refused, swallowed, delayed, resets, lost, twice, late int }
+type counts struct{ refused, swallowed, delayed, resets, lost, twice, late, crossed int }
 
 func newNetwork(random *rand.Rand) *network {
 	return &network{
 		random: random, latency: 100 * time.Microsecond, slow: map[[2]string]time.Duration{}, cuts: map[[2]string]bool{},
-		frozen: map[string]bool{}, listeners: map[string]*listener{}, conns: map[*conn]struct{}{}, change: make(chan struct{}),
+		frozen: map[string]bool{}, alias: map[string]string{}, listeners: map[string]*listener{}, conns: map[*conn]struct{}{}, change: make(chan struct{}),
 	}
 }
 
@@ -92,6 +93,16 @@ func (n *network) thaw(host string) {
 	n.changed()
 }
 
+// cross sends what is dialled to one host to another one; itself ends that.
+func (n *network) cross(host, other string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.alias, host)
+	if other != host {
+		n.alias[host] = other
+	}
+}
+
 // resetAll ends every connection of a host, told to the other side or not.
 func (n *network) resetAll(host string, told bool) {
 	n.mu.Lock()
@@ -121,6 +132,27 @@ func (n *network) resetAll(host string, told bool) {
 	}
 }
 
+func (n *network) crossings() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.seen.crossed
+}
+
+// resetTo ends every connection to a host.
+func (n *network) resetTo(host string) {
+	n.mu.Lock()
+	var list []*conn
+	for c := range n.conns {
+		if c.to == host {
+			list = append(list, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range list {
+		c.reset()
+	}
+}
+
 // listen serves an address on a host.
 func (n *network) listen(host, address string) (net.Listener, error) {
 	n.mu.Lock()
@@ -135,12 +167,16 @@ func (n *network) listen(host, address string) (net.Listener, error) {
 
 // dial connects from a host to an address: a round trip, if the links are whole.
 func (n *network) dial(ctx context.Context, from, address string) (net.Conn, error) {
-	to, _, err := net.SplitHostPort(address)
+	to, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
 	for {
 		n.mu.Lock()
+		if other := n.alias[to]; other != "" && other != from {
+			n.seen.crossed++
+			to, address = other, net.JoinHostPort(other, port)
+		}
 		whole := !n.cuts[[2]string{from, to}] && !n.cuts[[2]string{to, from}] && !n.frozen[from] && !n.frozen[to]
 		change, wait := n.change, n.delay(from, to)+n.delay(to, from)
 		if !whole {

@@ -143,7 +143,7 @@ func (p *process) startParty(d *disk) (_ *party, err error) {
 	w := p.world
 	log := w.logger(p.host)
 	y := &party{}
-	y.store, err = kv.Open(filepath.Join(w.dir, p.host+".db"), kv.Options{Logger: log, Fatal: p.fatal, Sync: d.write})
+	y.store, err = kv.Open(filepath.Join(w.dir, p.host+".db"), kv.Options{Name: p.host, Logger: log, Fatal: p.fatal, Sync: d.write})
 	if err != nil {
 		return nil, err
 	}

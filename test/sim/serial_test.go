@@ -17,7 +17,9 @@ func serializable(all []*told, final map[cell][]int) error {
 	at := map[int]int{} // number of a transaction to its vertex
 	for _, t := range all {
 		if t.outcome == pb.Outcome_COMMIT {
-			at[t.n] = len(txns)
+			if t.n > 0 { // plain reads append nothing
+				at[t.n] = len(txns)
+			}
 			txns = append(txns, t)
 		}
 	}
