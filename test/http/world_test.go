@@ -37,6 +37,8 @@ type world struct {
 	ends  []func()
 	http  *http.Client
 	holds *holds
+	// doc is what every exchange is held against once it is there.
+	doc *description
 }
 
 // logs keeps what the processes say, for a test that failed, and for words
@@ -114,6 +116,7 @@ func newWorld(t testing.TB, participants ...string) *world {
 	t.Cleanup(w.close)
 	w.startNodes()
 	w.leader()
+	w.doc = describe(t, []byte(w.send(0, http.MethodGet, "/openapi.json", nil, "").body))
 	for _, name := range participants {
 		w.startParticipant(name)
 	}
@@ -300,5 +303,11 @@ func (w *world) sendWith(ctx context.Context, i int, method, path string, header
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return response{resp.StatusCode, resp.Header, string(text), err}
+	r := response{resp.StatusCode, resp.Header, string(text), err}
+	if w.doc != nil && err == nil && strings.HasPrefix(req.URL.Path, "/v1/") {
+		if err := w.doc.check(req, body, r); err != nil {
+			w.t.Errorf("%s %s %.300q: %v", method, path, body, err)
+		}
+	}
+	return r
 }
