@@ -82,8 +82,8 @@ func (g *Gateway) inspect(next runtime.HandlerFunc) runtime.HandlerFunc {
 		// Whatever else a request has is not for the services.
 		inner := r.Clone(ctx)
 		inner.Header, inner.Host, inner.Form, inner.Body = http.Header{}, "", url.Values{}, http.NoBody
-		if last := r.Header.Get(lastEventHeader); last != "" {
-			inner.Header.Set(lastEventHeader, last)
+		if last := r.Header.Values(lastEventHeader); len(last) > 0 {
+			inner.Header[lastEventHeader] = last
 		}
 		if c.route.body {
 			inner.Body = body{c.message}
@@ -161,8 +161,10 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, c *call) erro
 // type without asking first, so nothing is done on behalf of a stranger's page.
 func checkContent(h http.Header) error {
 	const limit = "application/json, in UTF-8 and not compressed"
-	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return refuse(http.StatusUnsupportedMediaType, "Content-Encoding", limit, "%s", printable(coding))
+	for _, coding := range h.Values("Content-Encoding") {
+		if coding != "" && coding != "identity" {
+			return refuse(http.StatusUnsupportedMediaType, "Content-Encoding", limit, "%s", printable(coding))
+		}
 	}
 	kinds := h.Values("Content-Type")
 	if len(kinds) == 0 {

@@ -13,16 +13,16 @@ const specPath = "/openapi.json"
 
 // ServeHTTP answers one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.admits(r.Host) {
+		g.fail(w, r, refuse(http.StatusMisdirectedRequest, "Host", "an address, localhost or a name that the node advertises", "%s", printable(r.Host)))
+		return
+	}
 	if page, ok := g.page(r.URL.Path); ok {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			g.wrongMethod(w, r, []string{http.MethodGet})
 			return
 		}
 		page.ServeHTTP(w, r)
-		return
-	}
-	if !g.admits(r.Host) {
-		g.fail(w, r, refuse(http.StatusMisdirectedRequest, "Host", "an address, localhost or a name that the node advertises", "%s", printable(r.Host)))
 		return
 	}
 	switch r.URL.Path {

@@ -233,9 +233,14 @@ func (w *world) startParticipant(name string) {
 
 func (w *world) close() {
 	w.http.CloseIdleConnections()
-	for i := len(w.ends) - 1; i >= 0; i-- {
+	for i := len(w.ends) - 1; i >= len(w.nodes); i-- {
 		w.ends[i]()
 	}
+	var nodes sync.WaitGroup // together: the last one would look for somebody to lead
+	for _, end := range w.ends[:len(w.nodes)] {
+		nodes.Go(end)
+	}
+	nodes.Wait()
 	if text := w.logs.String(); w.t.Failed() {
 		w.t.Logf("the last of the logs:\n%s", text[max(0, len(text)-8000):])
 	}
@@ -243,9 +248,14 @@ func (w *world) close() {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
+	eventually(w.t, what, ok)
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %s: %s", patience, what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(3 * time.Millisecond) // polls a condition with a deadline
 	}
