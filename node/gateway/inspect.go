@@ -55,6 +55,7 @@ func callOf(ctx context.Context) *call {
 // hands that one only what was read.
 func (g *Gateway) inspect(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
+		r.Header, _ = r.Context().Value(headerKey{}).(http.Header)
 		c, err := g.read(w, r, path)
 		if err != nil {
 			g.fail(w, r, err)
@@ -62,9 +63,11 @@ func (g *Gateway) inspect(next runtime.HandlerFunc) runtime.HandlerFunc {
 		}
 		ctx := context.WithValue(r.Context(), callKey{}, c)
 		slots, most := g.calls, g.cfg.MaxCalls
-		if _, stream := c.message.(*pb.WatchRequest); stream {
+		_, stream := c.message.(*pb.WatchRequest)
+		if stream {
 			slots, most = g.watches, g.cfg.MaxWatches
-		} else {
+		}
+		if !stream || hasTimeout(r.Header) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, c.timeout)
 			defer cancel()

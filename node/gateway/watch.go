@@ -51,7 +51,7 @@ func (g *Gateway) watch(w http.ResponseWriter, r *http.Request, _ map[string]str
 		req.Resume, req.Existing = last, false
 	}
 	s := &sse{w: w, control: http.NewResponseController(w)}
-	if err := g.stream(ctx, s, req); err != nil && r.Context().Err() == nil {
+	if err := g.stream(ctx, s, req); err != nil && !errors.Is(r.Context().Err(), context.Canceled) {
 		if g.ending.Err() != nil { // whichever way that was noticed
 			err = rpc.Errorf(rpc.ReasonShuttingDown, "this node shuts down; go on at another one with the id of the last event")
 		}

@@ -87,16 +87,27 @@ func (d *description) check(req *http.Request, body string, r response) error {
 	if r.status != http.StatusOK {
 		return d.checkError(r)
 	}
-	route, path := d.find(req.Method, req.URL.Path)
-	if route == nil {
-		return fmt.Errorf("%s %s was answered with %d and is not described", req.Method, req.URL.Path, r.status)
+	in, err := d.input(req, body)
+	if err != nil {
+		return err
 	}
-	req = req.Clone(context.Background())
-	req.Body = io.NopCloser(strings.NewReader(body))
-	in := &openapi3filter.RequestValidationInput{Request: req, PathParams: path, Route: route}
 	if err := openapi3filter.ValidateRequest(context.Background(), in); err != nil {
 		return fmt.Errorf("a request that is not as described was accepted: %w", err)
 	}
+	return d.checkResponse(in, r)
+}
+
+func (d *description) input(req *http.Request, body string) (*openapi3filter.RequestValidationInput, error) {
+	route, path := d.find(req.Method, req.URL.Path)
+	if route == nil {
+		return nil, fmt.Errorf("%s %s was answered and is not described", req.Method, req.URL.Path)
+	}
+	req = req.Clone(context.Background())
+	req.Body = io.NopCloser(strings.NewReader(body))
+	return &openapi3filter.RequestValidationInput{Request: req, PathParams: path, Route: route}, nil
+}
+
+func (d *description) checkResponse(in *openapi3filter.RequestValidationInput, r response) error {
 	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: r.status, Header: r.header}
 	out.SetBodyBytes([]byte(r.body))
 	if err := openapi3filter.ValidateResponse(context.Background(), out); err != nil {

@@ -44,8 +44,7 @@ func read(conn net.Conn, method string) response {
 	if err != nil {
 		return response{err: err}
 	}
-	defer resp.Body.Close()
-	r := response{status: resp.StatusCode, header: resp.Header}
+	r := response{status: resp.StatusCode, header: resp.Header} // its body is not closed: that would wait for the end of a stream
 	if resp.Header.Get("Content-Type") != "text/event-stream" {
 		var text []byte
 		text, r.err = io.ReadAll(resp.Body)
@@ -80,9 +79,7 @@ func (w *world) marks() marks {
 	for _, n := range w.nodes {
 		m.index += n.Replica().Status().LastIndex
 	}
-	w.logs.mu.Lock()
-	defer w.logs.mu.Unlock()
-	m.said = w.logs.text.Len()
+	m.said = w.logs.len() + foreign.len()
 	return m
 }
 
@@ -114,6 +111,7 @@ func (w *world) leavesNoTrace(send func() response) error {
 		before := w.quiet()
 		r := send()
 		after := w.marks()
+		said := w.logs.String() + foreign.String()
 		switch {
 		case r.err != nil || r.status < 400 || r.status >= 500:
 			return nil // not refused this time
@@ -121,7 +119,7 @@ func (w *world) leavesNoTrace(send func() response) error {
 			return nil
 		case try == 3:
 			return fmt.Errorf("a request that was refused with %d left a trace: %d entries, and in the logs %q", r.status,
-				after.index-before.index, w.logs.String()[before.said:])
+				after.index-before.index, said[max(0, len(said)-300):])
 		}
 	}
 }

@@ -47,6 +47,17 @@ func TestTimeoutIsCarriedThrough(t *testing.T) {
 		`{"id": "`+made["txn"]+`", "since": "`+made["since"]+`", `+strings.TrimPrefix(heldSubmit, `{"id": "held", `)).expect(t, http.StatusOK, `"id":"`+made["txn"]+`"`)
 }
 
+// A stream ends when its reader said it would, and says so; without a timeout it goes on.
+func TestTimeoutOfAWatch(t *testing.T) {
+	w := newWorld(t)
+	r := w.send(0, http.MethodGet, "/v1/transactions:watch", http.Header{"Request-Timeout": {"1500ms"}}, "")
+	r.expect(t, http.StatusOK, "event: bookmark\n", "event: error\n", `"code":"DEADLINE_EXCEEDED"`)
+	r = w.send(0, http.MethodGet, "/v1/transactions:watch?resume=1000000", http.Header{"Request-Timeout": {"100ms"}}, "")
+	if e := r.failure(t); r.status != http.StatusGatewayTimeout || e.Code != "DEADLINE_EXCEEDED" {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+}
+
 // The prepare budget is of the transaction, not of the wait: when it ends, the answer is an abort.
 func TestBudgetEnds(t *testing.T) {
 	w := newWorld(t, "slow")

@@ -9,14 +9,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/node"
@@ -37,6 +40,8 @@ type world struct {
 	ends  []func()
 	http  *http.Client
 	holds *holds
+	// endpoints are where the participants listen.
+	endpoints []string
 	// doc is what every exchange is held against once it is there.
 	doc *description
 }
@@ -54,10 +59,25 @@ func (l *logs) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *logs) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Len()
+}
+
 func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// foreign is what gRPC and its gateway would say on stderr beside the processes' logs.
+var foreign = &logs{}
+
+func TestMain(m *testing.M) {
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, foreign, foreign))
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder)
+	os.Exit(m.Run())
 }
 
 // holds stop the Prepare of a participant while they are on.
@@ -225,6 +245,7 @@ func (w *world) startParticipant(name string) {
 		_ = store.Close()
 		_ = nodes.Close()
 	})
+	w.endpoints = append(w.endpoints, l.Addr().String())
 	r := w.send(w.leader(), http.MethodPost, "/v1/participants", nil, fmt.Sprintf(`{"name":%q,"endpoints":[%q]}`, name, l.Addr()))
 	if r.status != http.StatusOK {
 		w.t.Fatalf("register %s: %d %s", name, r.status, r.body)
