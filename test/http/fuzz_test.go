@@ -124,6 +124,10 @@ func (f *fuzzer) judge(one sent, r response) error {
 	if one.loose && r.status == 0 {
 		return nil
 	}
+	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(one.text)))
+	if r.err != nil && err != nil {
+		return nil // the server ends the connection, and its answer may be lost with it
+	}
 	if r.err != nil && !one.loose {
 		return fmt.Errorf("no answer: %w", r.err)
 	}
@@ -133,7 +137,6 @@ func (f *fuzzer) judge(one sent, r response) error {
 	if !allowed && !(one.loose && own && (r.status == http.StatusNotImplemented || r.status == http.StatusHTTPVersionNotSupported)) {
 		return fmt.Errorf("status %d: %.500q", r.status, r.body)
 	}
-	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(one.text)))
 	switch {
 	case one.method == http.MethodHead, one.loose && (own || r.err != nil):
 		return nil

@@ -71,11 +71,11 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
-// foreign is what gRPC and its gateway would say on stderr beside the processes' logs.
+// foreign is what gRPC and its gateway say on stderr, by default errors alone, beside the processes' logs.
 var foreign = &logs{}
 
 func TestMain(m *testing.M) {
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, foreign, foreign))
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, foreign))
 	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder)
 	os.Exit(m.Run())
 }
