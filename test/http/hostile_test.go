@@ -88,6 +88,9 @@ func TestHostileRequests(t *testing.T) {
 		"a proxy's request":            {"CONNECT", "127.0.0.1:1", nil, "", 400, "path"},
 		"a limit over the limit":       {"GET", "/v1/transactions?limit=4294967296", nil, "", 400, "limit"},
 		"an operator's word and more":  {"POST", "/v1/transactions/x:resolve", asJSON, `{"acknowledge": true, "give_up": ["a"]}`, 400, "give_up"},
+		"a resolve of nothing":         {"POST", "/v1/transactions/x9:resolve", asJSON, `{"acknowledge": true}`, 404, ""},
+		"a removal of nobody":          {"DELETE", "/v1/participants/nobody", nil, "", 409, ""},
+		"a type that nobody can read":  {"POST", "/v1/nothing", []string{"Content-Type: ;"}, "{}", 404, ""},
 		"an address that is none":      {"POST", "/v1/participants", asJSON, `{"name": "a", "endpoints": ["nowhere"]}`, 400, "endpoints[0]"},
 		"a participant without a name": {"POST", "/v1/participants", asJSON, `{"name": "", "endpoints": ["127.0.0.1:1"]}`, 400, "name"},
 	}

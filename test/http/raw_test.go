@@ -96,7 +96,7 @@ func (w *world) quiet() marks {
 			}
 		}
 		before := w.marks()
-		time.Sleep(30 * time.Millisecond) // polls: as long as no entry and no line comes
+		time.Sleep(30 * time.Millisecond) // paces two looks: quiet is that no entry and no line came between them
 		m = w.marks()
 		return m == before
 	})
