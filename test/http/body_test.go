@@ -2,6 +2,7 @@ package http
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -112,7 +113,7 @@ func (g *generator) resolve() string {
 }
 
 func (g *generator) participant() string {
-	return fmt.Sprintf(`{"name": %s, "endpoints": [%s]%s}`, g.text(g.name()), g.text(pick(g, append(g.addresses, "nowhere", "127.0.0.1:1", ":1", "[::1]:99999", "unix:/x", "dns:///localhost:1", "")...)),
+	return fmt.Sprintf(`{"name": %s, "endpoints": [%s]%s}`, g.text(g.name()), g.text(pick(g, append(slices.Clone(g.addresses), "nowhere", "127.0.0.1:1", ":1", "[::1]:99999", "unix:/x", "dns:///localhost:1", "")...)),
 		pick(g, "", "", `, "accept_incarnation": true`, `, "x": 1`))
 }
 
