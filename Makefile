@@ -13,7 +13,7 @@ MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fmt cross proto proto-check tidy-check sim fuzz bench-core bench-micro clean
+.PHONY: help build demo test check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+HTTP_FUZZTIME ?= 60s
+fuzz-http: ## requests made of chance to a cluster's HTTP interface, for HTTP_FUZZTIME (SEED=n repeats a run)
+	$(GO) test ./test/http -count=1 -run '^TestFuzz$$' -v -fuzz-time $(HTTP_FUZZTIME) -seed $(or $(SEED),0)
 
 bench-core: build ## durations, sizes and rates against their bars; exits 1 on a miss (about 40 minutes)
 	$(GO) run ./test/bench -binary $(BIN) $(BENCH)

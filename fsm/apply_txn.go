@@ -251,11 +251,13 @@ func (m *Machine) applyRefuse(index uint64, c *fsmpb.Refuse) Result {
 	return Result{Txn: t}
 }
 
-func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
+// CheckResolve tells where a Resolve leads, or with a rejection why it changes
+// nothing; a leader asks before it logs one.
+func (m *Machine) CheckResolve(c *fsmpb.Resolve) (to State, refused Result) {
 	id := c.GetId()
 	old := m.txns[id]
 	if old != nil && c.GetAttempt() != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
-		return m.reject(id, KindOtherAttempt, old.Attempt.String())
+		return Unknown, m.reject(id, KindOtherAttempt, old.Attempt.String())
 	}
 	event := EventGiveUp
 	if c.GetAcknowledge() {
@@ -263,17 +265,25 @@ func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
 	}
 	to, kind, ok := next(m.stateOf(id), event)
 	if !ok {
-		return m.reject(id, kind, "")
+		return Unknown, m.reject(id, kind, "")
 	}
 	for _, name := range c.GetGiveUp() {
 		if old.BranchOf(name) < 0 {
-			return m.reject(id, KindParticipantUnknown, "no branch of "+name)
+			return Unknown, m.reject(id, KindParticipantUnknown, "no branch of "+name)
 		}
 	}
 	if event == EventGiveUp && len(c.GetGiveUp()) == 0 {
-		return m.reject(id, KindMalformed, "give up: names of participants")
+		return Unknown, m.reject(id, KindMalformed, "give up: names of participants")
 	}
-	t := old.clone()
+	return to, Result{}
+}
+
+func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
+	to, refused := m.CheckResolve(c)
+	if refused.Rejection != nil {
+		return refused
+	}
+	t := m.txns[c.GetId()].clone()
 	t.State = to
 	t.Acknowledged = t.Acknowledged || c.GetAcknowledge()
 	for i := range t.Branches {

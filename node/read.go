@@ -149,9 +149,16 @@ func (l *leader) resolve(ctx context.Context, req *pb.ResolveRequest) (*pb.Trans
 			return nil, rpc.FieldErrorf("give_up", "participants of the transaction", "%q", name)
 		}
 	}
-	r, err := l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Resolve{Resolve: &fsmpb.Resolve{
-		Id: req.GetId(), GiveUp: req.GetGiveUp(), Acknowledge: req.GetAcknowledge(), Operator: req.GetOperator(),
-	}}})
+	c := &fsmpb.Resolve{Id: req.GetId(), GiveUp: req.GetGiveUp(), Acknowledge: req.GetAcknowledge(), Operator: req.GetOperator()}
+	if err := l.verify(ctx); err != nil {
+		return nil, err
+	}
+	var refused fsm.Result // what would change nothing is not logged
+	l.node.replica.View(func(m *fsm.Machine) { _, refused = m.CheckResolve(c) })
+	if refused.Rejection != nil {
+		return nil, rejectionError(refused.Rejection, req.GetId())
+	}
+	r, err := l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Resolve{Resolve: c}})
 	l.poke(req.GetId()) // whatever is known of its fate, it may have been applied
 	switch {
 	case err != nil:

@@ -130,6 +130,12 @@ func (s *clusterService) RemoveParticipant(ctx context.Context, req *pb.RemovePa
 }
 
 func (l *leader) removeParticipant(ctx context.Context, req *pb.RemoveParticipantRequest) (*pb.ParticipantInfo, error) {
+	if err := l.verify(ctx); err != nil {
+		return nil, err
+	}
+	if l.participant(req.GetName()) == nil { // nothing is logged for it
+		return nil, rejectionError(&fsm.Rejection{Kind: fsm.KindParticipantUnknown, Detail: req.GetName()}, "")
+	}
 	r, err := l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_RemoveParticipant{
 		RemoveParticipant: &fsmpb.RemoveParticipant{Name: req.GetName()},
 	}})

@@ -251,6 +251,9 @@ func openFor(p *fsm.Participant, name, field string) error {
 // within prefixes the field of a payload's error with where the payload stands.
 func within(field string, err error) error {
 	if fe := (*fsm.FieldError)(nil); errors.As(err, &fe) {
+		if fe.Field == kvop.Whole {
+			return &fsm.FieldError{Field: field, Limit: fe.Limit, Got: fe.Got}
+		}
 		return &fsm.FieldError{Field: field + "." + fe.Field, Limit: fe.Limit, Got: fe.Got}
 	}
 	return rpc.FieldErrorf(field, "a payload of the embedded KV", "%v", err)

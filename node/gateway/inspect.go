@@ -55,6 +55,7 @@ func callOf(ctx context.Context) *call {
 // hands that one only what was read.
 func (g *Gateway) inspect(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
+		r.Header, _ = r.Context().Value(headerKey{}).(http.Header)
 		c, err := g.read(w, r, path)
 		if err != nil {
 			g.fail(w, r, err)
@@ -62,9 +63,11 @@ func (g *Gateway) inspect(next runtime.HandlerFunc) runtime.HandlerFunc {
 		}
 		ctx := context.WithValue(r.Context(), callKey{}, c)
 		slots, most := g.calls, g.cfg.MaxCalls
-		if _, stream := c.message.(*pb.WatchRequest); stream {
+		_, stream := c.message.(*pb.WatchRequest)
+		if stream {
 			slots, most = g.watches, g.cfg.MaxWatches
-		} else {
+		}
+		if !stream || hasTimeout(r.Header) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, c.timeout)
 			defer cancel()
@@ -82,8 +85,8 @@ func (g *Gateway) inspect(next runtime.HandlerFunc) runtime.HandlerFunc {
 		// Whatever else a request has is not for the services.
 		inner := r.Clone(ctx)
 		inner.Header, inner.Host, inner.Form, inner.Body = http.Header{}, "", url.Values{}, http.NoBody
-		if last := r.Header.Get(lastEventHeader); last != "" {
-			inner.Header.Set(lastEventHeader, last)
+		if last := r.Header.Values(lastEventHeader); len(last) > 0 {
+			inner.Header[lastEventHeader] = last
 		}
 		if c.route.body {
 			inner.Body = body{c.message}
@@ -161,8 +164,10 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, c *call) erro
 // type without asking first, so nothing is done on behalf of a stranger's page.
 func checkContent(h http.Header) error {
 	const limit = "application/json, in UTF-8 and not compressed"
-	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return refuse(http.StatusUnsupportedMediaType, "Content-Encoding", limit, "%s", printable(coding))
+	for _, coding := range h.Values("Content-Encoding") {
+		if coding != "" && coding != "identity" {
+			return refuse(http.StatusUnsupportedMediaType, "Content-Encoding", limit, "%s", printable(coding))
+		}
 	}
 	kinds := h.Values("Content-Type")
 	if len(kinds) == 0 {

@@ -71,7 +71,7 @@ func byKey(list ...route) map[string]route {
 	all := make(map[string]route, len(list))
 	for _, r := range list {
 		// Paths hold nothing else that means something in an expression.
-		pattern := parameter.ReplaceAllString(r.path, "[^/]+")
+		pattern := parameter.ReplaceAllString(r.path, "[^/]*")
 		r.matches = regexp.MustCompile("^" + pattern + "$")
 		all[r.key()] = r
 	}

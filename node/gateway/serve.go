@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,16 +14,16 @@ const specPath = "/openapi.json"
 
 // ServeHTTP answers one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.admits(r.Host) {
+		g.fail(w, r, refuse(http.StatusMisdirectedRequest, "Host", "an address, localhost or a name that the node advertises", "%s", printable(r.Host)))
+		return
+	}
 	if page, ok := g.page(r.URL.Path); ok {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			g.wrongMethod(w, r, []string{http.MethodGet})
 			return
 		}
 		page.ServeHTTP(w, r)
-		return
-	}
-	if !g.admits(r.Host) {
-		g.fail(w, r, refuse(http.StatusMisdirectedRequest, "Host", "an address, localhost or a name that the node advertises", "%s", printable(r.Host)))
 		return
 	}
 	switch r.URL.Path {
@@ -41,8 +42,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		g.mux.ServeHTTP(w, r)
+		g.route(w, r)
 	}
+}
+
+type headerKey struct{}
+
+// route has the generated handlers' mux find the handler. What is in the
+// header is none of its business: it would log a Content-Type that it cannot read.
+func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
+	bare := r.WithContext(context.WithValue(r.Context(), headerKey{}, r.Header))
+	bare.Header = http.Header{}
+	g.mux.ServeHTTP(w, bare)
 }
 
 // page finds what is served as it is.

@@ -25,6 +25,12 @@ var grpcUnits = map[byte]time.Duration{
 	'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
 }
 
+// hasTimeout reports whether the client says how long it waits: of a stream
+// that has an end only then.
+func hasTimeout(h http.Header) bool {
+	return len(h.Values(timeoutHeader))+len(h.Values(grpcTimeoutHeader)) > 0
+}
+
 // timeoutOf is how long a call may take. The transaction itself goes on
 // without the client; its own budget is the field timeout.
 func timeoutOf(h http.Header) (time.Duration, error) {

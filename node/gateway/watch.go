@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/jsonform"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -42,63 +43,66 @@ func (g *Gateway) watch(w http.ResponseWriter, r *http.Request, _ map[string]str
 	defer cancel()
 	defer context.AfterFunc(g.ending, cancel)()
 	req, _ := callOf(ctx).message.(*pb.WatchRequest)
-	if last := r.Header.Get(lastEventHeader); last != "" {
-		if printable(last) != last {
-			g.fail(w, r, rpc.FieldErrorf(lastEventHeader, "the id of an event", "%s", printable(last)))
+	if last := strings.Join(r.Header.Values(lastEventHeader), ", "); last != "" {
+		if _, err := fsm.ParsePosition(last); err != nil {
+			g.fail(w, r, rpc.FieldErrorf(lastEventHeader, "the id of one event", "%s", printable(last)))
 			return
 		}
 		req.Resume, req.Existing = last, false
 	}
-	stream, err := pb.NewCoordinatorClient(g.conn).Watch(ctx, req)
-	if err != nil {
+	s := &sse{w: w, control: http.NewResponseController(w)}
+	if err := g.stream(ctx, s, req); err != nil && !errors.Is(r.Context().Err(), context.Canceled) {
+		if g.ending.Err() != nil { // whichever way that was noticed
+			err = rpc.Errorf(rpc.ReasonShuttingDown, "this node shuts down; go on at another one with the id of the last event")
+		}
+		if s.begun {
+			s.end(err)
+			return
+		}
 		g.fail(w, r, err)
-		return
+	}
+}
+
+// stream hands events on until the stream behind ends, or nobody reads any more.
+func (g *Gateway) stream(ctx context.Context, s *sse, req *pb.WatchRequest) error {
+	ctx, cancel := context.WithCancel(ctx)
+	behind, err := pb.NewCoordinatorClient(g.conn).Watch(ctx, req)
+	if err != nil {
+		cancel()
+		return err
 	}
 	events := make(chan received)
 	var pumping sync.WaitGroup
-	pumping.Go(func() { pump(ctx, stream, events) })
+	pumping.Go(func() { pump(ctx, behind, events) })
 	defer pumping.Wait()
 	defer cancel()
-	s := &sse{w: w, control: http.NewResponseController(w)}
 	heartbeat := time.NewTicker(g.cfg.Heartbeat)
 	defer heartbeat.Stop()
 	accept := time.NewTimer(acceptWait)
 	defer accept.Stop()
 	for err == nil {
 		select {
-		case got, open := <-events:
-			switch {
-			case !open:
-				return
-			case got.err != nil && !s.begun:
-				g.fail(w, r, got.err)
-				return
-			case got.err != nil:
-				s.end(got.err)
-				return
-			default:
+		case got := <-events:
+			if err = got.err; err == nil {
 				err = s.event(got.event)
 			}
 		case <-accept.C:
 			err = s.begin()
 		case <-heartbeat.C:
 			err = s.comment("alive")
-		case <-g.ending.Done():
-			s.end(rpc.Errorf(rpc.ReasonShuttingDown, "this node shuts down; go on at another one with the id of the last event"))
-			return
 		case <-ctx.Done():
-			return
+			err = ctx.Err()
 		}
 	}
+	return err
 }
 
-// pump hands on what the stream receives, and closes the channel at its end.
+// pump hands on what the stream receives, its end included.
 func pump(ctx context.Context, stream grpc.ServerStreamingClient[pb.WatchEvent], events chan<- received) {
-	defer close(events)
 	for {
 		event, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return
+			err = rpc.Errorf(rpc.ReasonConnectionLost, "the node ended the watch")
 		}
 		select {
 		case events <- received{event, err}:

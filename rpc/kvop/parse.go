@@ -6,16 +6,19 @@ import (
 	"github.com/concordat-tx/concordat/fsm"
 )
 
+// Whole is the field of an error about a payload as a whole.
+const Whole = "payload"
+
 // Parse reads and checks a payload. An error is a *fsm.FieldError that names
 // the field by its path, such as ops[2].delta, and the limit.
 func Parse(payload []byte) ([]Op, error) {
-	d, err := newDecoder("payload", payload, fsm.MaxPayloadBytes)
+	d, err := newDecoder(Whole, payload, fsm.MaxPayloadBytes)
 	if err != nil {
 		return nil, err
 	}
 	var ops []Op
 	found := false
-	err = d.object("payload", func(name string) error {
+	err = d.object(Whole, func(name string) error {
 		if name != "ops" {
 			return unknownField(join("", name), "only ops")
 		}

@@ -60,6 +60,9 @@ func quickstart(t *testing.T) []block {
 // TestREADMEQuickStart runs the README's commands as they stand there, in one
 // shell, but for the folder and the ports, which are the test's own.
 func TestREADMEQuickStart(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Fatalf("the README's examples need curl: %v", err)
+	}
 	blocks := quickstart(t)
 	if len(blocks) < 5 {
 		t.Fatalf("found %d blocks in the README", len(blocks))
@@ -93,7 +96,10 @@ func TestREADMEQuickStart(t *testing.T) {
 	if runErr != nil {
 		t.Fatalf("%v\n%s", runErr, said)
 	}
-	for _, want := range []string{"COMMITTED", "booking-43", "CONDITION", "acct/ann  260", "flight/LH1  0"} {
+	for _, want := range []string{"COMMITTED", "booking-43", "CONDITION", "acct/ann  260", "flight/LH1  0",
+		`"id":"deposit-1"`, `{"key":"acct/bob","exists":true,"value":300}`, `"transactions":[{`, `"id":"booking-44"`, `"message":"changed my mind"`,
+		`"field":"timeout","limit":"50ms to 1m0s"`, "event: changed", `"id":"watched-1","index"`, `"code":"DEADLINE_EXCEEDED"`,
+	} {
 		if !strings.Contains(string(said), want) {
 			t.Errorf("the output does not show %q:\n%s", want, said)
 		}

@@ -9,14 +9,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/node"
@@ -37,6 +40,10 @@ type world struct {
 	ends  []func()
 	http  *http.Client
 	holds *holds
+	// endpoints are where the participants listen.
+	endpoints []string
+	// doc is what every exchange is held against once it is there.
+	doc *description
 }
 
 // logs keeps what the processes say, for a test that failed, and for words
@@ -52,10 +59,25 @@ func (l *logs) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *logs) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Len()
+}
+
 func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// foreign is what gRPC and its gateway say on stderr, by default errors alone, beside the processes' logs.
+var foreign = &logs{}
+
+func TestMain(m *testing.M) {
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, foreign))
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder)
+	os.Exit(m.Run())
 }
 
 // holds stop the Prepare of a participant while they are on.
@@ -114,6 +136,7 @@ func newWorld(t testing.TB, participants ...string) *world {
 	t.Cleanup(w.close)
 	w.startNodes()
 	w.leader()
+	w.doc = describe(t, []byte(w.send(0, http.MethodGet, "/openapi.json", nil, "").body))
 	for _, name := range participants {
 		w.startParticipant(name)
 	}
@@ -222,6 +245,7 @@ func (w *world) startParticipant(name string) {
 		_ = store.Close()
 		_ = nodes.Close()
 	})
+	w.endpoints = append(w.endpoints, l.Addr().String())
 	r := w.send(w.leader(), http.MethodPost, "/v1/participants", nil, fmt.Sprintf(`{"name":%q,"endpoints":[%q]}`, name, l.Addr()))
 	if r.status != http.StatusOK {
 		w.t.Fatalf("register %s: %d %s", name, r.status, r.body)
@@ -230,9 +254,14 @@ func (w *world) startParticipant(name string) {
 
 func (w *world) close() {
 	w.http.CloseIdleConnections()
-	for i := len(w.ends) - 1; i >= 0; i-- {
+	for i := len(w.ends) - 1; i >= len(w.nodes); i-- {
 		w.ends[i]()
 	}
+	var nodes sync.WaitGroup // together: the last one would look for somebody to lead
+	for _, end := range w.ends[:len(w.nodes)] {
+		nodes.Go(end)
+	}
+	nodes.Wait()
 	if text := w.logs.String(); w.t.Failed() {
 		w.t.Logf("the last of the logs:\n%s", text[max(0, len(text)-8000):])
 	}
@@ -240,9 +269,14 @@ func (w *world) close() {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
+	eventually(w.t, what, ok)
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %s: %s", patience, what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(3 * time.Millisecond) // polls a condition with a deadline
 	}
@@ -300,5 +334,11 @@ func (w *world) sendWith(ctx context.Context, i int, method, path string, header
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return response{resp.StatusCode, resp.Header, string(text), err}
+	r := response{resp.StatusCode, resp.Header, string(text), err}
+	if w.doc != nil && err == nil && strings.HasPrefix(req.URL.Path, "/v1/") {
+		if err := w.doc.check(req, body, r); err != nil {
+			w.t.Errorf("%s %s %.300q: %v", method, path, body, err)
+		}
+	}
+	return r
 }
