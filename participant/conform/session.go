@@ -37,6 +37,8 @@ type session struct {
 	generation                         uint32
 	run                                string // makes ids and keys of this run its own
 
+	reviving sync.Mutex // held while the participant is started again
+
 	mu       sync.Mutex // guards all below
 	term     uint64
 	sequence uint64
@@ -186,6 +188,24 @@ func (s *session) restart(ctx context.Context) error {
 	}
 	_, err := s.awaitServing(ctx)
 	return err
+}
+
+// revive starts the participant again if it has ended by itself, so that the
+// checks that follow are about something, and says how it had ended.
+func (t *trial) revive() (ended error) {
+	if t.cfg.Process == nil {
+		return nil
+	}
+	t.reviving.Lock() // checks side by side
+	defer t.reviving.Unlock()
+	if ended = t.cfg.Process.Ended(); ended == nil {
+		return nil
+	}
+	if err := t.cfg.Process.Start(); err != nil {
+		return errors.Join(ended, err)
+	}
+	_, err := t.awaitServing(t.ctx)
+	return errors.Join(ended, err)
 }
 
 func (s *session) close() error {
