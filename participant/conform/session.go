@@ -24,6 +24,9 @@ const (
 	firstGeneration = 2
 	// pollEvery paces looks at a condition that the participant brings about.
 	pollEvery = 20 * time.Millisecond
+	// startPatience is for a child of the suite: that it ends is seen at once,
+	// so there is no reason to hurry a slow machine.
+	startPatience = 30 * time.Second
 )
 
 // session is one run: the connection, and what the cluster that is acted knows.
@@ -143,7 +146,11 @@ func (s *session) meet(ctx context.Context) error {
 
 // awaitServing waits until Describe is answered.
 func (s *session) awaitServing(ctx context.Context) (*pb.DescribeResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
+	patience := s.cfg.Patience
+	if s.cfg.Process != nil {
+		patience = max(patience, startPatience)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -159,7 +166,7 @@ func (s *session) awaitServing(ctx context.Context) (*pb.DescribeResponse, error
 		}
 		select {
 		case <-ctx.Done():
-			return nil, rpc.Errorf(rpc.ReasonUnreachable, "nobody answers Describe at %s within %s: %w", s.cfg.Endpoint, s.cfg.Patience, err)
+			return nil, rpc.Errorf(rpc.ReasonUnreachable, "nobody answers Describe at %s within %s: %w", s.cfg.Endpoint, patience, err)
 		case <-tick.C:
 		}
 	}

@@ -1,0 +1,132 @@
+package python
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/concordat-tx/concordat/participant/conform"
+)
+
+// conformed is what a run of the suite came to.
+type conformed struct {
+	status int
+	report conform.Report
+	stderr string
+}
+
+// failures are the names of the checks that failed.
+func (c conformed) failures() (names []string) {
+	for _, r := range c.report.Checks {
+		if r.Status == conform.Fail {
+			names = append(names, r.Check)
+		}
+	}
+	return names
+}
+
+// conformance puts script to the complete suite, as a user would.
+func conformance(t *testing.T, script string, env ...string) conformed {
+	t.Helper()
+	endpoint := freeAddress(t)
+	args := []string{"participants", "conform", "--endpoint", endpoint, "--serve", "127.0.0.1:0", "--silence", "1s", "-o", "json", "--",
+		python, script, "--listen", endpoint, "--data", filepath.Join(t.TempDir(), "python.db")}
+	cmd := exec.CommandContext(within(t, 5*time.Minute), binary, args...)
+	cmd.Env = append(os.Environ(), environment(t, env...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		t.Fatal(err)
+	} else if ok && !exit.Exited() {
+		t.Fatalf("conform: %v", exit)
+	}
+	c := conformed{status: cmd.ProcessState.ExitCode(), stderr: stderr.String()}
+	if err := json.Unmarshal(stdout.Bytes(), &c.report); err != nil {
+		t.Fatalf("status %d: %v\n%s\n%s", c.status, err, stdout.String(), c.stderr)
+	}
+	return c
+}
+
+// TestConforms: the example passes every check of the suite; none is left out.
+func TestConforms(t *testing.T) {
+	t.Parallel()
+	c := conformance(t, filepath.Join(example, "participant.py"))
+	if c.status != 0 || c.report.Passed != len(conform.Checks()) || c.report.Failed+c.report.Skipped != 0 {
+		t.Errorf("status %d, %d of %d checks passed: %s", c.status, c.report.Passed, len(conform.Checks()), c.stderr)
+	}
+	for _, r := range c.report.Checks {
+		if r.Status != conform.Pass {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// faults are the defects of faulty.py, and the check that must name each.
+var faults = map[string]string{
+	"votes_before_it_is_durable":                 "crash/vote is durable",
+	"acknowledges_a_commit_before_it_is_durable": "crash/commit is durable",
+	"keeps_tombstones_in_memory":                 "crash/tombstone is durable",
+	"takes_an_unknown_commit_for_done":           "commit/unknown branch",
+	"forgets_what_it_committed":                  "commit/late prepare runs nothing",
+	"commits_whatever_attempt_it_holds":          "attempt/commit of another attempt",
+	"takes_over_in_memory":                       "crash/takeover is durable",
+	"shows_the_effect_when_it_is_prepared":       "prepare/no effect before commit",
+	"forgets_its_fence_when_it_restarts":         "crash/fence outlives",
+	"drops_its_locks_when_it_restarts":           "crash/locks are back before it serves",
+	"forgets_above_the_floor":                    "forget/only what the cluster has finished",
+	"keeps_the_floor_in_memory":                  "crash/floor outlives what was forgotten",
+	"decides_alone_after_a_while":                "inquiry/silence decides nothing",
+	"stops_asking_at_an_error":                   "inquiry/no answer asks again",
+	"takes_wait_for_abort":                       "inquiry/WAIT asks again",
+	"takes_forgotten_for_commit":                 "inquiry/FORGOTTEN keeps the branch",
+	"checks_on_arrival_and_not_in_the_write":     "concurrent/messages of one branch",
+	"takes_an_id_for_one_that_begins_like_it":    "ids/hostile",
+}
+
+// TestSuiteFindsFaults: the complete suite fails on each seeded fault, in the
+// check that is about it among others, and never for the lack of a participant.
+func TestSuiteFindsFaults(t *testing.T) {
+	t.Parallel()
+	if len(faults) < 10 {
+		t.Fatalf("only %d faults", len(faults))
+	}
+	for fault, check := range faults {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			c := conformance(t, "faulty.py", "FAULT="+fault)
+			if failures := c.failures(); c.status != 1 || !slices.Contains(failures, check) {
+				t.Errorf("status %d; %q is not among the checks that failed: %q; %s", c.status, check, failures, c.stderr)
+			}
+			if c.report.Passed == 0 {
+				t.Error("no check passed: that is no participant with one fault")
+			}
+		})
+	}
+}
+
+// TestEveryFaultIsTested: what faulty.py can do wrong and the table are the same.
+func TestEveryFaultIsTested(t *testing.T) {
+	b, err := os.ReadFile("faulty.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seeded []string
+	for _, m := range regexp.MustCompile(`(?m)^@fault\nclass (\w+)`).FindAllStringSubmatch(string(b), -1) {
+		seeded = append(seeded, m[1])
+		if faults[m[1]] == "" {
+			t.Errorf("no test runs the fault %s", m[1])
+		}
+	}
+	if len(seeded) != len(faults) {
+		t.Errorf("faulty.py has %d faults, the table %d: %s", len(seeded), len(faults), strings.Join(seeded, " "))
+	}
+}
