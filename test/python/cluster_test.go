@@ -1,7 +1,12 @@
 package python
 
 import (
+	"io"
+	"net/http"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,13 +44,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.client.Close() })
-	nodes := ""
-	for i, address := range c.Addresses() {
-		if i > 0 {
-			nodes += ","
-		}
-		nodes += address
-	}
+	nodes := strings.Join(c.Addresses(), ",")
 	w.python = local.NewProcess("python", python, dir, []string{
 		filepath.Join(example, "participant.py"), "--listen", w.endpoint, "--data", filepath.Join(dir, "python.db"), "--nodes", nodes,
 	}, environment(t))
@@ -117,6 +116,29 @@ func (w *world) want(key string, want int64) {
 	}
 }
 
+var votesLine = regexp.MustCompile(`(?m)^concordat_votes_total\{[^}]*participant="python",[^}]*vote="VOTE_PREPARED"[^}]*\} (\d+)`)
+
+// votes is how many PREPARED of python the nodes have heard.
+func (w *world) votes() (n int) {
+	w.t.Helper()
+	for _, node := range w.Nodes {
+		resp, err := http.Get("http://" + node.HTTP + "/metrics")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if m := votesLine.FindSubmatch(text); m != nil {
+			heard, _ := strconv.Atoi(string(m[1])) // digits
+			n += heard
+		}
+	}
+	return n
+}
+
 // prepared is how many branches python holds; -1 if it does not answer.
 func (w *world) prepared() int {
 	conn, err := rpc.Dial(w.endpoint)
@@ -163,12 +185,12 @@ func (w *world) inDoubt(id, key, delta string, want pb.Outcome) {
 		response *pb.TransactionResponse
 		err      error
 	}
-	answers := make(chan answer, 1)
+	answers, before := make(chan answer, 1), w.votes()
 	go func() {
 		r, err := w.submit(id, key, delta)
 		answers <- answer{r, err}
 	}()
-	w.eventually("python has voted", func() bool { return w.prepared() == 1 })
+	w.eventually("a node has heard python's vote", func() bool { return w.votes() > before })
 	if err := w.python.Kill(); err != nil {
 		w.t.Fatal(err)
 	}
