@@ -34,13 +34,21 @@ func (c conformed) failures() (names []string) {
 	return names
 }
 
-// conformance is script under the complete suite, as a user would run it.
-func conformance(t *testing.T, script string, env ...string) *exec.Cmd {
+// participant is the command of one that serves an endpoint and keeps its data under dir.
+type participant func(endpoint, dir string) []string
+
+func script(file string) participant {
+	return func(endpoint, dir string) []string {
+		return []string{python, file, "--listen", endpoint, "--data", filepath.Join(dir, "python.db")}
+	}
+}
+
+// conformance is a participant under the complete suite, as a user would run it.
+func conformance(t *testing.T, subject participant, env ...string) *exec.Cmd {
 	t.Helper()
 	endpoint := freeAddress(t)
-	args := []string{"participants", "conform", "--endpoint", endpoint, "--serve", "127.0.0.1:0", "--silence", "1s", "-o", "json", "--",
-		python, script, "--listen", endpoint, "--data", filepath.Join(t.TempDir(), "python.db")}
-	cmd := exec.CommandContext(within(t, 10*time.Minute), binary, args...)
+	args := []string{"participants", "conform", "--endpoint", endpoint, "--serve", "127.0.0.1:0", "--silence", "1s", "-o", "json", "--"}
+	cmd := exec.CommandContext(within(t, 10*time.Minute), binary, append(args, subject(endpoint, t.TempDir())...)...)
 	cmd.Env = append(os.Environ(), environment(t, env...)...)
 	return cmd
 }
@@ -59,20 +67,31 @@ func put(cmd *exec.Cmd) (c conformed, err error) {
 	return c, nil
 }
 
-// TestConforms: the example passes every check of the suite; none is left out.
+// TestConforms: the example and the program's own participant pass every check
+// of the suite; none is left out.
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	c, err := put(conformance(t, filepath.Join(example, "participant.py")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.status != 0 || c.report.Passed != len(conform.Checks()) || c.report.Failed+c.report.Skipped != 0 {
-		t.Errorf("status %d, %d of %d checks passed: %s", c.status, c.report.Passed, len(conform.Checks()), c.stderr)
-	}
-	for _, r := range c.report.Checks {
-		if r.Status != conform.Pass {
-			t.Errorf("%+v", r)
-		}
+	for name, subject := range map[string]participant{
+		"the example": script(filepath.Join(example, "participant.py")),
+		"kv": func(endpoint, dir string) []string {
+			return []string{binary, "participant", "kv", "--name", "seats", "--listen", endpoint, "--data-dir", dir}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := put(conformance(t, subject))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.status != 0 || c.report.Passed != len(conform.Checks()) || c.report.Failed+c.report.Skipped != 0 {
+				t.Errorf("status %d, %d of %d checks passed: %s", c.status, c.report.Passed, len(conform.Checks()), c.stderr)
+			}
+			for _, r := range c.report.Checks {
+				if r.Status != conform.Pass {
+					t.Errorf("%+v", r)
+				}
+			}
+		})
 	}
 }
 
@@ -110,7 +129,7 @@ func TestSuiteFindsFaults(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for fault, check := range faults {
-		cmd := conformance(t, "faulty.py", "FAULT="+fault)
+		cmd := conformance(t, script("faulty.py"), "FAULT="+fault)
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
