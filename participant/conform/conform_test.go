@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -109,12 +111,7 @@ func setUp(t *testing.T) (*inProcess, conform.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = free.Close()
-	p := &inProcess{endpoint: free.Addr().String(), path: filepath.Join(t.TempDir(), "kv.db"), nodes: []string{nodes.Addr().String()}}
+	p := &inProcess{endpoint: freeAddress(t), path: filepath.Join(t.TempDir(), "kv.db"), nodes: []string{nodes.Addr().String()}}
 	t.Cleanup(func() {
 		if err := p.Kill(); err != nil {
 			t.Error(err)
@@ -123,6 +120,21 @@ func setUp(t *testing.T) (*inProcess, conform.Config) {
 	return p, conform.Config{
 		Endpoint: p.endpoint, Listener: nodes, Process: p, Silence: 200 * time.Millisecond,
 	}
+}
+
+// freeAddress is below the ports that the system gives to connections: one of
+// those could take it between the end and the next start.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+mathrand.IntN(10000)))
+		if err == nil {
+			_ = l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no free port between 20000 and 30000")
+	return ""
 }
 
 func run(t *testing.T, cfg conform.Config) *conform.Report {

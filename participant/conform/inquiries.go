@@ -101,9 +101,21 @@ func (t *trial) keeps(answer pb.BranchOutcome_Answer) {
 	t.desk.answer(b, answer)
 	first := t.prepared(b)
 	t.awaitInquiry(b, 1)
+	t.asksOn()
 	t.outlasts(b, first, t.cfg.Silence/2)
 	t.commit(b, done)
 	t.effect(b.key, 1)
+}
+
+// asksOn waits until a branch that is prepared only now was asked about twice.
+// A participant that puts one question after the other has by then done what it
+// does on the answers before, however slow the machine.
+func (t *trial) asksOn() {
+	b := t.fresh()
+	t.desk.answer(b, pb.BranchOutcome_WAIT)
+	t.prepared(b)
+	t.awaitInquiry(b, 2)
+	t.rollback(b, done)
 }
 
 // outlasts demands that b stays prepared that long.

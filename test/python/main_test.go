@@ -6,6 +6,7 @@ package python
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -63,15 +64,19 @@ func environment(t *testing.T, more ...string) []string {
 	}, more...)
 }
 
-// freeAddress is one that nobody listened at a moment ago.
+// freeAddress is one that nobody listened at a moment ago, below the ports that
+// the system gives to connections: one of those could take it between kill and restart.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port between 20000 and 30000")
+	return ""
 }
 
 func within(t *testing.T, d time.Duration) context.Context {
