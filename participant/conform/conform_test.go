@@ -314,6 +314,7 @@ func TestCannotRun(t *testing.T) {
 	if _, err := conform.Run(t.Context(), cfg); rpc.ReasonOf(err) != rpc.ReasonUnreachable {
 		t.Errorf("nobody serves: %v", err)
 	}
+	cfg.Patience = 0 // the default
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
