@@ -41,7 +41,8 @@ type Config struct {
 	// Only picks checks by name; nil: all.
 	Only *regexp.Regexp
 	// Patience is how long to wait for what the participant does by itself: to
-	// serve, to ask, to settle what it was answered. Default 10 s.
+	// serve, to ask, to settle what it was answered. A Process has longer to
+	// start. Default 10 s.
 	Patience time.Duration
 	// Silence is how long the cluster gives no answer to a branch in doubt,
 	// which must outlast it. Default 3 s.

@@ -57,19 +57,20 @@ func heldBelowFloor(t *trial) {
 
 // forgetOnly finishes some branches and looks at those that must stay.
 func forgetOnly(t *trial) {
-	gone, unfinished, above := t.fresh(), t.fresh(), t.fresh()
-	// above has a floor of its own attempt: it is not below it.
+	gone, unfinished, above, undone := t.fresh(), t.fresh(), t.fresh(), t.fresh()
 	for _, b := range []branch{gone, unfinished, above} {
 		t.prepared(b)
 		t.commit(b, done)
 	}
-	t.desk.finish(above.attempt, gone, above)
+	t.rollback(undone, done)
+	t.passes(above.attempt, gone, above, undone) // above and undone are not below it
 	t.awaitForgetting(gone)
 	for _, b := range []branch{unfinished, above} {
 		t.superseded(b)
 		t.commit(b, done)
 		t.rollback(b, pb.Settled_HEURISTIC_COMMIT)
 	}
+	t.superseded(undone)
 	t.superseded(gone)
 	if a := t.trySettle(t.fence(), gone, true); a.settled != done && a.settled != pb.Settled_HEURISTIC_HAZARD {
 		t.fail("Commit of "+gone.String()+", which was committed and finished", "SETTLED_DONE, or HEURISTIC_HAZARD if it is forgotten", "%s", a)
@@ -78,6 +79,20 @@ func forgetOnly(t *trial) {
 	for _, b := range []branch{gone, unfinished, above} {
 		t.effect(b.key, 1)
 	}
+	t.effect(undone.key, 0)
+}
+
+// passes lets the floor pass and makes the branches finished, for whoever asks.
+// The participant hears of that floor in a fence as well: it need not ask about
+// what it does not know to be below.
+func (t *trial) passes(floor rpc.Attempt, finished ...branch) {
+	t.desk.finish(floor, finished...)
+	b := t.fresh()
+	if v := t.tryPrepare(t.under(b, floor)); v.kind != pb.Vote_VOTE_PREPARED {
+		t.fail("Prepare of "+b.String()+" under the floor "+floor.String(), "VOTE_PREPARED", "%s", v)
+	}
+	t.opened(b)
+	t.rollback(b, done)
 }
 
 // forgetting is how long a participant may take to forget what it may forget,

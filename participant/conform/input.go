@@ -101,13 +101,11 @@ func hostileIDs(t *trial) {
 		t.prepared(branches[i])
 	}
 	for i, b := range branches {
+		// Not prepared once more before: that would make anew what another id took away.
 		if i%2 == 0 {
 			t.commit(b, done)
 		} else {
 			t.rollback(b, done)
-		}
-		for _, left := range branches[i+1 : min(i+3, len(branches))] {
-			t.prepared(left)
 		}
 	}
 	for i, b := range branches {

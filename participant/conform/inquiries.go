@@ -31,6 +31,8 @@ func inquiryChecks() []check {
 			"an ABORT of an attempt that never began would undo the newer attempt, which may commit", answerForAttempt),
 		waiting("inquiry/in batches", "P7", ask,
 			"after a failover thousands of branches are in doubt at once: one question each would be a storm", batches),
+		one("inquiry/no answer asks again", "P7", ask,
+			"nodes are down for a while now and then: who asks once, or stops at an error, is in doubt for ever", noAnswer),
 		one("inquiry/names its branches", "P3", ask,
 			"a node does not answer a question that names cluster, participant, attempt or digest wrongly", wellFormed),
 	}
@@ -99,9 +101,21 @@ func (t *trial) keeps(answer pb.BranchOutcome_Answer) {
 	t.desk.answer(b, answer)
 	first := t.prepared(b)
 	t.awaitInquiry(b, 1)
+	t.asksOn()
 	t.outlasts(b, first, t.cfg.Silence/2)
 	t.commit(b, done)
 	t.effect(b.key, 1)
+}
+
+// asksOn waits until a branch that is prepared only now was asked about twice.
+// A participant that puts one question after the other has by then done what it
+// does on the answers before, however slow the machine.
+func (t *trial) asksOn() {
+	b := t.fresh()
+	t.desk.answer(b, pb.BranchOutcome_WAIT)
+	t.prepared(b)
+	t.awaitInquiry(b, 2)
+	t.rollback(b, done)
 }
 
 // outlasts demands that b stays prepared that long.
@@ -140,6 +154,18 @@ func answerForAttempt(t *trial) {
 	t.sameVote(newer, first)
 	t.commit(newer, done)
 	t.effect(newer.key, 1)
+}
+
+// noAnswer lets the nodes fail the participant twice. No other branch is in
+// doubt meanwhile, so the whole question fails with an error.
+func noAnswer(t *trial) {
+	b := t.fresh()
+	first := t.prepared(b)
+	t.awaitInquiry(b, 2)
+	t.sameVote(b, first)
+	t.desk.answer(b, pb.BranchOutcome_COMMIT)
+	t.awaitSettled(b, "COMMIT after errors")
+	t.effect(b.key, 1)
 }
 
 func batches(t *trial) {

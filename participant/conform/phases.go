@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -91,10 +92,16 @@ func (t *trial) conflicts(other branch) {
 	req := t.prepareOf(other)
 	req.BudgetMs = 150
 	v := t.tryPrepare(req)
-	if v.kind == pb.Vote_VOTE_PREPARED || v.kind == pb.Vote_VOTE_READ_ONLY {
+	if v.err != nil {
+		t.opened(other) // whether it is prepared is not known
+	}
+	switch {
+	case v.err != nil && rpc.ReasonOf(v.err) == rpc.ReasonDeadline:
+	case v.err == nil && v.kind == pb.Vote_VOTE_ABORTED && (v.code == pb.Reason_CONFLICT || v.code == pb.Reason_TIMEOUT):
+	default:
 		t.opened(other)
 		t.fail("Prepare of "+other.String()+" while another branch is prepared on that key",
-			"VOTE_ABORTED(CONFLICT), or no vote within the budget of 150 ms", "%s", v)
+			"VOTE_ABORTED(CONFLICT), which a client tries again, or no vote within the budget of 150 ms", "%s", v)
 	}
 }
 

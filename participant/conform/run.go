@@ -98,7 +98,11 @@ func (s *session) runCheck(ctx context.Context, c check) Result {
 	}
 	t := &trial{session: s, ctx: ctx, open: map[ref]branch{}}
 	defer t.cleanUp()
-	switch f, skipped := t.attemptCheck(c); {
+	f, skipped := t.attemptCheck(c)
+	if ended := t.revive(); ended != nil {
+		f = &failure{"the messages of this check", "that the participant goes on", "its end: " + ended.Error()}
+	}
+	switch {
 	case f != nil:
 		result.Status, result.Sent, result.Expected, result.Got, result.Why = Fail, f.sent, f.expected, f.got, c.Why
 	case skipped != "":

@@ -24,6 +24,9 @@ const (
 	firstGeneration = 2
 	// pollEvery paces looks at a condition that the participant brings about.
 	pollEvery = 20 * time.Millisecond
+	// startPatience is for a child of the suite: that it ends is seen at once,
+	// so there is no reason to hurry a slow machine.
+	startPatience = 30 * time.Second
 )
 
 // session is one run: the connection, and what the cluster that is acted knows.
@@ -36,6 +39,8 @@ type session struct {
 	name, kind, clusterID, incarnation string
 	generation                         uint32
 	run                                string // makes ids and keys of this run its own
+
+	reviving sync.Mutex // held while the participant is started again
 
 	mu       sync.Mutex // guards all below
 	term     uint64
@@ -141,7 +146,11 @@ func (s *session) meet(ctx context.Context) error {
 
 // awaitServing waits until Describe is answered.
 func (s *session) awaitServing(ctx context.Context) (*pb.DescribeResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
+	patience := s.cfg.Patience
+	if s.cfg.Process != nil {
+		patience = max(patience, startPatience)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -157,7 +166,7 @@ func (s *session) awaitServing(ctx context.Context) (*pb.DescribeResponse, error
 		}
 		select {
 		case <-ctx.Done():
-			return nil, rpc.Errorf(rpc.ReasonUnreachable, "nobody answers Describe at %s within %s: %w", s.cfg.Endpoint, s.cfg.Patience, err)
+			return nil, rpc.Errorf(rpc.ReasonUnreachable, "nobody answers Describe at %s within %s: %w", s.cfg.Endpoint, patience, err)
 		case <-tick.C:
 		}
 	}
@@ -186,6 +195,24 @@ func (s *session) restart(ctx context.Context) error {
 	}
 	_, err := s.awaitServing(ctx)
 	return err
+}
+
+// revive starts the participant again if it has ended by itself, so that the
+// checks that follow are about something, and says how it had ended.
+func (t *trial) revive() (ended error) {
+	if t.cfg.Process == nil {
+		return nil
+	}
+	t.reviving.Lock() // checks side by side
+	defer t.reviving.Unlock()
+	if ended = t.cfg.Process.Ended(); ended == nil {
+		return nil
+	}
+	if err := t.cfg.Process.Start(); err != nil {
+		return errors.Join(ended, err)
+	}
+	_, err := t.awaitServing(t.ctx)
+	return errors.Join(ended, err)
 }
 
 func (s *session) close() error {

@@ -87,6 +87,8 @@ func (t *trial) tryPrepare(req *pb.PrepareRequest) vote {
 		return vote{err: rpc.FromError(err)}
 	case !matches(req.GetBranch(), resp.GetBranch()):
 		return vote{err: fmt.Errorf("an answer about another branch: %v", resp.GetBranch())}
+	case resp.GetIncarnation() != t.incarnation:
+		return vote{err: fmt.Errorf("an answer of incarnation %q, where Describe says %q", resp.GetIncarnation(), t.incarnation)}
 	}
 	return vote{kind: resp.GetVote(), code: resp.GetReason().GetCode(), result: resp.GetResult()}
 }
