@@ -91,8 +91,11 @@ func (h *hand) condition(s *subject) string {
 	case s.cut:
 		return "cut off"
 	}
-	return "up"
+	return stateUp
 }
+
+// stateUp is the condition of a subject to which nothing is done.
+const stateUp = "up"
 
 // strike kills what a target stands for and sees it come back.
 func (h *hand) strike(ctx context.Context, target Target) error {
@@ -107,7 +110,7 @@ func (h *hand) strike(ctx context.Context, target Target) error {
 		return h.killLeader(ctx, h.find(leader.ID))
 	}
 	for _, s := range h.subjects {
-		if s.node != nil && s.node != leader && h.condition(s) == "up" {
+		if s.node != nil && s.node != leader && h.condition(s) == stateUp {
 			return h.kill(ctx, s, target)
 		}
 	}
@@ -158,7 +161,7 @@ func (h *hand) kill(ctx context.Context, s *subject, role Target) error {
 	if err := s.proc.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", s.name, err)
 	}
-	h.d.screen.alarm("KILL", "kill -9 %d: %s, a %s", pid, s.name, role)
+	h.d.screen.alarm("KILL", "kill -9 %d: %s, %s", pid, s.name, role.phrase())
 	if err := h.comeBack(ctx, s, restart); err != nil {
 		return err
 	}
@@ -274,7 +277,7 @@ func (h *hand) togglePause(ctx context.Context, name string) error {
 	}
 	s.paused = true
 	h.recordLocked(s, "pause", role)
-	h.d.screen.alarm("PAUSE", "kill -STOP %d: %s, a %s, until somebody lets it go on", s.proc.PID(), s.name, role)
+	h.d.screen.alarm("PAUSE", "kill -STOP %d: %s, %s, until somebody lets it go on", s.proc.PID(), s.name, role.phrase())
 	return nil
 }
 
@@ -309,7 +312,7 @@ func (h *hand) toggleCut(ctx context.Context, name string) error {
 	}
 	s.cut = true
 	h.recordLocked(s, "cut", role)
-	h.d.screen.alarm("CUT", "%s, a %s, hears nobody and is heard by nobody", s.name, role)
+	h.d.screen.alarm("CUT", "%s, %s, hears nobody and is heard by nobody", s.name, role.phrase())
 	return nil
 }
 
@@ -389,6 +392,13 @@ func (h *hand) found() ([]*Failover, []*Strike) {
 	defer h.mu.Unlock()
 	slices.SortFunc(h.failovers, func(a, b *Failover) int { return a.at.Compare(b.at) })
 	return slices.Clone(h.failovers), slices.Clone(h.strikes)
+}
+
+// excuse marks, in a copy of answers, those that follow from what was done to participants.
+func (h *hand) excuse(entries []entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	excuse(entries, h.strikes)
 }
 
 // serves waits until a participant answers.
