@@ -52,6 +52,7 @@ func live(t *testing.T) *catalog {
 	})
 	w.scrapeAll(c)
 	w.checkFirstLeader()
+	w.checkNative()
 
 	leader, err := w.AwaitLeader(within(t, w.patience()))
 	if err != nil {
