@@ -277,7 +277,7 @@ func (h *hand) togglePause(ctx context.Context, name string) error {
 	}
 	s.paused = true
 	h.recordLocked(s, "pause", role)
-	h.d.screen.alarm("PAUSE", "kill -STOP %d: %s, %s, until somebody lets it go on", s.proc.PID(), s.name, role.phrase())
+	h.d.screen.alarm("PAUSE", "kill -STOP %d: %s, %s; s lets it go on", s.proc.PID(), s.name, role.phrase())
 	return nil
 }
 
@@ -303,9 +303,9 @@ func (h *hand) toggleCut(ctx context.Context, name string) error {
 	}
 	switch {
 	case h.d.cfg.Keep:
-		return errors.New("nothing can be cut off with --keep: the relays that do it end with the demo")
+		return errors.New("with --keep nothing can be cut off: the relays end with the demo")
 	case !local.CanCut():
-		return errors.New("nothing can be cut off on this system: it takes Linux")
+		return errors.New("cutting off takes Linux")
 	}
 	if err := h.d.cluster.Cut(s.name); err != nil {
 		return err
@@ -427,7 +427,7 @@ func (h *hand) async(do func(context.Context) error) bool {
 	h.wg.Go(func() {
 		defer h.d.view.rescue()
 		if err := do(h.ctx); err != nil && h.ctx.Err() == nil {
-			h.d.screen.event("no", "%v", err)
+			h.d.screen.event("refused", "%v", err)
 		}
 	})
 	return true

@@ -83,7 +83,7 @@ func (d *Demo) carryOut(v *view, cancel context.CancelCauseFunc, o order, name s
 		return
 	}
 	if !d.hand.async(do) {
-		d.screen.event("no", "the load has not begun, or is over")
+		d.screen.event("refused", "the load has not begun, or is over")
 	}
 }
 

@@ -181,11 +181,14 @@ func liveViewEnds(t *testing.T, v *terminal) {
 	}
 }
 
-// Ctrl-C leaves at once, gives the terminal back and leaves nothing behind.
+// Ctrl-C leaves at once, gives the terminal back and leaves nothing behind, also
+// with --keep. What a key cannot do is said.
 func TestLiveViewLeft(t *testing.T) {
-	v := live(t, 100, 30, "--clients", "2", "--rate", "20")
+	v := live(t, 100, 30, "--clients", "2", "--rate", "20", "--keep")
 	v.sees(`^ Concordat demo  2 clients, 20 bookings a second, 1 kill \(leader\)`)
 	v.sees(` invariant   holds`)
+	v.press("c")
+	v.sees(`refused with --keep nothing can be cut off`)
 	list := v.processes()
 	v.press("\x03")
 	if status := v.wait(); status != 1 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -186,7 +187,7 @@ func (r *reader) selector(e *parser.VectorSelector, u use) set {
 		r.flaw("%s: buckets are counters", e.Name)
 	}
 	for _, matcher := range e.LabelMatchers {
-		if matcher.Name != labels.MetricName {
+		if matcher.Name != model.MetricNameLabel {
 			r.match(e.Name, m, matcher)
 		}
 	}

@@ -27,7 +27,7 @@ var exampleLine = regexp.MustCompile(`(?m)^#   ([A-Z_]+)=(.*)$`)
 func readUnit(t *testing.T, name string) *unitFile {
 	t.Helper()
 	text := readFile(t, filepath.Join(docs, "deploy/systemd", name))
-	options, err := unit.Deserialize(strings.NewReader(text))
+	options, err := unit.DeserializeOptions(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
