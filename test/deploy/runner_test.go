@@ -19,10 +19,13 @@ type hosts struct {
 	numbers map[string]int
 }
 
+// randomNetwork is 254 addresses of the loopback network, without the last byte.
+func randomNetwork() string { return fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256)) }
+
 // newHosts takes a network that no other test uses.
 func newHosts(t *testing.T) *hosts {
 	t.Helper()
-	h := &hosts{fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256)), map[string]int{}}
+	h := &hosts{randomNetwork(), map[string]int{}}
 	l, err := net.Listen("tcp", h.of("any")+":0")
 	if err != nil {
 		t.Skipf("this system has one loopback address: %v", err)
