@@ -20,20 +20,17 @@ type meters struct {
 }
 
 func newMeters() *meters {
-	seconds := func(name, help string, low float64, buckets int) prometheus.Histogram {
+	histogram := func(name, help string, low float64, buckets int) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "concordat", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(low, 2, buckets),
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		})
 	}
 	return &meters{
-		apply: seconds("raft_apply_seconds", "From proposing a log entry until it is applied here, at the leader.", 0.00025, 16),
-		sync:  seconds("raft_log_sync_seconds", "Writing and syncing log entries to raft.db.", 0.0001, 16),
-		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "concordat", Name: "raft_entry_commands", Help: "Commands in one log entry, at the leader: group commit.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 10), // 1 to 512, the most
-		}),
-		snapshot: seconds("raft_snapshot_seconds", "Writing a snapshot, or receiving one from a leader.", 0.004, 14),
+		apply:    histogram("raft_apply_seconds", "From proposing a log entry until it is applied here, at the leader.", 0.00025, 16),
+		sync:     histogram("raft_log_sync_seconds", "Writing and syncing log entries to raft.db.", 0.0001, 16),
+		batch:    histogram("raft_entry_commands", "Commands in one log entry, at the leader: group commit.", 1, 10), // to 512, the most
+		snapshot: histogram("raft_snapshot_seconds", "Writing a snapshot, or receiving one from a leader.", 0.004, 14),
 		snapshotBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "concordat", Name: "raft_snapshot_bytes", Help: "Size of the snapshot written last since the start; 0 before the first.",
 		}),

@@ -137,7 +137,7 @@ func (f *demoFlags) run(ctx context.Context, out *output) (err error) {
 func (f *demoFlags) play(ctx context.Context, d *demo.Demo, out *output) error {
 	r, err := d.Run(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, demo.ErrInterrupted) {
 			d.Spare()
 		}
 		return demoError(ctx, err)

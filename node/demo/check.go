@@ -34,7 +34,7 @@ func (r *Report) checks() []Check {
 	check(true, a.NeverAnswered, "bookings without a definite outcome: %d", len(a.NeverAnswered))
 	check(true, a.Strange, "entries that nobody booked: %d", len(a.Strange))
 	if out := r.participantsOut(); out > 0 {
-		check(r.Load.Other == 0, nil, "aborts for any reason but a condition, a conflict or a participant that was out: %d (%d while one was)",
+		check(r.Load.Other == 0, nil, "aborts without a condition, a conflict or a participant that was out: %d (%d while one was)",
 			r.Load.Other, r.Load.Excused)
 	} else {
 		check(rest.Blamed == 0 && r.Load.Other == 0, nil,

@@ -36,6 +36,14 @@ const (
 	KillNobody      Target = "none"
 )
 
+// phrase is a target in a sentence: there is one leader, and several of the others.
+func (t Target) phrase() string {
+	if t == KillLeader {
+		return "the leader"
+	}
+	return "a " + string(t)
+}
+
 // Terminal is where a demo is watched and steered.
 type Terminal struct {
 	In, Out *os.File

@@ -129,3 +129,32 @@ func TestConfigCheck(t *testing.T) {
 		})
 	}
 }
+
+// Aborts that follow from a participant's absence count for nobody, neither for
+// the failover before it nor in the totals; others do.
+func TestAbsenceExcuses(t *testing.T) {
+	killed := time.Now()
+	h := &hand{strikes: []*Strike{{Role: KillParticipant, at: killed, back: killed.Add(5 * time.Second)}, {Role: KillFollower, at: killed}}}
+	after := func(began, ended time.Duration, code pb.Reason_Code) entry {
+		return entry{began: killed.Add(began), ended: killed.Add(ended), outcome: pb.Outcome_ABORT, reason: &pb.Reason{Code: code}}
+	}
+	for name, tc := range map[string]struct {
+		entry
+		want Totals
+	}{
+		"while it was out":       {after(time.Second, 6*time.Second, pb.Reason_TIMEOUT), Totals{Excused: 1}},
+		"under way at the kill":  {after(-time.Second, time.Second, pb.Reason_TIMEOUT), Totals{Excused: 1}},
+		"answered before":        {after(-2*time.Second, -time.Second, pb.Reason_TIMEOUT), Totals{Other: 1}},
+		"long after":             {after(20*time.Second, 21*time.Second, pb.Reason_TIMEOUT), Totals{Other: 1}},
+		"for another reason":     {after(time.Second, 2*time.Second, pb.Reason_REQUESTED), Totals{Other: 1}},
+		"a condition of its own": {after(time.Second, 2*time.Second, pb.Reason_CONDITION), Totals{Refused: 1}},
+	} {
+		entries, f := []entry{tc.entry}, Failover{at: killed.Add(-3 * time.Second)}
+		var got Totals
+		h.excuse(entries)
+		got.add(entries)
+		if f.account(entries, killed.Add(time.Minute)); got != tc.want || f.Aborted != tc.want.Other {
+			t.Errorf("%s: got %+v, %d for the failover, want %+v", name, got, f.Aborted, tc.want)
+		}
+	}
+}

@@ -91,8 +91,11 @@ func (h *hand) condition(s *subject) string {
 	case s.cut:
 		return "cut off"
 	}
-	return "up"
+	return stateUp
 }
+
+// stateUp is the condition of a subject to which nothing is done.
+const stateUp = "up"
 
 // strike kills what a target stands for and sees it come back.
 func (h *hand) strike(ctx context.Context, target Target) error {
@@ -107,7 +110,7 @@ func (h *hand) strike(ctx context.Context, target Target) error {
 		return h.killLeader(ctx, h.find(leader.ID))
 	}
 	for _, s := range h.subjects {
-		if s.node != nil && s.node != leader && h.condition(s) == "up" {
+		if s.node != nil && s.node != leader && h.condition(s) == stateUp {
 			return h.kill(ctx, s, target)
 		}
 	}
@@ -158,7 +161,7 @@ func (h *hand) kill(ctx context.Context, s *subject, role Target) error {
 	if err := s.proc.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", s.name, err)
 	}
-	h.d.screen.alarm("KILL", "kill -9 %d: %s, a %s", pid, s.name, role)
+	h.d.screen.alarm("KILL", "kill -9 %d: %s, %s", pid, s.name, role.phrase())
 	if err := h.comeBack(ctx, s, restart); err != nil {
 		return err
 	}
@@ -274,7 +277,7 @@ func (h *hand) togglePause(ctx context.Context, name string) error {
 	}
 	s.paused = true
 	h.recordLocked(s, "pause", role)
-	h.d.screen.alarm("PAUSE", "kill -STOP %d: %s, a %s, until somebody lets it go on", s.proc.PID(), s.name, role)
+	h.d.screen.alarm("PAUSE", "kill -STOP %d: %s, %s; s lets it go on", s.proc.PID(), s.name, role.phrase())
 	return nil
 }
 
@@ -300,16 +303,16 @@ func (h *hand) toggleCut(ctx context.Context, name string) error {
 	}
 	switch {
 	case h.d.cfg.Keep:
-		return errors.New("nothing can be cut off with --keep: the relays that do it end with the demo")
+		return errors.New("with --keep nothing can be cut off: the relays end with the demo")
 	case !local.CanCut():
-		return errors.New("nothing can be cut off on this system: it takes Linux")
+		return errors.New("cutting off takes Linux")
 	}
 	if err := h.d.cluster.Cut(s.name); err != nil {
 		return err
 	}
 	s.cut = true
 	h.recordLocked(s, "cut", role)
-	h.d.screen.alarm("CUT", "%s, a %s, hears nobody and is heard by nobody", s.name, role)
+	h.d.screen.alarm("CUT", "%s, %s, hears nobody and is heard by nobody", s.name, role.phrase())
 	return nil
 }
 
@@ -391,6 +394,13 @@ func (h *hand) found() ([]*Failover, []*Strike) {
 	return slices.Clone(h.failovers), slices.Clone(h.strikes)
 }
 
+// excuse marks, in a copy of answers, those that follow from what was done to participants.
+func (h *hand) excuse(entries []entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	excuse(entries, h.strikes)
+}
+
 // serves waits until a participant answers.
 func (d *Demo) serves(ctx context.Context, s *subject) error {
 	for {
@@ -417,7 +427,7 @@ func (h *hand) async(do func(context.Context) error) bool {
 	h.wg.Go(func() {
 		defer h.d.view.rescue()
 		if err := do(h.ctx); err != nil && h.ctx.Err() == nil {
-			h.d.screen.event("no", "%v", err)
+			h.d.screen.event("refused", "%v", err)
 		}
 	})
 	return true

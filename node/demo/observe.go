@@ -11,7 +11,9 @@ const glance = 250 * time.Millisecond
 
 // Snapshot is everything that the view shows at one moment.
 type Snapshot struct {
-	// Elapsed is since the start of the load, Left what remains; 0 with no end but a key.
+	// At is when; Elapsed is since the start of the demo, as for events. Left is
+	// what remains of the load; 0 with no end but a key.
+	At            time.Time
 	Elapsed, Left time.Duration
 	// Second is set once a second: the pace of the last.
 	Second  *Second
@@ -31,9 +33,10 @@ type Second struct {
 	P50, P99 time.Duration
 }
 
-// Totals are what clients were told since the start.
+// Totals are what clients were told since the start. Excused bookings aborted
+// while a participant was out, Other ones for no good reason.
 type Totals struct {
-	Commits, Refused, Other, Unknown int
+	Commits, Refused, Excused, Other, Unknown int
 }
 
 // add counts what clients were told.
@@ -43,6 +46,8 @@ func (t *Totals) add(entries []entry) {
 		switch {
 		case e.committed():
 			t.Commits++
+		case e.excused:
+			t.Excused++
 		case e.blamed():
 			t.Other++
 		case e.outcome != 0:
@@ -69,10 +74,12 @@ func (d *Demo) observe(ctx context.Context, l *ledger) {
 		}
 		fresh := l.from(read)
 		read += len(fresh)
+		d.hand.excuse(fresh)
 		totals.add(fresh)
-		s := Snapshot{Elapsed: time.Since(began), Totals: totals, Proofs: d.prover.last(), Failover: d.hand.watchedFailover()}
+		now := time.Now()
+		s := Snapshot{At: now, Elapsed: now.Sub(d.screen.began), Totals: totals, Proofs: d.prover.last(), Failover: d.hand.watchedFailover()}
 		if !d.cfg.untilKey() {
-			s.Left = max(0, d.cfg.Duration-s.Elapsed)
+			s.Left = max(0, d.cfg.Duration-now.Sub(began))
 		}
 		if since := time.Since(second); since >= time.Second {
 			p := l.recent()
@@ -96,6 +103,7 @@ func (h *hand) watchedFailover() *Failover {
 	f := *shown
 	// What was answered just before the kill may have been entered just after its mark.
 	entries := l.from(f.mark - 2*maxClients)
+	h.excuse(entries)
 	f.account(slices.Clip(entries[:min(len(entries), watchedAnswers)]), time.Now())
 	return &f
 }

@@ -21,23 +21,40 @@ func newStyles(colour bool) styles {
 	return styles{plain.Bold(true), plain.Faint(true), ansi("2"), ansi("1").Bold(true), ansi("3"), plain.Bold(true)}
 }
 
+// fullWidth and fullHeight show everything; wider than widest nothing is
+// spread, so that what belongs together stays together.
+const fullWidth, fullHeight, widest = 80, 24, 120
+
+// airy is the height from which sections stand apart.
+const airy = 28
+
+// wide is how much of the width is used.
+func (m model) wide() int { return min(m.width, widest) }
+
 // render draws the screen, as many lines as it has and none longer than it is wide.
 func (m model) render() string {
 	var lines []string
-	section := func(more ...string) { lines = append(lines, more...) }
-	section(m.header(), "")
+	section := func(more ...string) {
+		if m.height >= airy && len(lines) > 2 {
+			lines = append(lines, "")
+		}
+		lines = append(lines, more...)
+	}
+	section(m.header(), m.remark())
 	section(m.load()...)
-	section("")
 	section(m.nodeTable()...)
 	section(m.partyTable()...)
 	section(m.failover()...)
 	keys := m.keys()
 	room := m.height - len(keys)
+	if m.height >= airy {
+		room--
+	}
 	if left := room - len(lines); left > 0 {
-		lines = append(lines, m.lastEvents(left)...)
+		section(m.lastEvents(left)...)
 	}
 	lines = lines[:min(len(lines), max(0, room))]
-	for len(lines) < room {
+	for len(lines) < m.height-len(keys) {
 		lines = append(lines, "")
 	}
 	lines = append(lines, keys...)
@@ -54,19 +71,36 @@ func (m model) header() string {
 	if m.now.Left > 0 {
 		clock += ", " + clockText(m.now.Left) + " left"
 	}
-	leader := "nobody leads"
+	leader, style := m.leader()
+	right := "   " + clock + " "
+	left = clip(left, m.wide()-lipgloss.Width(leader+right)-2)
+	gap := max(2, m.wide()-lipgloss.Width(left+leader+right))
+	return m.style.bold.Render(left) + strings.Repeat(" ", gap) + style.Render(leader) + right
+}
+
+// leader says who leads, or why nobody can.
+func (m model) leader() (string, lipgloss.Style) {
+	up := 0
 	for _, n := range m.now.Nodes {
 		if n.Leads {
-			leader = fmt.Sprintf("%s leads, term %d", n.Name, n.Term)
+			return fmt.Sprintf("%s leads, term %d", n.Name, n.Term), m.style.good
+		}
+		if n.State == stateUp {
+			up++
 		}
 	}
-	right := leader + "   " + clock + " "
-	gap := max(2, m.width-lipgloss.Width(left)-lipgloss.Width(right))
-	style := m.style.good
-	if leader == "nobody leads" {
-		style = m.style.bad
+	if total := len(m.now.Nodes); 2*up <= total && total > 0 {
+		return fmt.Sprintf("no majority: %d of %d nodes up", up, total), m.style.bad
 	}
-	return m.style.bold.Render(left) + strings.Repeat(" ", gap) + style.Render(leader) + "   " + clock + " "
+	return "nobody leads", m.style.bad
+}
+
+// remark is the line below the header: empty where everything is shown.
+func (m model) remark() string {
+	if m.width >= fullWidth && m.height >= fullHeight {
+		return ""
+	}
+	return m.style.dim.Render(fmt.Sprintf(" cut short: it takes %d by %d characters to show everything", fullWidth, fullHeight))
 }
 
 func clockText(d time.Duration) string {
@@ -76,28 +110,29 @@ func clockText(d time.Duration) string {
 
 // load is throughput, latency, what is in doubt and the invariant.
 func (m model) load() []string {
-	n := m.now
-	spark := sparkline(m.rates, min(40, m.width-38))
-	rate := fmt.Sprintf(" bookings/s  %7s  ", grouped(m.second.Commits))
-	t := n.Totals
+	rate := fmt.Sprintf(" bookings/s  %7s   p50 %7s   p99 %7s   ", grouped(m.second.Commits), short(m.second.P50), short(m.second.P99))
+	peak := "  peak " + grouped(m.peak)
+	spark := sparkline(m.rates, m.wide()-lipgloss.Width(rate+peak)-1)
+	t := m.now.Totals
 	totals := fmt.Sprintf(" bookings    %7s committed, %s refused", grouped(t.Commits), grouped(t.Refused))
-	if t.Unknown > 0 {
-		totals += fmt.Sprintf(", %s settled by id", grouped(t.Unknown))
-	}
 	if t.Other > 0 {
-		totals += ", " + m.style.warn.Render(grouped(t.Other)+" aborted otherwise")
+		totals += ", " + m.style.bad.Render(grouped(t.Other)+" aborted for no good reason")
 	}
-	doubt := " in doubt    no leader to say"
-	if n.Doubt.Known {
-		doubt = fmt.Sprintf(" in doubt    %7s undecided  %7s undelivered   oldest %s",
-			grouped(n.Doubt.Undecided), grouped(n.Doubt.Undelivered), short(n.Doubt.Oldest))
+	doubt := " in doubt    " + m.style.warn.Render("no leader to say")
+	if d := m.now.Doubt; d.Known {
+		doubt = fmt.Sprintf(" in doubt    %7s undecided  %7s undelivered   oldest %s", grouped(d.Undecided), grouped(d.Undelivered), short(d.Oldest))
 	}
 	return append([]string{
-		rate + m.style.good.Render(spark) + fmt.Sprintf("  peak %s", grouped(m.peak)),
-		fmt.Sprintf(" latency     p50 %7s   p99 %7s", short(m.second.P50), short(m.second.P99)),
-		totals, doubt,
+		rate + m.style.good.Render(spark) + peak,
+		totals,
+		fmt.Sprintf("             %s unknown, then settled by id; %s aborted, participant out", grouped(t.Unknown), grouped(t.Excused)),
+		doubt,
 	}, m.invariant()...)
 }
+
+// stale is the age from which the latest check is no longer a fresh one: the
+// next waits for locks or a leader.
+const stale = 3 * time.Second
 
 // invariant says exactly what was checked, and when.
 func (m model) invariant() []string {
@@ -109,17 +144,22 @@ func (m model) invariant() []string {
 		}
 	}
 	if p.Made == 0 {
-		return []string{" invariant   not checked yet " + printable(p.Failing), ""}
+		return []string{" invariant   not checked yet", "             " + m.style.warn.Render(printable(p.Failing))}
 	}
 	g := p.Good
-	age := time.Since(g.At)
-	when := fmt.Sprintf("%.0f s ago", age.Seconds())
-	if p.Failing != "" {
-		when = m.style.warn.Render(fmt.Sprintf("%s; since then: %s", when, clip(printable(p.Failing), 24)))
+	money := fmt.Sprintf("             money %s, as ever; %s, ", grouped(g.Money), counted(p.Made, "check", "checks"))
+	age := m.now.At.Sub(g.At)
+	when := fmt.Sprintf("the last %.0f s ago", age.Seconds())
+	if age >= stale {
+		why := "the next waits"
+		if p.Failing != "" {
+			why = printable(p.Failing)
+		}
+		when = m.style.warn.Render(clip(when+": "+why, max(20, m.wide()-lipgloss.Width(money)-1)))
 	}
 	return []string{
-		" invariant   " + m.style.good.Render("holds") + fmt.Sprintf("  %d bookings whole, %d absent; %d flights: seats = takings", g.Whole, g.Absent, g.Flights),
-		fmt.Sprintf("             money %s, as ever; %s, %s", grouped(g.Money), counted(p.Made, "check", "checks"), when),
+		" invariant   " + m.style.good.Render("holds") + fmt.Sprintf(": %d bookings are in all three, %d in none; %d flights add up", g.Whole, g.Absent, g.Flights),
+		money + when,
 	}
 }
 
@@ -142,91 +182,6 @@ func sparkline(values []int, width int) string {
 	return b.String()
 }
 
-func (m model) mark(row int) string {
-	if row == m.chosen {
-		return m.style.chosen.Render(">")
-	}
-	return " "
-}
-
-func (m model) state(s string) string {
-	cell := fmt.Sprintf("%-8s", s)
-	switch s {
-	case "up":
-		return m.style.good.Render(cell)
-	case "killed":
-		return m.style.bad.Render(cell)
-	}
-	return m.style.warn.Render(cell)
-}
-
-func (m model) nodeTable() []string {
-	lines := []string{m.style.dim.Render(fmt.Sprintf("   %-10s %8s  %-8s  %-10s %6s  %12s  %9s", "node", "pid", "state", "role", "term", "applied", "lag"))}
-	for i, n := range m.now.Nodes {
-		role, term, applied, lag := "-", "-", "-", "-"
-		if n.Known {
-			role, term, applied, lag = strings.ToLower(printable(n.Role)), fmt.Sprint(n.Term), grouped(n.Applied), grouped(n.Lag)
-		}
-		cell := fmt.Sprintf("%-10s", role)
-		if n.Leads {
-			cell = m.style.good.Render(cell)
-		}
-		lines = append(lines, fmt.Sprintf(" %s %-10s %8d  %s  %s %6s  %12s  %9s", m.mark(i), n.Name, n.PID, m.state(n.State), cell, term, applied, lag))
-	}
-	return lines
-}
-
-func (m model) partyTable() []string {
-	lines := []string{m.style.dim.Render(fmt.Sprintf("   %-10s %8s  %-8s  %-10s %9s  %9s  %9s", "participant", "pid", "state", "reachable", "prepared", "oldest", "owed"))}
-	for i, p := range m.now.Parties {
-		prepared, oldest, owed, reachable := "-", "-", "-", fmt.Sprintf("%-10s", "-")
-		if p.Known {
-			prepared, oldest = grouped(int(p.Prepared)), short(p.Oldest)
-		}
-		if p.Told {
-			owed, reachable = grouped(int(p.Owed)), m.style.good.Render(fmt.Sprintf("%-10s", "yes"))
-			if !p.Reachable {
-				reachable = m.style.bad.Render(fmt.Sprintf("%-10s", "no"))
-			}
-		}
-		lines = append(lines, fmt.Sprintf(" %s %d %-9s%8d  %s  %s %9s  %9s  %9s",
-			m.mark(len(m.now.Nodes)+i), i+1, p.Name, p.PID, m.state(p.State), reachable, prepared, oldest, owed))
-	}
-	return lines
-}
-
-// failover is the timeline of the last one, as far as it got.
-func (m model) failover() []string {
-	f := m.now.Failover
-	if f == nil {
-		return []string{m.style.dim.Render(" failover    none yet: l kills the leader"), ""}
-	}
-	var parts []string
-	step := func(at *Millis, what string) {
-		if at != nil {
-			parts = append(parts, fmt.Sprintf("%s %.0f", what, *at))
-		}
-	}
-	step(f.Detected, "noticed")
-	step(f.Elected, f.Leader+" elected")
-	step(f.Ready, "serves")
-	step(f.FirstCommit, "first commit")
-	second := fmt.Sprintf("             %d taken over, %d of them open; ", f.Resumed, f.Open)
-	aborted := m.style.good.Render("aborted because of it 0")
-	if f.Aborted > 0 {
-		aborted = m.style.bad.Render(fmt.Sprintf("aborted because of it %d", f.Aborted))
-	}
-	second += aborted
-	if f.Back != nil {
-		second += fmt.Sprintf("; %s back after %.1f s", f.Killed, *f.Back/1000)
-	}
-	first := " failover    " + m.style.bad.Render("kill "+f.Killed)
-	if len(parts) > 0 {
-		first += ", and ms later: " + strings.Join(parts, ", ")
-	}
-	return []string{first, second}
-}
-
 func (m model) lastEvents(room int) []string {
 	var lines []string
 	for _, e := range m.events[max(0, len(m.events)-room):] {
@@ -234,7 +189,7 @@ func (m model) lastEvents(room int) []string {
 		if e.Alarm {
 			what = m.style.bad.Render(what)
 		}
-		at := fmt.Sprintf(" %7.2f s  ", e.At.Seconds())
+		at := fmt.Sprintf(" %4d:%05.2f  ", int(e.At.Minutes()), (e.At % time.Minute).Seconds())
 		lines = append(lines, m.style.dim.Render(at)+what+" "+printable(e.Text))
 	}
 	return lines
@@ -242,13 +197,16 @@ func (m model) lastEvents(room int) []string {
 
 func (m model) keys() []string {
 	if m.ending {
-		return []string{m.style.bold.Render(" the final audit is being made") + "   ctrl+c leave without it"}
+		return []string{" " + m.style.bold.Render(m.phase) + "   " + m.key("ctrl+c", "leave without the audit")}
 	}
 	return []string{
-		m.style.bold.Render(" kill: l leader  f follower  p 1 2 3 participant    ↑ ↓ choose a process: x kill"),
-		m.style.bold.Render(" s pause or go on  c cut off or heal    r put everything right    q end and audit"),
+		strings.TrimRight(" kill  "+m.key("l", "leader")+m.key("f", "follower")+m.key("p", "a participant")+m.key("1 2 3", "that one")+m.key("x", "the chosen >"), " "),
+		" " + m.key("↑ ↓", "choose >") + m.key("s", "pause, go on") + m.key("c", "cut off, heal") + m.key("r", "put all right") + m.key("q", "end, audit"),
 	}
 }
+
+// key is a key and what it does.
+func (m model) key(name, what string) string { return m.style.bold.Render(name) + " " + what + "  " }
 
 // printable replaces control characters, which might steer the terminal.
 func printable(s string) string {

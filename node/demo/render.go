@@ -55,7 +55,7 @@ func (s *screen) strikes(list []*Strike) {
 	s.line("")
 	s.title("WHAT ELSE WAS DONE")
 	for _, k := range list {
-		text := fmt.Sprintf("  %6.1f s  %s %s, a %s (pid %d)", k.At/1000, k.What, k.Name, k.Role, k.PID)
+		text := fmt.Sprintf("  %6.1f s  %s %s, %s (pid %d)", k.At/1000, k.What, k.Name, k.Role.phrase(), k.PID)
 		if k.FirstCommit != nil {
 			text += fmt.Sprintf("; next commit after %.0f ms", *k.FirstCommit)
 		}

@@ -120,7 +120,7 @@ func (d *Demo) load(ctx context.Context, a *airline) error {
 			return err
 		}
 	}
-	d.screen.event("loaded", "%s seats on %d flights in seats, %s in %d accounts in payments",
+	d.screen.event("loaded", "%s seats on %d flights, %s in %d accounts",
 		grouped(sum(a.seats)), flights, grouped(sum(a.money)), customers)
 	return nil
 }

@@ -2,14 +2,15 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	tea "charm.land/bubbletea/v2"
 )
 
-// errInterrupted ends a demo by a key; it is a cancellation like a signal's.
-var errInterrupted = context.Canceled
+// ErrInterrupted is the error of a demo that was ended early by a key.
+var ErrInterrupted = errors.New("interrupted")
 
 // view runs the model on a terminal. All methods may be called on nil, which
 // is no terminal.
@@ -49,7 +50,11 @@ func (d *Demo) watched(ctx context.Context) (*Report, error) {
 			d.screen.line("  %s %s", e.What, e.Text)
 		}
 	}()
-	return d.run(ctx)
+	r, err := d.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // whatever it was that this ended
+	}
+	return r, err
 }
 
 // carryOut does what a key asked for.
@@ -74,11 +79,11 @@ func (d *Demo) carryOut(v *view, cancel context.CancelCauseFunc, o order, name s
 		v.once.Do(func() { close(v.quit) })
 		return
 	case orderInterrupt:
-		cancel(errInterrupted)
+		cancel(ErrInterrupted)
 		return
 	}
 	if !d.hand.async(do) {
-		d.screen.event("no", "the load has not begun, or is over")
+		d.screen.event("refused", "the load has not begun, or is over")
 	}
 }
 

@@ -21,10 +21,26 @@ type report struct {
 		PID  int    `json:"pid"`
 	} `json:"processes"`
 	Load struct {
-		Committed int `json:"committed"`
-		Condition int `json:"aborted_condition"`
-		Other     int `json:"aborted_other_reason"`
+		Took      float64 `json:"took_ms"`
+		Committed int     `json:"committed"`
+		Condition int     `json:"aborted_condition"`
+		Conflict  int     `json:"aborted_conflict"`
+		Other     int     `json:"aborted_other_reason"`
+		Wanted    int     `json:"rate_wanted"`
+		Skipped   int     `json:"skipped"`
 	} `json:"load"`
+	Strikes []struct {
+		What  string   `json:"what"`
+		Role  string   `json:"role"`
+		Name  string   `json:"name"`
+		PID   int      `json:"pid"`
+		Back  *float64 `json:"back_ms"`
+		First *float64 `json:"first_commit_after_ms"`
+	} `json:"strikes"`
+	Proofs struct {
+		Made  int      `json:"made"`
+		Wrong []string `json:"wrong"`
+	} `json:"proofs"`
 	Failovers []struct {
 		Killed     string   `json:"killed"`
 		PID        int      `json:"pid"`

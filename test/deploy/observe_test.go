@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -45,13 +46,14 @@ func live(t *testing.T) *catalog {
 	if err := w.parties["profiles"].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	w.submit(pb.Outcome_ABORT, `{"op":"add","key":"k","delta":1}`, "seats", "profiles")
+	w.submitWithin(2*time.Second, pb.Outcome_ABORT, `{"op":"add","key":"k","delta":1}`, "seats", "profiles")
 	w.eventually("the leader shows that profiles does not answer", func() bool {
 		return w.sum("concordat_participant_reachable", "participant=profiles") == 0 &&
 			w.sum("concordat_participant_reachable", "participant=seats") == 1
 	})
 	w.scrapeAll(c)
 	w.checkFirstLeader()
+	w.checkNative()
 
 	leader, err := w.AwaitLeader(within(t, w.patience()))
 	if err != nil {
