@@ -30,7 +30,7 @@ func TestScript(t *testing.T) {
 	defer cancel()
 	c, err := local.Start(ctx, local.Config{
 		Binary: binary, Dir: t.TempDir(), Nodes: 3, Participants: []string{"seats", "payments"},
-		ServerArgs: []string{"--log-format", "json"},
+		ServerArgs: []string{"--log-format", "json", "--alert-after", "1s"},
 	})
 	if err != nil {
 		t.Fatal(err)

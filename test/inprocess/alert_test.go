@@ -19,7 +19,7 @@ const alertRepeat = time.Hour
 
 // alertingWorld makes a cluster of three whose nodes tell a receiver.
 func alertingWorld(t *testing.T, r *receiver, participants ...string) *world {
-	return newWorld(t, options{nodes: 3, participants: participants, node: func(c *node.Config) {
+	return newWorld(t, options{nodes: 3, steady: true, participants: participants, node: func(c *node.Config) {
 		c.AlertAfter, c.AlertWebhook, c.AlertRepeat = 200*time.Millisecond, r.url(), alertRepeat
 	}})
 }
@@ -165,7 +165,7 @@ func TestResolvedWhileNobodyLeads(t *testing.T) {
 // branches, also when it is restarted meanwhile, and that it is over.
 func TestParticipantTellsOfItsDoubt(t *testing.T) {
 	r := newReceiver(t)
-	w := newWorld(t, options{nodes: 3, proxied: true, participants: []string{"open"}})
+	w := newWorld(t, options{nodes: 3, steady: true, proxied: true, participants: []string{"open"}})
 	p := w.addParty("doubtful", func(c *participant.Config) {
 		c.AlertAfter, c.AlertWebhook, c.AlertRepeat, c.AlertDir = 300*time.Millisecond, r.url(), alertRepeat, w.dir
 	})
