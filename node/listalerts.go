@@ -19,9 +19,8 @@ const (
 	gatherTimeout = time.Second
 	// maxGathering bounds the questions that are out at one moment.
 	maxGathering = 128
-	// A participant's word on its alerts is cut to these.
+	// maxForeignAlerts is how many alerts of a participant are shown.
 	maxForeignAlerts = 32
-	maxForeignText   = 512
 )
 
 // ListAlerts shows what an operator must know of now.
@@ -157,14 +156,13 @@ func (n *Node) alertsOf(ctx context.Context, p *fsm.Participant) ([]*pb.Alert, e
 // foreign is what a participant says of itself, within limits: whoever wrote
 // it, it speaks for nobody else.
 func foreign(a *pb.Alert, participant string) *pb.Alert {
-	cut := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxForeignText)], "") }
 	out := &pb.Alert{
-		Name: cut(a.GetName()), Severity: a.GetSeverity(), Source: alerting.ParticipantSource(participant), Participant: participant,
-		StartsAt: a.GetStartsAt(), EndsAt: a.GetEndsAt(), Summary: cut(a.GetSummary()), Action: cut(a.GetAction()),
+		Name: alerting.Bounded(a.GetName()), Severity: a.GetSeverity(), Source: alerting.ParticipantSource(participant), Participant: participant,
+		StartsAt: a.GetStartsAt(), EndsAt: a.GetEndsAt(), Summary: alerting.Bounded(a.GetSummary()), Action: alerting.Bounded(a.GetAction()),
 		Count: a.GetCount(), Retries: a.GetRetries(), Notified: a.GetNotified(),
 	}
 	for _, id := range a.GetTransactions()[:min(len(a.GetTransactions()), alerting.MaxTransactions)] {
-		out.Transactions = append(out.Transactions, cut(id))
+		out.Transactions = append(out.Transactions, alerting.Bounded(id))
 	}
 	return out
 }

@@ -222,21 +222,24 @@ func describeAlert(kind, name string, n int) alerting.Alert {
 		Kind: kind, Severity: pb.Alert_CRITICAL, Source: alerting.ParticipantSource(name), Participant: name,
 		Action: "they are kept: settle them by hand as the transactions were decided",
 	}
-	of := fmt.Sprintf("%d branches of participant %s", n, name)
+	of, are := fmt.Sprintf("%d branches of participant %s", n, name), " are"
+	if n == 1 {
+		of, are = "1 branch of participant "+name, " is"
+	}
 	switch kind {
 	case alertInDoubt:
 		a.Severity = pb.Alert_WARNING
-		a.Summary = of + " are prepared and their decision does not come"
+		a.Summary = of + are + " prepared and no decision comes"
 		a.Action = "see whether the cluster has a leader that this participant can reach"
 	case alertSettle:
-		a.Summary = of + " are decided and cannot be settled"
+		a.Summary = of + are + " decided and cannot be settled"
 		a.Action = "see to the participant's data store"
 	case alertForgotten:
-		a.Summary = of + " are prepared, of transactions that the cluster has forgotten"
+		a.Summary = of + are + " prepared, and the cluster has forgotten the transaction"
 	case alertMismatch:
-		a.Summary = of + " are prepared, and the cluster knows them with other content"
+		a.Summary = of + are + " prepared, and the cluster knows other content"
 	case alertGeneration:
-		a.Summary = of + " are prepared, of an older generation of the cluster"
+		a.Summary = of + are + " prepared, of an older generation of the cluster"
 	}
 	return a
 }

@@ -2,42 +2,29 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+	"os/exec"
+	"path/filepath"
 	"testing"
+	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
-
-	"github.com/concordat-tx/concordat/node/local"
 )
 
-// The test binary is also the program under test: scripts and clusters run it
-// under the name concordat.
-func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"concordat": program})
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// program is what the main package does.
-func program() {
-	local.ExitWithParent()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
-
-// leakChecked fails tests that leave goroutines behind.
-type leakChecked struct{ m *testing.M }
-
-func (l leakChecked) Run() int {
-	status := l.m.Run()
-	if status == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
+// buildProgram builds the program that the scripts and their cluster run. It has
+// no race detector, unlike this test: with it every process takes a second more
+// to end and ten times the work. What runs in this process is checked for races.
+func buildProgram(t *testing.T) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	binary := filepath.Join(t.TempDir(), "concordat")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "../..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
 	}
-	return status
+	return binary
 }

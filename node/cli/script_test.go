@@ -25,15 +25,12 @@ const scriptPatience = 30 * time.Second
 // run beside each other, so each has ids and, where it matters, participants of
 // its own; those in testdata/failover run alone, one after the other.
 func TestScript(t *testing.T) {
+	binary := buildProgram(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	binary, err := exec.LookPath("concordat")
-	if err != nil {
-		t.Fatal(err)
-	}
 	c, err := local.Start(ctx, local.Config{
 		Binary: binary, Dir: t.TempDir(), Nodes: 3, Participants: []string{"seats", "payments"},
-		ServerArgs: []string{"--log-format", "json"},
+		ServerArgs: []string{"--log-format", "json", "--alert-after", "1s"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +81,7 @@ func (s *stage) params(dir string) testscript.Params {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(nodesVariable, strings.Join(s.cluster.Addresses(), ","))
 			env.Setenv("USER", "ann")
+			env.Setenv("PATH", filepath.Dir(s.binary)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Values[thingsKey] = map[string]any{}
 			return nil
 		},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -65,8 +66,11 @@ var prints = map[string]printed{
 	"participants conform": {"ConformReport", ""},
 }
 
-// shapes are all kinds of objects, in the order of the reference.
-func shapes() []shape {
+// shapes are all kinds of objects, in the order of the reference. They are made
+// once: some come from parsing the source of other packages.
+var shapes = sync.OnceValue(makeShapes)
+
+func makeShapes() []shape {
 	list := []shape{
 		fromProto("Transaction", "What is known of a transaction.", &pb.TransactionResponse{}),
 		fromProto("Branch", "One participant's part of a transaction.", &pb.BranchStatus{},

@@ -73,10 +73,11 @@ func (i Item) Standing() bool { return i.State == Raised || i.State == Told }
 
 // Proto is the alert as it travels.
 func (i Item) Proto() *pb.Alert {
+	a := i.bounded()
 	p := &pb.Alert{
-		Name: i.Kind, Severity: i.Severity, Source: i.Source, Participant: i.Participant,
-		StartsAt: timestamppb.New(i.StartsAt), Summary: i.Summary, Action: i.Action,
-		Transactions: i.Transactions, Count: i.Count, Retries: i.Retries, Notified: i.State == Told,
+		Name: a.Kind, Severity: a.Severity, Source: a.Source, Participant: a.Participant,
+		StartsAt: timestamppb.New(a.StartsAt), Summary: a.Summary, Action: a.Action,
+		Transactions: a.Transactions, Count: a.Count, Retries: a.Retries, Notified: i.State == Told,
 	}
 	if !i.EndsAt.IsZero() {
 		p.EndsAt = timestamppb.New(i.EndsAt)
@@ -86,6 +87,7 @@ func (i Item) Proto() *pb.Alert {
 
 // Text is what a log line says of it.
 func (a Alert) Text() string {
+	a = a.bounded()
 	text := a.Summary
 	if len(a.Transactions) > 0 {
 		named := a.Transactions[:min(len(a.Transactions), 5)]
@@ -143,6 +145,7 @@ func (a Alert) labels() map[string]string {
 }
 
 func (a Alert) annotations() map[string]string {
+	a = a.bounded()
 	notes := map[string]string{
 		"summary": a.Summary, "description": a.description(), "action": a.Action,
 		"count": fmt.Sprint(a.Count), "retries": fmt.Sprint(a.Retries),

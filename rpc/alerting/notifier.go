@@ -103,7 +103,7 @@ type notifier struct {
 	cfg    Config
 	heard  map[identity]*hearing
 	delays *backoff.ExponentialBackOff
-	// wait is how long nothing is posted because the last POST failed.
+	// until then nothing is posted: the last POST failed or was not confirmed.
 	until   time.Time
 	trouble string // the result that was last logged
 }
@@ -162,7 +162,10 @@ func (n *notifier) due(items []Item, now time.Time) (due, told []Item) {
 // tell posts a batch and notes that it was taken.
 func (n *notifier) tell(ctx context.Context, batch []Item) bool {
 	if n.cfg.Confirm != nil && n.cfg.Confirm(ctx) != nil {
-		return false // looked at again later, if it is still ours then
+		// Looked at again later, if it is still ours then: what is due is due at
+		// every look meanwhile.
+		n.until = time.Now().Add(lookEvery)
+		return false
 	}
 	now := time.Now()
 	body, err := encode(batch, now, n.cfg.Repeat, n.cfg.GeneratorURL)
