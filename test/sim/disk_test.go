@@ -19,7 +19,8 @@ type disk struct {
 	mu     sync.Mutex // guards what follows
 	random *rand.Rand
 	dead   chan struct{} // closed at the crash
-	slow   time.Duration // what a write takes at most
+	usual  time.Duration // what a write takes at most
+	slow   time.Duration // what it takes more, while the disk is slow
 	fail   int           // the next so many writes fail with err
 	err    error
 	frozen chan struct{} // closed when the pause is over; nil: none
@@ -28,8 +29,8 @@ type disk struct {
 	slowed int
 }
 
-func newDisk(random *rand.Rand) *disk {
-	return &disk{random: random, dead: make(chan struct{})}
+func newDisk(random *rand.Rand, usual time.Duration) *disk {
+	return &disk{random: random, usual: usual, dead: make(chan struct{})}
 }
 
 // reads are the operations that write nothing.
@@ -51,9 +52,9 @@ func (d *disk) around(_, operation string, call func() error) error {
 // write makes one write, with what may happen to it.
 func (d *disk) write(call func() error) error {
 	d.mu.Lock()
-	wait, frozen, done := time.Duration(0), d.frozen, d.random.IntN(2) == 0
+	frozen, done := d.frozen, d.random.IntN(2) == 0
+	wait := time.Duration(d.random.Int64N(int64(d.usual + d.slow + 1)))
 	if d.slow > 0 {
-		wait = time.Duration(d.random.Int64N(int64(d.slow)))
 		d.slowed++
 	}
 	var err error

@@ -96,7 +96,7 @@ func (n *nemesis) wait() {
 
 // run harms until ctx ends; then everything is whole again.
 func (n *nemesis) run(ctx context.Context, kinds []fault) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !n.world.failed() {
 		if sleep(ctx, time.Duration(n.random.Int64N(int64(8*time.Second)))) != nil {
 			break
 		}
@@ -270,9 +270,9 @@ func (n *nemesis) resets(host string) bool {
 }
 
 func (n *nemesis) mischief() bool {
-	n.world.messages.set(n.world.profile.mischief * (1 + 4*n.random.Float64()))
+	n.world.messages.set(0.05 + 0.25*n.random.Float64())
 	n.wait()
-	n.world.messages.set(0)
+	n.world.messages.set(n.world.profile.mischief)
 	n.world.messages.mu.Lock()
 	defer n.world.messages.mu.Unlock()
 	return n.world.messages.seen != counts{}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	accounts = 6   // of each participant
+	accounts = 4   // of each participant
 	opening  = 100 // of each account
 	lists    = 4   // of each participant
 	// epoch is how many transactions share one generation of lists, so that none grows long.
@@ -161,6 +161,14 @@ func (l *load) one(c *rpc.Client, random *rand.Rand) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	if random.IntN(25) == 0 { // somebody else aborts it, at the moment of the decision or so
+		after := time.Duration(random.Int64N(int64(300 * time.Millisecond)))
+		l.all.Go(func() {
+			if sleep(ctx, after) == nil {
+				_, _ = c.Abort(ctx, &pb.AbortRequest{Id: t.id}) // whatever it is told, the audit looks at
+			}
+		})
+	}
 	r, err := c.Submit(ctx, req)
 	if err != nil {
 		r, err = l.resolve(c, t, err)

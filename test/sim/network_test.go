@@ -34,9 +34,9 @@ type network struct {
 // counts are the faults whose effect was seen.
 type counts struct{ refused, swallowed, delayed, resets, lost, twice, late, crossed int }
 
-func newNetwork(random *rand.Rand) *network {
+func newNetwork(random *rand.Rand, latency time.Duration) *network {
 	return &network{
-		random: random, latency: 100 * time.Microsecond, slow: map[[2]string]time.Duration{}, cuts: map[[2]string]bool{},
+		random: random, latency: latency, slow: map[[2]string]time.Duration{}, cuts: map[[2]string]bool{},
 		frozen: map[string]bool{}, alias: map[string]string{}, listeners: map[string]*listener{}, conns: map[*conn]struct{}{}, change: make(chan struct{}),
 	}
 }

@@ -89,7 +89,11 @@ func httpAddress(host string) string { return host + ":7201" }
 // start, crash and stop have one caller at a time, and do not hold the lock
 // while they wait.
 func (p *process) start() error {
-	d := newDisk(rand.New(rand.NewPCG(p.world.draw(), 1)))
+	usual := p.world.profile.participantDisk
+	if p.world.isNode(p.host) {
+		usual = p.world.profile.nodeDisk
+	}
+	d := newDisk(rand.New(rand.NewPCG(p.world.draw(), 1)), usual)
 	p.wish.Store(false)
 	var n *node.Node
 	var y *party

@@ -144,6 +144,9 @@ func (w *world) play(kinds []fault) (s summary) {
 		random := rand.New(rand.NewPCG(w.draw(), 5))
 		l.all.Go(func() { l.client(loading, fmt.Sprintf("c%d", i+1), random) })
 	}
+	if !coordinatorsOnly(kinds) { // a call that is lost may cost a vote its budget
+		w.messages.set(w.profile.mischief)
+	}
 	harming, cancel := context.WithTimeout(context.Background(), w.profile.faults)
 	var watching sync.WaitGroup
 	watching.Go(func() { n.watchTerms(harming) })
@@ -154,12 +157,15 @@ func (w *world) play(kinds []fault) (s summary) {
 	stopLoad()
 	l.all.Wait()
 	w.settled(settleWithin)
+	if w.failed() {
+		return s // nothing can be told from what is not settled
+	}
 	l.resolveRest()
 	w.settled(settleWithin) // what was refused or aborted now
 	if all := w.readAll(); all != nil {
 		l.audit(all)
 	}
-	if !slices.ContainsFunc(kinds, func(f fault) bool { return !f.nodesOnly }) {
+	if coordinatorsOnly(kinds) {
 		if err := l.unwantedAborts(); err != nil {
 			w.fail("%v", err)
 		}
@@ -178,6 +184,11 @@ func (w *world) play(kinds []fault) (s summary) {
 		}
 	}
 	return s
+}
+
+// coordinatorsOnly reports whether participants and the messages to them stay whole.
+func coordinatorsOnly(kinds []fault) bool {
+	return !slices.ContainsFunc(kinds, func(f fault) bool { return !f.nodesOnly })
 }
 
 // watchTerms counts leaderships, and looks all the time that no two nodes hold

@@ -26,11 +26,19 @@ type profile struct {
 	clients   int
 	pause     time.Duration // of a client between two transactions, at most
 	retention time.Duration
-	mischief  float64 // share of calls that something happens to, while that lasts
+	// nodeDisk and participantDisk are what one write takes at most, latency what
+	// a message takes at least: slow enough that transactions overlap each other
+	// and the faults. Virtual time costs nothing.
+	nodeDisk, participantDisk, latency time.Duration
+	// mischief is the share of calls that something happens to at any time; more of it is a fault.
+	mischief float64
 }
 
 func standard() profile {
-	return profile{faults: 10 * time.Minute, clients: 4, pause: 2 * time.Second, retention: time.Minute, mischief: 0.05}
+	return profile{
+		faults: 10 * time.Minute, clients: 5, pause: 3 * time.Second, retention: time.Minute,
+		nodeDisk: 12 * time.Millisecond, participantDisk: 80 * time.Millisecond, latency: time.Millisecond, mischief: 0.02,
+	}
 }
 
 // world is one cluster in virtual time.
@@ -60,7 +68,7 @@ func newWorld(dir string, seed uint64, p profile) *world {
 		profile: p, dir: dir, nodeHosts: []string{"n1", "n2", "n3"}, partHosts: []string{"p1", "p2", "p3"},
 		processes: map[string]*process{}, random: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
 	}
-	w.net = newNetwork(rand.New(rand.NewPCG(seed, 2)))
+	w.net = newNetwork(rand.New(rand.NewPCG(seed, 2)), p.latency)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.messages, w.endAll = &messages{random: rand.New(rand.NewPCG(seed, 3)), ended: ctx}, cancel
 	for _, host := range w.hosts() {
@@ -96,6 +104,12 @@ func (w *world) fail(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wrong = append(w.wrong, text)
+}
+
+func (w *world) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.wrong) > 0
 }
 
 type traceWriter struct {
