@@ -19,6 +19,8 @@ type lead struct {
 	start    time.Duration
 	ready    bool
 	ended    bool
+	deposed  bool   // Raft knows of a newer term; this may not know it yet
+	reach    uint64 // the index known to be committed when it was deposed
 	attempts *drive.Attempts
 	config   drive.Config
 
@@ -41,6 +43,7 @@ type link struct {
 const (
 	inFlightLimit = 64
 	callTimeout   = 2 * time.Second
+	slowCall      = time.Second
 )
 
 func newLead(n *node, term uint64) *lead {
@@ -71,6 +74,7 @@ func (l *lead) resume() {
 		last = l.node.newest // the same term, continued
 	}
 	l.attempts = drive.NewAttempts(last, preparing)
+	l.w.seen[Resumed] += len(live)
 	l.w.say("past its barrier, resumes %d", len(live))
 	for _, t := range live {
 		f := l.newFlight(t.ID, t.Digest)
@@ -94,6 +98,7 @@ func (l *lead) end() {
 		l.node.newest = l.attempts.Last()
 	}
 	for _, f := range l.order {
+		l.w.seen[FateUnknown]++
 		f.fail(errLost)
 	}
 }
@@ -240,17 +245,28 @@ func (l *lead) doubt(p *party) {
 			return true
 		}
 		k.down = true
+		l.breakCalls(p) // the connection is renewed
 		l.w.after(l.w.between(50*time.Millisecond, 150*time.Millisecond), Probe, l.node.name, "", probe)
 		return false
 	}
 	l.w.after(l.w.between(time.Millisecond, 5*time.Millisecond), Probe, l.node.name, "", probe)
 }
 
+// breakCalls ends what is under way to a participant: its connection broke.
+func (l *lead) breakCalls(p *party) {
+	for _, f := range l.order {
+		for _, c := range f.calls {
+			if c != nil && c.party == p {
+				l.w.after(l.w.wire.broken(), CallEnds, l.node.name, f.id, func() bool { return c.end(answer{err: errBroken}) })
+			}
+		}
+	}
+}
+
 const (
-	houseEvery     = 250 * time.Millisecond
-	retentionAge   = 1500 * time.Millisecond
-	retentionCount = 150
-	forgetBatch    = 64
+	houseEvery   = 250 * time.Millisecond
+	retentionAge = 1500 * time.Millisecond
+	forgetBatch  = 64
 )
 
 // housekeep lets finished transactions go by a logged command (P8).
@@ -268,7 +284,7 @@ func (l *lead) housekeep() {
 func (l *lead) forget() {
 	m := l.machine()
 	upTo := l.retained.UpTo(l.now(), m.LastFinish(), retentionAge)
-	items := m.Forgettable(upTo, retentionCount, forgetBatch)
+	items := m.Forgettable(upTo, l.w.odds.keep, forgetBatch)
 	if len(items) == 0 {
 		return
 	}

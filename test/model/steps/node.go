@@ -99,7 +99,11 @@ func (n *node) apply() {
 	n.w.truth.applied(n, index, e, results)
 	if e.lead.node == n && e.lead == n.lead && !e.lead.ended {
 		for i, p := range e.proposals {
-			p.done(results[i], applied)
+			if e.lead.deposed && index > e.lead.reach { // Raft has told so before
+				p.done(fsm.Result{}, unknown)
+			} else {
+				p.done(results[i], applied)
+			}
 		}
 	}
 }

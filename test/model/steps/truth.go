@@ -14,6 +14,7 @@ import (
 type truth struct {
 	w      *World
 	index  uint64 // of the last entry that any node has applied
+	led    uint64 // of the last one that a leader has
 	lives  map[fsm.Attempt]*life
 	order  []*life
 	never  map[fsm.Attempt]bool // said never to begin
@@ -44,7 +45,7 @@ type life struct {
 	decision  decision
 	finished  bool
 	forgotten bool
-	gone      int // the step it was forgotten at
+	gone      uint64 // the index it was forgotten at
 	branches  []branch
 }
 
@@ -92,6 +93,9 @@ func (t *truth) applied(n *node, index uint64, e *entry, results []fsm.Result) {
 	first := index > t.index
 	if first {
 		t.index = index
+	}
+	if t.w.raft.leader == n {
+		t.led = max(t.led, index)
 	}
 	for i := range results {
 		if rec := results[i].Txn; rec != nil && !rec.Refused {
@@ -229,7 +233,8 @@ func (t *truth) forgotten(id string) {
 	for i := len(t.order) - 1; i >= 0; i-- {
 		if l := t.order[i]; l.id == id && l.finished {
 			if !l.forgotten {
-				l.forgotten, l.gone = true, t.w.steps
+				t.w.seen[Forgotten]++
+				l.forgotten, l.gone = true, t.index
 			}
 			return
 		}
@@ -368,7 +373,7 @@ func (t *truth) answers(n *node, r *request, rec *fsm.Txn) {
 		t.w.fail("P10 the client is told the truth", "%s says %s of %s of %s", n.name, rec.State, rec.Attempt, rec.ID)
 	case !r.abort && l.digest != r.content:
 		t.w.fail("P10 the client is told the truth", "%s of other content", rec.Attempt)
-	case l.forgotten && r.job == r.client.job && l.gone < r.client.began:
+	case l.forgotten && r.job == r.client.job && l.gone <= r.client.began:
 		t.w.fail("P10 an earlier life", "%s of %s was forgotten before the client asked", rec.Attempt, rec.ID)
 	case rec.State.Finished() && d == committed:
 		for i := range l.branches {
