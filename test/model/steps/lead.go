@@ -137,7 +137,24 @@ func (l *lead) proposal(c *fsmpb.Command, done func(fsm.Result, fate)) *proposal
 	if err != nil {
 		panic(err) // all of it is ASCII
 	}
-	return &proposal{command: data, done: done, forgets: c.GetForget().GetItems()}
+	return &proposal{command: data, what: whatOf(c), done: done, forgets: c.GetForget().GetItems()}
+}
+
+// whatOf is a command's word in a schedule.
+func whatOf(c *fsmpb.Command) string {
+	switch {
+	case c.GetBegin() != nil:
+		return "begin"
+	case c.GetDecide().GetCommit():
+		return "commit"
+	case c.GetDecide() != nil:
+		return "abort"
+	case c.GetFinish() != nil:
+		return "finish"
+	case c.GetForget() != nil:
+		return "forget"
+	}
+	return "other"
 }
 
 func (l *lead) planFlush(d time.Duration) {

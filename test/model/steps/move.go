@@ -5,7 +5,8 @@ package steps
 // is -1 or 0.
 type Move struct {
 	Do Verb
-	// Attempt counts the attempts in the order they were made, from 0.
+	// Attempt counts the Submits, from 0, whether or not one made an attempt. A
+	// Submit may name a higher number than the next, and the count goes on there.
 	Attempt int
 	// Party is a participant, from 0.
 	Party int
@@ -13,6 +14,9 @@ type Move struct {
 	Node Who
 	// Keep is how many entries that are not committed outlive an Elect.
 	Keep int
+	// What is the entry that ApplyNext is to come to: "begin", "commit",
+	// "abort", "finish", "forget", "barrier"; empty: whichever is next.
+	What string
 	// Content is which of two contents a Submit has, 0 or 1.
 	Content int
 }

@@ -178,7 +178,7 @@ func (n *node) establish(term uint64) {
 	if err != nil {
 		panic(err) // it is ASCII
 	}
-	n.w.raft.append(l, []*proposal{{command: data, done: func(_ fsm.Result, f fate) {
+	n.w.raft.append(l, []*proposal{{command: data, what: "barrier", done: func(_ fsm.Result, f fate) {
 		if f == applied && !l.ready {
 			l.resume()
 		}

@@ -31,6 +31,7 @@ type entry struct {
 // proposal is one command that somebody waits for.
 type proposal struct {
 	command []byte
+	what    string              // for Replay
 	forgets []*fsmpb.ForgetItem // of a Forget, for truth
 	done    func(r fsm.Result, fate fate)
 }

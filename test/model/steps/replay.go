@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/concordat-tx/concordat/fsm"
-	"github.com/concordat-tx/concordat/fsm/fsmpb"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -40,7 +39,7 @@ type Standing struct {
 // may settle, with every check of a run. heal false leaves it as it stands.
 func Replay(cfg Config, parties int, schedule []Move, heal bool) (out Outcome) {
 	w := newWorld(cfg)
-	x := &replay{w: w, out: &out, client: &client{w: w, name: "c1"}}
+	x := &replay{w: w, out: &out, client: &client{w: w, name: "c1"}, named: map[int]fsm.Attempt{}}
 	defer func() {
 		if r := recover(); r != nil {
 			w.fail("nothing panics", "%v", r)
@@ -75,6 +74,8 @@ type replay struct {
 	out      *Outcome
 	client   *client
 	deposed  *lead
+	next     int                 // the number of the next Submit
+	named    map[int]fsm.Attempt // attempts by their numbers
 	branches [2][]*pb.Branch
 	no       [partyCount]bool
 }
@@ -136,10 +137,8 @@ func (x *replay) lead(who Who) *lead {
 }
 
 func (x *replay) attempt(i int) (fsm.Attempt, bool) {
-	if i < 0 || i >= len(x.w.made) {
-		return fsm.Attempt{}, false
-	}
-	return x.w.made[i], true
+	a, ok := x.named[i]
+	return a, ok
 }
 
 func (x *replay) move(m Move) bool {
@@ -157,7 +156,7 @@ func (x *replay) move(m Move) bool {
 	case Notice:
 		return x.notice()
 	case ApplyNext:
-		return x.apply()
+		return x.apply(m.What)
 	case Prepare:
 		return x.deliver(drive.Prepare, m, p)
 	case CommitTo:
@@ -208,7 +207,14 @@ func (x *replay) submit(m Move) bool {
 			x.out.Told = append(x.out.Told, rec.State.String())
 		}
 	}
+	made := len(x.w.made)
 	l.node.serve(r)
+	if m.Do == Submit {
+		number := max(x.next, m.Attempt)
+		if x.next = number + 1; len(x.w.made) > made {
+			x.named[number] = x.w.made[made]
+		}
+	}
 	return true
 }
 
@@ -238,14 +244,27 @@ func (x *replay) notice() bool {
 	return true
 }
 
-// apply commits the next entry and lets the leader and its followers apply it.
-func (x *replay) apply() bool {
+// apply has entries applied up to one that is what is asked for, if there is one.
+func (x *replay) apply(what string) bool {
+	r := &x.w.raft
+	for index := r.leader.machine.Index() + 1; index <= r.last(); index++ {
+		is := func(p *proposal) bool { return what == "" || p.what == what }
+		if !slices.ContainsFunc(r.at(index).proposals, is) {
+			continue
+		}
+		for r.leader.machine.Index() < index {
+			x.applyOne()
+		}
+		return true
+	}
+	return false
+}
+
+// applyOne commits the next entry and lets the leader and its followers apply it.
+func (x *replay) applyOne() {
 	r := &x.w.raft
 	n := r.leader
 	index := n.machine.Index() + 1
-	if index > r.last() {
-		return false
-	}
 	r.committed = max(r.committed, index, r.termStart)
 	n.known = r.committed
 	for n.machine.Index() < index {
@@ -258,170 +277,9 @@ func (x *replay) apply() bool {
 			}
 		}
 	}
-	return true
 }
 
-// deliver brings a message to a participant: the one under way, or a copy.
-func (x *replay) deliver(op drive.Op, m Move, p *party) bool {
-	a, ok := x.attempt(m.Attempt)
-	if !ok {
-		return false
-	}
-	is := func(c *call) bool { return c != nil && c.op == op && c.party == p && c.work.Attempt == a }
-	if x.no[p.i] && op == drive.Prepare {
-		return x.deliverNo(is)
-	}
-	if x.pick(func(e event) bool { return e.kind == Request && is(e.call) }) {
-		return true
-	}
-	for _, c := range slices.Backward(x.w.archive) {
-		if is(c) {
-			x.w.run(x.w.now, event{kind: Request, who: p.name, txn: c.work.ID, call: c, do: func() bool { return p.receive(c) }})
-			return true
-		}
-	}
-	return false
-}
-
-// deliverNo is a Prepare whose work votes ABORTED, before anything is held.
-func (x *replay) deliverNo(is func(*call) bool) bool {
-	for _, c := range slices.Backward(x.w.archive) {
-		if is(c) && !c.ended {
-			x.no[c.party.i] = false
-			c.reply(answer{vote: fsm.VoteAborted, reason: &fsm.Reason{Participant: c.party.name}})
-			return true
-		}
-	}
-	return false
-}
-
-// answer brings a participant's answer to the leader; if none is under way for
-// a call that is open, the call is delivered first.
-func (x *replay) answer(m Move, p *party) bool {
-	a, ok := x.attempt(m.Attempt)
-	if !ok {
-		return false
-	}
-	l := x.lead(m.Node)
-	is := func(c *call) bool {
-		return c != nil && !c.ended && c.l == l && c.party == p && c.work.Attempt == a && (c.op == drive.Prepare) == (m.Do == Vote)
-	}
-	reply := func(e event) bool { return e.kind == Reply && is(e.call) }
-	if x.pick(reply) {
-		return true
-	}
-	for _, c := range slices.Backward(x.w.archive) {
-		if is(c) {
-			x.w.run(x.w.now, event{kind: Request, who: p.name, txn: c.work.ID, call: c, do: func() bool { return p.receive(c) }})
-			x.drain()
-			return x.pick(reply)
-		}
-	}
-	return false
-}
-
-func (x *replay) lose(m Move, p *party) bool {
-	a, ok := x.attempt(m.Attempt)
-	lost := false
-	for ok {
-		k := x.w.queue.find(func(e event) bool {
-			return (e.kind == Request || e.kind == Reply) && e.call.party == p && e.call.work.Attempt == a
-		})
-		if k < 0 {
-			break
-		}
-		_, e := x.w.queue.take(k)
-		c := e.call
-		x.w.after(0, CallEnds, c.l.node.name, c.work.ID, func() bool { return c.end(answer{err: errBroken}) })
-		lost = true
-	}
-	return lost
-}
-
-// inquire is one question of p to one node, about all that it holds.
-func (x *replay) inquire(m Move, p *party) bool {
-	l := x.lead(m.Node)
-	var refs []participant.Ref
-	for _, r := range p.disk.heldRecords() {
-		refs = append(refs, r.ref())
-	}
-	if l == nil || len(refs) == 0 {
-		return false
-	}
-	a := &ask{p: p, life: p.life, refs: refs, answers: make([]pb.BranchOutcome_Answer, len(refs)), order: []*node{l.node}}
-	a.done = func() {
-		for i, ref := range refs {
-			p.act(ref, a.answers[i])
-		}
-	}
-	return x.ask(a)
-}
-
-// forgetAt is one question of p to the leader, about what it has finished.
-func (x *replay) forgetAt(p *party) bool {
-	l, refs := x.lead(Leader), p.disk.finished(64)
-	if l == nil || len(refs) == 0 {
-		return false
-	}
-	return x.ask(&ask{p: p, life: p.life, refs: refs, finished: true, done: func() {}, order: []*node{l.node}})
-}
-
-func (x *replay) ask(a *ask) bool {
-	a.next()
-	for _, k := range []Kind{Ask, Verified, AskReply} {
-		x.pick(func(e event) bool { return e.kind == k })
-	}
-	return true
-}
-
-func (x *replay) deadline() bool {
-	l := x.lead(Leader)
-	if l == nil || len(l.order) == 0 {
-		return false
-	}
-	l.node.skew += 2 * time.Minute
-	for _, f := range slices.Clone(l.order) {
-		f.tell(func() []drive.Effect { return f.driver.OnTime(l.now()) })
-	}
-	return true
-}
-
-func (x *replay) forget() bool {
-	l := x.lead(Leader)
-	if l == nil || l.machine().FinishedCount() == 0 {
-		return false
-	}
-	for _, id := range l.machine().NeedsOperator() {
-		l.resolve(l.machine().Txn(id), &fsmpb.Resolve{Id: id, Acknowledge: true, Operator: "op"})
-		return true
-	}
-	keep := x.w.odds.keep
-	x.w.odds.keep = 0
-	l.forget()
-	x.w.odds.keep = keep
-	return true
-}
-
-// tick lets calls that were lost end, and a second pass.
-func (x *replay) tick() bool {
-	x.w.now += time.Second
-	past := x.w.now
-	did := false
-	for _, k := range []Kind{CallEnds, Probe, Timer} {
-		for {
-			at := x.w.queue.find(func(e event) bool { return e.kind == k })
-			if at < 0 || x.w.queue.heap[at].at > past {
-				break
-			}
-			t, e := x.w.queue.take(at)
-			x.w.run(t, e)
-			did = true
-		}
-	}
-	return did
-}
-
-// standings are the attempts as they stand.
+// standings are the attempts as they stand, in the order they were made.
 func (x *replay) standings() []Standing {
 	var list []Standing
 	for _, a := range x.w.made {

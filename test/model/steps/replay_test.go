@@ -3,6 +3,7 @@ package steps
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -155,5 +156,61 @@ func TestVerbsHaveWords(t *testing.T) {
 	}
 	if _, ok := ParseVerb("nothing"); ok {
 		t.Error("nothing is a verb")
+	}
+}
+
+// TestModelsEvents: events as the Promela model of attempts prints them drive
+// the steppers: a leader lost with the decision, a retry, a second life.
+func TestModelsEvents(t *testing.T) {
+	const events = `submit a=0 term=0 current=1 life=0 digest=0
+apply what=begin a=0 ok=1
+execute p=0 a=0
+prepared p=0 a=0
+execute p=1 a=0
+prepared p=1 a=0
+vote p=0 a=0
+vote p=1 a=0
+propose what=commit a=0
+elect term=1 kept=0
+apply what=barrier term=1 ok=1
+vote p=0 a=0
+vote p=1 a=0
+propose what=commit a=0
+apply what=commit a=0 ok=1
+commit p=0 a=0
+commit p=1 a=0
+ack p=0 a=0
+ack p=1 a=0
+propose what=forget a=0
+apply what=forget a=0 ok=1
+again life=1 digest=1
+submit a=1 term=1 current=1 life=1 digest=1
+apply what=begin a=1 ok=1
+execute p=0 a=1
+refuse p=0 a=1
+vote p=0 a=1
+apply what=abort a=1 ok=1
+tombstone p=0 a=1
+tombstone p=1 a=1`
+	var schedule []Move
+	for line := range strings.Lines(events) {
+		fields := strings.Fields(line)
+		arg := func(key string) string {
+			for _, f := range fields[1:] {
+				if v, ok := strings.CutPrefix(f, key+"="); ok {
+					return v
+				}
+			}
+			return ""
+		}
+		schedule = append(schedule, ModelMoves(fields[0], arg)...)
+	}
+	var trace bytes.Buffer
+	out := Replay(Config{Seed: 1, Trace: &trace}, 2, schedule, true)
+	want := []Standing{{true, "COMMIT", []string{"committed", "committed"}}, {true, "ABORT", []string{"refused", "refused"}}}
+	if out.Report.Violation != nil || !slices.EqualFunc(out.Before, want, func(a, b Standing) bool {
+		return a.Begun == b.Begun && a.Decision == b.Decision && slices.Equal(a.Branches, b.Branches)
+	}) {
+		t.Errorf("%v, attempts %+v, want %+v\n%s", out.Report.Violation, out.Before, want, trace.String())
 	}
 }

@@ -35,9 +35,9 @@ func (x *tally) add(r Report) {
 	}
 }
 
-func (x *tally) print(took time.Duration) {
-	fmt.Printf("%d runs, %d steps in %s: %.0f steps/s; %s of virtual time; healed within %d steps\n",
-		x.runs, x.steps, took.Round(time.Millisecond), float64(x.steps)/took.Seconds(), x.virtual.Round(time.Second), x.healing)
+func (x *tally) print(took, busy time.Duration) {
+	fmt.Printf("%d runs, %d steps in %s: %.0f steps/s, %.0f in a second of CPU; %s of virtual time; healed within %d steps\n",
+		x.runs, x.steps, took.Round(time.Millisecond), float64(x.steps)/took.Seconds(), float64(x.steps)/max(busy.Seconds(), 1e-9), x.virtual.Round(time.Second), x.healing)
 	for p, s := range x.of {
 		if s.begun > 0 {
 			fmt.Printf("%-8s %6d transactions begun: %5.1f %% committed, %5.1f %% aborted\n", Profile(p), s.begun,
