@@ -21,25 +21,46 @@ var (
 	scanFlag    = flag.Int("scan", 0, "for TestBugsAreFound: scan so many seeds for each bug and print what finds it")
 )
 
-// check runs one world. If an invariant does not hold, it runs it again, which
-// is the same run to the bit, and shows how it came to that.
+// check runs one world, and shows how an invariant came to be broken.
 func check(t *testing.T, cfg Config) Report {
 	t.Helper()
 	r := Run(cfg)
-	if r.Violation == nil {
-		return r
+	if r.Violation != nil {
+		t.Error(explain(cfg))
 	}
+	return r
+}
+
+// explain runs a world again, which is the same run to the bit, with its trace.
+func explain(cfg Config) string {
 	var trace bytes.Buffer
 	cfg.Trace = &trace
-	Run(cfg)
+	r := Run(cfg)
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("steps-%s-%d.trace", cfg.Profile, cfg.Seed))
 	if err := os.WriteFile(path, trace.Bytes(), 0o644); err != nil {
-		t.Log(err)
+		path = err.Error()
 	}
 	lines := strings.Split(strings.TrimRight(trace.String(), "\n"), "\n")
-	t.Errorf("seed %d, profile %s: %v\nthe last of %d events (all of them: %s):\n%s\nagain: go test ./test/model/steps -run TestSeeds -seed=%d -profile=%d -steps=%d",
+	return fmt.Sprintf("seed %d, profile %s: %v\nthe last of %d events (all of them: %s):\n%s\nagain: go test ./test/model/steps -run TestSeeds -seed=%d -profile=%d -steps=%d",
 		cfg.Seed, cfg.Profile, r.Violation, len(lines), path, strings.Join(lines[max(0, len(lines)-120):], "\n"), cfg.Seed, cfg.Profile, cfg.Steps)
-	return r
+}
+
+// TestFailuresExplainThemselves: with the trace, up to the step that broke, and the command that repeats it.
+func TestFailuresExplainThemselves(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	cfg := Config{Seed: 1, Steps: 5000, Profile: Calm, Bug: ResumeAborts}
+	r, text := Run(cfg), explain(cfg)
+	if r.Violation == nil {
+		t.Fatal("the bug was not found")
+	}
+	for _, want := range []string{
+		r.Violation.Error(), "VIOLATION: " + r.Violation.Invariant, "past its barrier",
+		"go test ./test/model/steps -run TestSeeds -seed=1 -profile=1 -steps=5000",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
 }
 
 // TestSeeds runs fresh seeds of every profile, or the one seed that is given.
