@@ -21,8 +21,6 @@ const (
 	ForgetsFinished
 	// HigherTermAnswered: a deposed leader answers for attempts of later terms, unverified (P7).
 	HigherTermAnswered
-	// OpenIsNever: an attempt whose Begin is under way is said never to begin (P7).
-	OpenIsNever
 	// FloorTooHigh: the floor passes attempts that are still open (P8).
 	FloorTooHigh
 	// ResumeAborts: a new leader aborts what it finds PREPARING (P9).
@@ -54,7 +52,7 @@ const (
 
 var bugNames = [...]string{
 	"none", "commit before decide", "vote before sync", "ack before sync", "no barrier", "own decision told", "forgets finished",
-	"higher term answered", "open is never", "floor too high", "resume aborts", "finish after first ack", "take-over volatile",
+	"higher term answered", "floor too high", "resume aborts", "finish after first ack", "take-over volatile",
 	"vote of other", "read-only owes", "unknown is success", "lost is abort", "decides alone", "locks forgotten", "stale answer",
 	"since ignored", "rollback of other",
 }

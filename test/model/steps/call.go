@@ -50,7 +50,7 @@ func (f *flight) call(e drive.Effect) {
 		l.w.truth.sent(l.node, c)
 	}
 	f.calls[e.Branch] = c
-	if l.w.archive != nil || l.w.manual {
+	if l.w.manual {
 		l.w.archive = append(l.w.archive, c)
 	}
 	if l.links[p.i].down {
@@ -58,6 +58,15 @@ func (f *flight) call(e drive.Effect) {
 		return
 	}
 	c.send()
+	if e.Op == drive.Prepare {
+		l.w.after(slowCall, Probe, l.node.name, rec.ID, func() bool {
+			if c.ended || l.ended || f.calls[e.Branch] != c {
+				return false
+			}
+			l.doubt(p)
+			return true
+		})
+	}
 	l.w.after(limit, CallEnds, l.node.name, rec.ID, func() bool { return c.end(answer{err: errDeadline}) })
 }
 

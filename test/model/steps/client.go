@@ -18,8 +18,8 @@ type client struct {
 	w    *World
 	name string
 
-	job     int // the transaction under way, counted
-	began   int // the step it began at
+	job     int    // the transaction under way, counted
+	began   uint64 // the index that leaders had applied when it began
 	working bool
 	gone    bool // it died, or gave up: nobody waits for this one
 	fresh   bool // its id is its own
@@ -37,10 +37,12 @@ type client struct {
 // often with the same content.
 type idSource struct {
 	fresh int
-	pool  [poolIDs]struct {
-		id   string
-		last []*pb.Branch
-	}
+	pool  [poolIDs]pooled
+}
+
+type pooled struct {
+	id   string
+	last []*pb.Branch
 }
 
 func (w *World) newClients() {
@@ -70,11 +72,14 @@ func (c *client) rest() {
 func (c *client) begin(retryOf string) {
 	w := c.w
 	c.job++
-	c.began, c.working, c.gone, c.aborts, c.tries, c.node = w.steps, true, false, false, 0, nil
+	c.began, c.working, c.gone, c.aborts, c.tries, c.node = w.truth.led, true, false, false, 0, nil
 	if retryOf == "" {
 		c.retries = 0
 	}
 	req := &pb.SubmitRequest{RetryOf: retryOf, Timeout: durationpb.New(w.odds.timeout)}
+	if w.odds.hurry && w.rng.IntN(2) == 0 {
+		req.Timeout = durationpb.New(300 * time.Millisecond)
+	}
 	c.fresh = retryOf != "" || w.rng.IntN(10_000) >= w.odds.reuse
 	switch {
 	case retryOf != "":
@@ -83,8 +88,8 @@ func (c *client) begin(retryOf string) {
 	case c.fresh:
 		req.Branches, req.Id = w.branches(), w.freshID()
 	default:
-		slot := &w.ids.pool[w.rng.IntN(poolIDs)]
-		if slot.last == nil || w.rng.IntN(3) == 0 {
+		slot := w.slot()
+		if slot.last == nil || w.rng.IntN(8) == 0 {
 			slot.last = w.branches()
 		}
 		req.Id, req.Branches = slot.id, slot.last
@@ -105,6 +110,36 @@ func (c *client) begin(retryOf string) {
 		c.aborts = true
 	}
 	c.call()
+}
+
+// slot is one of the pool. The best is one whose id a participant holds of a
+// life that is forgotten: it will be taken over, or be of other content. While
+// such a participant cannot be reached, its id waits for that.
+func (w *World) slot() (slot *pooled) {
+	first := w.rng.IntN(poolIDs)
+	for i := range poolIDs {
+		s := &w.ids.pool[(first+i)%poolIDs]
+		waits := false
+		for _, p := range w.parties {
+			r := p.disk.journal[s.id]
+			if r == nil || r.entry.Held == nil {
+				continue
+			}
+			if l := w.truth.lives[r.entry.Held.Attempt]; l == nil || !l.finished {
+				continue
+			} else if leader := w.raft.leader; l.forgotten && p.up && leader != nil && w.wire.both(leader.place(), p.place()) {
+				return s
+			}
+			waits = true
+		}
+		if slot == nil && !waits {
+			slot = s
+		}
+	}
+	if slot == nil {
+		slot = &w.ids.pool[first]
+	}
+	return slot
 }
 
 func (w *World) freshID() string {
@@ -211,6 +246,9 @@ func (c *client) again(r *request) {
 
 // answered takes an answer, if somebody still waits for it.
 func (c *client) answered(r *request, rec *fsm.Txn, err failure, index uint64) bool {
+	if r.heard != nil && r.open && rec != nil {
+		r.heard(rec)
+	}
 	if !r.open || r.job != c.job || !c.working {
 		return false
 	}
@@ -218,6 +256,11 @@ func (c *client) answered(r *request, rec *fsm.Txn, err failure, index uint64) b
 	w := c.w
 	switch {
 	case err == errExpired, err == errReused, err == errRefused:
+		if err == errExpired {
+			w.seen[Expired]++
+		} else {
+			w.seen[Refused]++
+		}
 		w.say("%s", err)
 		c.rest()
 		return true

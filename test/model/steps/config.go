@@ -52,8 +52,10 @@ type odds struct {
 	reuse               int // a transaction takes an id of the pool
 	withoutSince        int // a transaction of a pool's id is submitted without since
 	abort, die          int // a client's transaction
+	keep                int // finished transactions in the state, at most
 	keys                int // keys a participant has, fewer conflict more
 	timeout             time.Duration
+	hurry               bool          // half of the transactions have 300 ms only
 	fault               time.Duration // mean time between faults
 	operator            time.Duration // mean time between an operator's acts; 0: none
 }
@@ -61,14 +63,14 @@ type odds struct {
 func (p Profile) odds() odds {
 	o := odds{
 		lose: 100, double: 300, delay: 200, diskError: 20, no: 100, readOnly: 800, reuse: 1500, withoutSince: 5000, abort: 150, die: 150,
-		keys: 300, timeout: 5 * time.Second, fault: 300 * time.Millisecond, operator: 4 * time.Second,
+		keep: 150, keys: 300, timeout: 5 * time.Second, fault: 300 * time.Millisecond, operator: 4 * time.Second,
 	}
 	switch p {
 	case Calm:
 		o.no, o.abort, o.reuse, o.keys, o.timeout, o.operator = 0, 0, 0, 0, time.Minute, 0
 	case Rough:
-		o.no, o.reuse, o.abort, o.die, o.keys = 500, 6000, 600, 600, 40
-		o.timeout, o.fault, o.operator = 300*time.Millisecond, 150*time.Millisecond, 300*time.Millisecond
+		o.no, o.reuse, o.abort, o.die, o.keys, o.keep = 500, 6000, 600, 600, 40, 15
+		o.hurry, o.fault, o.operator = true, 150*time.Millisecond, 300*time.Millisecond
 	}
 	return o
 }

@@ -159,6 +159,13 @@ func (p *party) planSync() {
 			return false
 		}
 		p.syncing = false
+		if p.w.chance(100) {
+			p.w.happened(PartyCrash)
+			p.w.say("crashes before a sync")
+			p.crash()
+			p.restartLater()
+			return true
+		}
 		batch := p.batch
 		p.batch = nil
 		for _, x := range batch {

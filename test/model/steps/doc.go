@@ -16,11 +16,17 @@
 //	wire.go     a network that loses, doubles, delays and reorders, and is cut
 //	client.go, operator.go, fault.go             those who use it, and what goes wrong
 //
-// truth.go watches all of it and knows what really happened; it checks each
-// step, and settle.go's end in check.go the whole. A run has a phase with
-// faults and one without, in which everything must settle.
+// truth (truth.go, branches.go, told.go) watches all of it and knows what
+// really happened: it checks every step, and check.go what is there at the
+// end. A run has a phase with faults and one without, in which everything must
+// settle.
 //
-// Bugs (bug.go) break one rule each in the modelled shell, to show that the
-// checks find it. Replay (replay.go) runs a schedule from outside, as a model
-// checker writes it, instead of the generator's.
+// A Bug (bug.go, sabotage.go) breaks one rule in the modelled shell, to show
+// that the checks find it. Replay (replay.go, move.go, deliver.go) runs a
+// schedule from outside, as a model checker writes it, instead of the
+// generator's; modelmoves.go reads that of the Promela model of attempts.
+//
+//	go test ./test/model/steps -v -run TestSeeds            fresh seeds, and what they saw
+//	go test ./test/model/steps -v -run TestSeeds -seed=7 -profile=2 -steps=60000 [-trace]
+//	go test ./test/model/steps -run xxx -bench . -benchtime 1000000x
 package steps

@@ -33,7 +33,7 @@ func (w *World) breakOne() {
 	case 5, 6:
 		w.cutLink(n.place(), w.rng.IntN(nodeCount+partyCount), w.rng.IntN(2) == 0)
 	case 7:
-		w.isolate(n)
+		w.isolate(n.place(), w.between(50*time.Millisecond, 2*time.Second))
 	case 8:
 		w.jump(n, p)
 	case 9, 10:
@@ -102,19 +102,19 @@ func (w *World) cutLink(a, b int, oneWay bool) {
 	})
 }
 
-// isolate cuts a node off from everything.
-func (w *World) isolate(n *node) {
+// isolate cuts a node or a participant off from everything.
+func (w *World) isolate(place int, d time.Duration) {
 	w.happened(LinkCut)
-	w.say("%s is cut off", n.name)
+	w.say("%d is cut off", place)
 	set := func(cut bool) {
 		for i := range nodeCount + partyCount {
-			if i != n.place() {
-				w.wire.cut[i][n.place()], w.wire.cut[n.place()][i] = cut, cut
+			if i != place {
+				w.wire.cut[i][place], w.wire.cut[place][i] = cut, cut
 			}
 		}
 	}
 	set(true)
-	w.after(w.between(50*time.Millisecond, 2*time.Second), Mends, n.name, "", func() bool {
+	w.after(d, Mends, "-", "", func() bool {
 		set(false)
 		return true
 	})

@@ -61,6 +61,9 @@ func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin) {
 			l.attempts.GiveBack(attempt)
 			f.fail(errNotLeader)
 			f.leave()
+		case fate == unknown:
+			f.fail(errLost) // it may yet be applied: the attempt stays open
+			f.leave()
 		case r.Rejection != nil && r.Txn != nil && r.Txn.State.Finished():
 			l.attempts.Close(attempt) // a Refuse was quicker
 			f.rec = r.Txn
@@ -186,7 +189,7 @@ func (f *flight) proposed(r fsm.Result, fate fate) {
 	if f.gone {
 		return
 	}
-	if fate == notApplied || r.Txn == nil {
+	if fate != applied || r.Txn == nil {
 		f.take(f.driver.OnNotApplied(f.l.now()))
 		return
 	}

@@ -67,6 +67,18 @@ func (p *party) inquire() bool {
 
 // act does what the cluster answered about one branch.
 func (p *party) act(ref participant.Ref, answer pb.BranchOutcome_Answer) {
+	switch answer {
+	case pb.BranchOutcome_COMMIT:
+		p.w.seen[ToldCommit]++
+	case pb.BranchOutcome_ABORT:
+		p.w.seen[ToldAbort]++
+	case pb.BranchOutcome_WAIT:
+		p.w.seen[ToldWait]++
+	case pb.BranchOutcome_FORGOTTEN:
+		p.w.seen[ToldForgotten]++
+	case pb.BranchOutcome_MISMATCH, pb.BranchOutcome_ANSWER_UNSPECIFIED:
+	}
+	p.w.say("%s is told %s of %s", ref.ID, answer, ref.Attempt)
 	r := participant.React(answer)
 	p.doubts.React(ref, p.now(), r, 0.75+p.w.rng.Float64()/4)
 	op := drive.Op(0)

@@ -81,3 +81,38 @@ var faultNames = [...]string{
 }
 
 func (k FaultKind) String() string { return faultNames[k] }
+
+// Sight is something rare that a run should come to see.
+type Sight uint8
+
+// The sights.
+const (
+	Resumed Sight = iota
+	FateUnknown
+	TakenOver
+	Repeated
+	LatePrepare
+	OtherContent
+	Conflict
+	Tombstone
+	BelowFloor
+	StaleTerm
+	ToldCommit
+	ToldAbort
+	ToldWait
+	ToldForgotten
+	Heuristic
+	Forgotten
+	LockWait
+	Expired
+	Refused
+	sights
+)
+
+var sightNames = [...]string{
+	"resumed", "fates unknown", "taken over", "prepared again", "late prepares refused", "other content", "conflicts", "tombstones",
+	"below the floor", "stale terms", "told COMMIT", "told ABORT", "told WAIT", "told FORGOTTEN", "heuristics", "forgotten", "waits for a lock",
+	"expired", "refused",
+}
+
+func (s Sight) String() string { return sightNames[s] }

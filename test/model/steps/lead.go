@@ -19,6 +19,8 @@ type lead struct {
 	start    time.Duration
 	ready    bool
 	ended    bool
+	deposed  bool   // Raft knows of a newer term; this may not know it yet
+	reach    uint64 // the index known to be committed when it was deposed
 	attempts *drive.Attempts
 	config   drive.Config
 
@@ -32,15 +34,10 @@ type lead struct {
 	retained drive.Retention
 }
 
-// link is how a participant is known to answer.
-type link struct {
-	down    bool
-	probing bool
-}
-
 const (
 	inFlightLimit = 64
 	callTimeout   = 2 * time.Second
+	slowCall      = time.Second
 )
 
 func newLead(n *node, term uint64) *lead {
@@ -71,6 +68,7 @@ func (l *lead) resume() {
 		last = l.node.newest // the same term, continued
 	}
 	l.attempts = drive.NewAttempts(last, preparing)
+	l.w.seen[Resumed] += len(live)
 	l.w.say("past its barrier, resumes %d", len(live))
 	for _, t := range live {
 		f := l.newFlight(t.ID, t.Digest)
@@ -94,6 +92,7 @@ func (l *lead) end() {
 		l.node.newest = l.attempts.Last()
 	}
 	for _, f := range l.order {
+		l.w.seen[FateUnknown]++
 		f.fail(errLost)
 	}
 }
@@ -132,7 +131,24 @@ func (l *lead) proposal(c *fsmpb.Command, done func(fsm.Result, fate)) *proposal
 	if err != nil {
 		panic(err) // all of it is ASCII
 	}
-	return &proposal{command: data, done: done, forgets: c.GetForget().GetItems()}
+	return &proposal{command: data, what: whatOf(c), done: done, forgets: c.GetForget().GetItems()}
+}
+
+// whatOf is a command's word in a schedule.
+func whatOf(c *fsmpb.Command) string {
+	switch {
+	case c.GetBegin() != nil:
+		return "begin"
+	case c.GetDecide().GetCommit():
+		return "commit"
+	case c.GetDecide() != nil:
+		return "abort"
+	case c.GetFinish() != nil:
+		return "finish"
+	case c.GetForget() != nil:
+		return "forget"
+	}
+	return "other"
 }
 
 func (l *lead) planFlush(d time.Duration) {
@@ -212,45 +228,10 @@ func (l *lead) fence(p *party) *pb.Fence {
 	return f
 }
 
-// doubt looks whether a participant answers, until it does.
-func (l *lead) doubt(p *party) {
-	k := &l.links[p.i]
-	if k.probing {
-		return
-	}
-	k.probing = true
-	var probe func() bool
-	probe = func() bool {
-		if l.ended {
-			return false
-		}
-		if p.up && l.w.wire.both(l.node.place(), p.place()) {
-			k.probing = false
-			if k.down {
-				k.down = false
-				for _, f := range append([]*flight(nil), l.order...) {
-					if f.driver == nil {
-						continue
-					}
-					if i := f.driver.Record().BranchOf(p.name); i >= 0 {
-						f.tell(func() []drive.Effect { return f.driver.OnReachable(l.now(), i) })
-					}
-				}
-			}
-			return true
-		}
-		k.down = true
-		l.w.after(l.w.between(50*time.Millisecond, 150*time.Millisecond), Probe, l.node.name, "", probe)
-		return false
-	}
-	l.w.after(l.w.between(time.Millisecond, 5*time.Millisecond), Probe, l.node.name, "", probe)
-}
-
 const (
-	houseEvery     = 250 * time.Millisecond
-	retentionAge   = 1500 * time.Millisecond
-	retentionCount = 150
-	forgetBatch    = 64
+	houseEvery   = 250 * time.Millisecond
+	retentionAge = 1500 * time.Millisecond
+	forgetBatch  = 64
 )
 
 // housekeep lets finished transactions go by a logged command (P8).
@@ -268,7 +249,7 @@ func (l *lead) housekeep() {
 func (l *lead) forget() {
 	m := l.machine()
 	upTo := l.retained.UpTo(l.now(), m.LastFinish(), retentionAge)
-	items := m.Forgettable(upTo, retentionCount, forgetBatch)
+	items := m.Forgettable(upTo, l.w.odds.keep, forgetBatch)
 	if len(items) == 0 {
 		return
 	}

@@ -99,7 +99,11 @@ func (n *node) apply() {
 	n.w.truth.applied(n, index, e, results)
 	if e.lead.node == n && e.lead == n.lead && !e.lead.ended {
 		for i, p := range e.proposals {
-			p.done(results[i], applied)
+			if e.lead.deposed && index > e.lead.reach { // Raft has told so before
+				p.done(fsm.Result{}, unknown)
+			} else {
+				p.done(results[i], applied)
+			}
 		}
 	}
 }
@@ -174,7 +178,7 @@ func (n *node) establish(term uint64) {
 	if err != nil {
 		panic(err) // it is ASCII
 	}
-	n.w.raft.append(l, []*proposal{{command: data, done: func(_ fsm.Result, f fate) {
+	n.w.raft.append(l, []*proposal{{command: data, what: "barrier", done: func(_ fsm.Result, f fate) {
 		if f == applied && !l.ready {
 			l.resume()
 		}

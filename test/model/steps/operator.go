@@ -1,6 +1,8 @@
 package steps
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -67,11 +69,13 @@ func (w *World) operate() {
 		}
 		w.operate()
 		p := w.parties[w.rng.IntN(partyCount)]
-		switch w.rng.IntN(5) {
-		case 0, 1:
+		switch w.rng.IntN(6) {
+		case 0:
 			return p.up && p.byHand()
-		case 2, 3:
+		case 1, 2:
 			return w.giveUp(p)
+		case 3, 4:
+			return w.abandon(p)
 		}
 		l := w.leading()
 		if l == nil || w.rng.IntN(4) > 0 {
@@ -83,6 +87,21 @@ func (w *World) operate() {
 		l.propose(&fsmpb.Command{Kind: &fsmpb.Command_RemoveParticipant{RemoveParticipant: c}}, nobody)
 		return true
 	})
+}
+
+// abandon gives a participant up that cannot be reached for long: what it
+// holds is forgotten meanwhile.
+func (w *World) abandon(p *party) bool {
+	again := func(r *record) bool { return strings.HasPrefix(r.id, "pool") }
+	if w.cfg.Profile != Rough || w.now < w.abandoned || !slices.ContainsFunc(p.disk.heldRecords(), again) {
+		return false
+	}
+	w.abandoned = w.now + 5*time.Second
+	w.isolate(p.place(), w.between(4*time.Second, 8*time.Second))
+	for range 8 {
+		w.after(w.between(100*time.Millisecond, time.Second), Operator, "op", "", func() bool { return w.giveUp(p) })
+	}
+	return true
 }
 
 // giveUp waives a branch of p that is decided and not delivered.

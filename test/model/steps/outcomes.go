@@ -57,7 +57,7 @@ func (n *node) outcomesBy(l *lead, req *pb.OutcomesRequest) *pb.OutcomesResponse
 
 // view is how the leader sees an attempt.
 func (l *lead) view(a fsm.Attempt) drive.LeaderView {
-	if l.w.has(HigherTermAnswered) && a.Term > l.term || l.w.has(OpenIsNever) {
+	if l.w.has(HigherTermAnswered) && a.Term > l.term {
 		never := drive.NewAttempts(fsm.Attempt{Generation: a.Generation, Term: a.Term + 1}, nil)
 		return never.View(a)
 	}

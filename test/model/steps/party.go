@@ -104,6 +104,11 @@ func (p *party) crash() {
 	p.w.faults[WritesLost] += len(p.batch)
 	p.w.say("loses %d writes", len(p.batch))
 	p.batch, p.waiting, p.busy, p.syncing = nil, nil, nil, false
+	for _, n := range p.w.nodes {
+		if n.lead != nil {
+			n.lead.breakCalls(p)
+		}
+	}
 }
 
 // receive takes the request of a call.
@@ -141,6 +146,7 @@ func (p *party) admit(c *call, then func()) {
 	news, err := p.disk.binding.Admit(c.fence, c.op == drive.Prepare)
 	switch {
 	case err != nil:
+		p.w.seen[StaleTerm]++
 		c.reply(answer{err: err})
 	case news:
 		p.write(write{apply: func() {

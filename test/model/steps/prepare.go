@@ -29,6 +29,7 @@ func (p *party) prepare(j *job) {
 		return
 	}
 	if err := j.work.BelowFloor(p.floor); err != nil {
+		p.w.seen[BelowFloor]++
 		j.c.reply(answer{err: err})
 		p.leave(j)
 		return
@@ -68,6 +69,7 @@ func (p *party) lockNext(j *job) {
 		done, err := j.want.Outcome()
 		if !done {
 			j.waits = true
+			p.w.seen[LockWait]++
 			p.waiting = append(p.waiting, j)
 			return
 		}
@@ -93,6 +95,7 @@ func (p *party) locked(j *job, err error) {
 }
 
 func (p *party) refused(j *job, err error) {
+	p.w.seen[Conflict]++
 	p.locks.Release(j.branch)
 	p.vote(j, fsm.VoteAborted, pb.Reason_CONFLICT, err.Error())
 	p.poll()
@@ -124,9 +127,11 @@ func (p *party) hold(j *job) {
 			}
 			return
 		case participant.Repeat:
+			p.w.seen[Repeated]++
 			synced = prepared
 		case participant.TakeOver:
 			next := v.Entry.Inherit(w.Priority)
+			p.w.seen[TakenOver]++
 			p.w.say("%s takes over", w.Attempt)
 			if !p.w.has(TakeOverVolatile) {
 				p.disk.put(id, next, p.disk.keys(id))
@@ -137,7 +142,9 @@ func (p *party) hold(j *job) {
 				p.poll()
 			}
 		case participant.Refuse:
+			p.w.seen[LatePrepare]++
 			if v.Store {
+				p.w.seen[OtherContent]++
 				p.disk.put(id, v.Entry, p.disk.keys(id))
 			}
 			synced = func() { p.vote(j, fsm.VoteAborted, v.Code, v.Reason) }

@@ -31,6 +31,7 @@ type entry struct {
 // proposal is one command that somebody waits for.
 type proposal struct {
 	command []byte
+	what    string              // for Replay
 	forgets []*fsmpb.ForgetItem // of a Forget, for truth
 	done    func(r fsm.Result, fate fate)
 }
@@ -91,6 +92,10 @@ func (r *raft) commit() bool {
 		r.planCommit(r.w.between(10*time.Millisecond, 50*time.Millisecond))
 		return false
 	}
+	if r.w.chance(30) { // it is lost with entries under way
+		r.w.depose()
+		return true
+	}
 	r.committed = first + r.w.rng.Uint64N(r.last()-first+1)
 	r.w.say("up to %d", r.committed)
 	r.leader.learn(r.committed, 0)
@@ -112,6 +117,9 @@ func (r *raft) elect(n *node, kept uint64) {
 		r.w.faults[EntriesDropped] += int(dropped)
 	}
 	r.entries = r.entries[:r.committed+kept-r.base]
+	if r.leader != nil && r.leader.lead != nil {
+		r.leader.lead.deposed, r.leader.lead.reach = true, r.leader.known
+	}
 	r.term += 1 + r.w.rng.Uint64N(2)
 	r.leader, r.termStart = n, r.last()+1
 	r.w.say("leads term %d, keeps %d entries", r.term, kept)

@@ -18,6 +18,7 @@ type Report struct {
 	Submitted int // transactions that clients made
 	Told      int // of them, those whose client learned the outcome
 	Faults    [faultKinds]int
+	Seen      [sights]int
 	Violation *Violation // nil: all held
 }
 
@@ -110,7 +111,7 @@ func (w *World) report() Report {
 	r := Report{
 		Config: w.cfg, Steps: w.steps, Virtual: w.now, Hash: w.hash, Begun: len(w.truth.order),
 		Committed: w.truth.commits, Aborted: w.truth.aborts,
-		Told: w.truth.heardCommit + w.truth.heardAbort, Faults: w.faults, Violation: w.err,
+		Told: w.truth.heardCommit + w.truth.heardAbort, Faults: w.faults, Seen: w.seen, Violation: w.err,
 	}
 	r.Healing = max(0, w.steps-w.cfg.Steps)
 	for _, c := range w.clients {

@@ -39,6 +39,7 @@ func (p *party) settleNow(j *job) {
 				p.append(ref, keys)
 			}
 		} else {
+			p.w.seen[Tombstone]++
 			p.w.truth.tombstone(p, ref)
 		}
 		if p.w.has(ForgetsFinished) {
@@ -50,6 +51,9 @@ func (p *party) settleNow(j *job) {
 		if v.Step == participant.Apply {
 			p.locks.Release(p.held[ref.ID])
 			delete(p.held, ref.ID)
+		}
+		if v.Step == participant.Contradiction {
+			p.w.seen[Heuristic]++
 		}
 		switch v.Settled {
 		case pb.Settled_SETTLED_UNSPECIFIED:

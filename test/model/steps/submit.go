@@ -1,6 +1,8 @@
 package steps
 
 import (
+	"slices"
+
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
 	"github.com/concordat-tx/concordat/node/drive"
@@ -35,7 +37,8 @@ type request struct {
 	content   fsm.Digest
 	digests   []fsm.Digest
 	forwarded bool
-	open      bool // the client waits for the answer
+	open      bool           // the client waits for the answer
+	heard     func(*fsm.Txn) // tells Replay
 }
 
 // serve takes a request at a node: here, or one hop away (route).
@@ -93,6 +96,9 @@ func (l *lead) submit(r *request) {
 	c := drive.BeginCommand(r.submit, attempt, r.content, r.digests)
 	if l.w.has(SinceIgnored) {
 		c.HasSince = false
+	}
+	if l.w.manual && !slices.Contains(l.w.made, attempt) {
+		l.w.made = append(l.w.made, attempt)
 	}
 	l.w.say("attempt %s", attempt)
 	f.begin(attempt, c)
@@ -172,6 +178,8 @@ func (l *lead) abort(r *request) {
 		switch {
 		case fate == notApplied:
 			l.node.reply(r, nil, errNotLeader)
+		case fate == unknown:
+			l.node.reply(r, nil, errLost)
 		case res.Txn != nil && res.Txn.State.Decided():
 			l.node.reply(r, res.Txn, 0)
 		case res.Rejection != nil && res.Rejection.Kind == fsm.KindExpired:

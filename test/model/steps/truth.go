@@ -4,9 +4,7 @@ import (
 	"bytes"
 
 	"github.com/concordat-tx/concordat/fsm"
-	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/participant"
-	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -14,6 +12,7 @@ import (
 type truth struct {
 	w      *World
 	index  uint64 // of the last entry that any node has applied
+	led    uint64 // of the last one that a leader has
 	lives  map[fsm.Attempt]*life
 	order  []*life
 	never  map[fsm.Attempt]bool // said never to begin
@@ -44,7 +43,7 @@ type life struct {
 	decision  decision
 	finished  bool
 	forgotten bool
-	gone      int // the step it was forgotten at
+	gone      uint64 // the index it was forgotten at
 	branches  []branch
 }
 
@@ -83,8 +82,8 @@ func newTruth() *truth {
 }
 
 const (
-	hashEvery    = 64
-	restoreEvery = 256
+	hashEvery    = 128
+	restoreEvery = 512
 )
 
 // applied watches an entry that a node has applied.
@@ -92,6 +91,9 @@ func (t *truth) applied(n *node, index uint64, e *entry, results []fsm.Result) {
 	first := index > t.index
 	if first {
 		t.index = index
+	}
+	if t.w.raft.leader == n {
+		t.led = max(t.led, index)
 	}
 	for i := range results {
 		if rec := results[i].Txn; rec != nil && !rec.Refused {
@@ -125,7 +127,7 @@ func (t *truth) compare(n *node, index uint64) {
 		t.w.fail("equal states at equal index", "%s differs at index %d", n.name, index)
 	}
 	t.hashes[index] = state
-	delete(t.hashes, index-64*hashEvery)
+	delete(t.hashes, index-32*hashEvery)
 	if index%restoreEvery != 0 {
 		return
 	}
@@ -229,7 +231,8 @@ func (t *truth) forgotten(id string) {
 	for i := len(t.order) - 1; i >= 0; i-- {
 		if l := t.order[i]; l.id == id && l.finished {
 			if !l.forgotten {
-				l.forgotten, l.gone = true, t.w.steps
+				t.w.seen[Forgotten]++
+				l.forgotten, l.gone = true, t.index
 			}
 			return
 		}
@@ -248,159 +251,4 @@ func (t *truth) branch(a fsm.Attempt, p *party) *branch {
 		}
 	}
 	return nil
-}
-
-// sent watches a Commit or Rollback that leaves a node: its Decide must be applied there (P1).
-func (t *truth) sent(n *node, c *call) {
-	rec := n.machine.Txn(c.work.ID)
-	switch {
-	case rec == nil || rec.Attempt != c.work.Attempt:
-		// A leader that is deposed may have learned more than it knows to act on.
-		if l := t.lives[c.work.Attempt]; l == nil || l.decision == undecided || (l.decision == committed) != (c.op == drive.Commit) {
-			t.w.fail("P1 log first", "%s of %s left %s, where there is no such record", opNames[c.op], c.work.Attempt, n.name)
-		}
-	case !rec.State.Decided() || rec.State.Commit() != (c.op == drive.Commit):
-		t.w.fail("P1 log first", "%s of %s left %s, where it is %s", opNames[c.op], c.work.Attempt, n.name, rec.State)
-	}
-}
-
-// prepared watches a vote PREPARED.
-func (t *truth) prepared(p *party, ref participant.Ref) {
-	switch b := t.branch(ref.Attempt, p); {
-	case b == nil:
-		t.w.fail("P2 begin before prepare", "%s of %s is prepared at %s and never began", ref.Attempt, ref.ID, p.name)
-	case b.excused():
-	case b.committed > 0 || b.rolledBack:
-		t.w.fail("P6 a branch runs once", "%s of %s is prepared at %s after its end", ref.Attempt, ref.ID, p.name)
-	}
-}
-
-// settling watches a held branch come to its end.
-func (t *truth) settling(p *party, ref participant.Ref, commit bool) {
-	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
-	switch {
-	case b == nil && commit:
-		t.w.fail("P1 log first", "%s of %s commits at %s and never began", ref.Attempt, ref.ID, p.name)
-	case b == nil:
-		t.never[ref.Attempt] = true
-	case commit:
-		if b.committed++; b.committed > 1 {
-			t.w.fail("P6 a branch commits once", "%s of %s at %s", ref.Attempt, ref.ID, p.name)
-		}
-		if l.decision != committed {
-			t.w.fail("atomicity", "%s of %s commits at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
-		}
-	default:
-		b.rolledBack = true
-		if l.decision != aborted && b.vote != fsm.VoteReadOnly {
-			t.w.fail("atomicity", "%s of %s rolls back at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
-		}
-	}
-}
-
-func (t *truth) tombstone(p *party, ref participant.Ref) {
-	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
-	switch {
-	case b == nil:
-		t.never[ref.Attempt] = true
-	case l.decision != aborted && b.vote != fsm.VoteReadOnly:
-		t.w.fail("atomicity", "%s of %s is refused at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
-	default:
-		b.rolledBack = true
-	}
-}
-
-// acknowledged watches the answer to a Commit or Rollback.
-func (t *truth) acknowledged(p *party, c *call, a answer) {
-	b := t.branch(c.work.Attempt, p)
-	if b == nil || b.excused() || a.settled != fsm.SettledDone || c.op != drive.Commit {
-		return
-	}
-	if b.committed == 0 {
-		t.w.fail("P5 acknowledged means durable", "%s of %s at %s", c.work.Attempt, c.work.ID, p.name)
-	}
-}
-
-// told watches the answer to an inquiry.
-func (t *truth) told(n *node, req *pb.OutcomesRequest, o *pb.BranchOutcome) {
-	ref := refOf(o.GetBranch())
-	p := t.w.party(req.GetParticipant())
-	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
-	if o.GetFinished() && l != nil && !l.finished {
-		t.w.fail("P8 finished means acknowledged", "%s says so of %s, which owes", n.name, ref.Attempt)
-	}
-	switch o.GetAnswer() {
-	case pb.BranchOutcome_COMMIT:
-		if b == nil || l.decision != committed {
-			t.w.fail("P7 inquiry", "%s says COMMIT of %s, which is none", n.name, ref.Attempt)
-		}
-	case pb.BranchOutcome_ABORT:
-		switch {
-		case l == nil:
-			t.never[ref.Attempt] = true
-		case l.decision != aborted && b.vote != fsm.VoteReadOnly:
-			t.w.fail("P7 inquiry", "%s says ABORT of %s, decided is %s", n.name, ref.Attempt, l.decision)
-		}
-	case pb.BranchOutcome_FORGOTTEN:
-		if p.disk.holds(ref) && !b.excused() {
-			t.w.fail("P7 no prepared branch is forgotten", "%s of %s at %s", ref.Attempt, ref.ID, p.name)
-		}
-	case pb.BranchOutcome_MISMATCH:
-		if b != nil && b.digest == ref.Digest {
-			t.w.fail("P7 inquiry", "%s says MISMATCH of %s", n.name, ref.Attempt)
-		}
-	case pb.BranchOutcome_WAIT, pb.BranchOutcome_ANSWER_UNSPECIFIED:
-	}
-}
-
-// answers watches what a node answers to a client, whether or not it arrives.
-func (t *truth) answers(n *node, r *request, rec *fsm.Txn) {
-	if rec.Refused {
-		return
-	}
-	l := t.lives[rec.Attempt]
-	d := aborted
-	if rec.State.Commit() {
-		d = committed
-	}
-	switch {
-	case l == nil || !rec.State.Decided() || l.decision != d:
-		t.w.fail("P10 the client is told the truth", "%s says %s of %s of %s", n.name, rec.State, rec.Attempt, rec.ID)
-	case !r.abort && l.digest != r.content:
-		t.w.fail("P10 the client is told the truth", "%s of other content", rec.Attempt)
-	case l.forgotten && r.job == r.client.job && l.gone < r.client.began:
-		t.w.fail("P10 an earlier life", "%s of %s was forgotten before the client asked", rec.Attempt, rec.ID)
-	case rec.State.Finished() && d == committed:
-		for i := range l.branches {
-			if b := &l.branches[i]; b.vote == fsm.VotePrepared && b.committed == 0 && !b.excused() {
-				t.w.fail("P8 completed means applied", "%s of %s at %s", rec.Attempt, rec.ID, b.party.name)
-			}
-		}
-	}
-}
-
-// heard is a client that was told.
-func (t *truth) heard(c *client, rec *fsm.Txn) {
-	commit := rec.State.Commit()
-	if commit {
-		t.heardCommit++
-	} else {
-		t.heardAbort++
-	}
-	o := t.fresh[rec.ID]
-	if o == nil {
-		return
-	}
-	if commit {
-		o.heardCommit = true
-	} else {
-		o.heardAbort = true
-	}
-	if o.heardCommit && o.heardAbort || commit && o.commits == 0 || !commit && o.commits > 0 {
-		t.w.fail("P10 the client is told the truth", "%s heard %s of %s, which committed %d times", c.name, rec.State, rec.ID, o.commits)
-	}
-}
-
-func (t *truth) read(p *party, a rpc.Attempt, k keyUse) {
-	t.reads = append(t.reads, readOf{party: p, attempt: a, key: k.key, seen: k.seen})
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/concordat-tx/concordat/fsm"
 )
 
 // World is one run: everything there is, and the scheduler.
@@ -17,10 +19,14 @@ type World struct {
 	steps   int
 	hash    uint64
 	details []string
-	archive []*call // of every call made, for Replay; nil in a run of one's own
-	manual  bool    // Replay picks the events
-	healing bool    // the faults have ended
-	err     *Violation
+	manual  bool // Replay picks the events
+	// archive are all calls, made all attempts, in their order; for Replay.
+	archive []*call
+	made    []fsm.Attempt
+	healing bool // the faults have ended
+	// abandoned is until when no other participant is given up.
+	abandoned time.Duration
+	err       *Violation
 
 	nodes   []*node
 	parties []*party
@@ -30,6 +36,7 @@ type World struct {
 	truth   *truth
 	ids     idSource
 	faults  [faultKinds]int
+	seen    [sights]int
 }
 
 // Violation is an invariant that did not hold.
@@ -125,7 +132,7 @@ func (w *World) foldText(s string) {
 }
 
 // chance is true n times in 10,000, while faults may happen.
-func (w *World) chance(n int) bool { return !w.healing && w.rng.IntN(10_000) < n }
+func (w *World) chance(n int) bool { return !w.healing && !w.manual && w.rng.IntN(10_000) < n }
 
 // between is a random duration.
 func (w *World) between(low, high time.Duration) time.Duration {
