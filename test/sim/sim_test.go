@@ -18,6 +18,7 @@ import (
 
 var (
 	seeds   = flag.Int("seeds", 2, "how many fresh seeds to run")
+	first   = flag.Uint64("first", 0, "run the seeds from here on instead of fresh ones")
 	oneSeed = flag.Uint64("seed", 0, "run this seed alone")
 	minutes = flag.Int("minutes", 2, "virtual minutes of faults, a seed")
 	verbose = flag.Bool("sim.log", false, "keep the processes' whole logs in the trace")
@@ -73,8 +74,12 @@ func runSeeds(t *testing.T, kinds []fault) {
 	list := []uint64{*oneSeed}
 	if *oneSeed == 0 {
 		list = nil
-		for range *seeds {
-			list = append(list, rand.Uint64()>>32)
+		for i := range *seeds {
+			seed := rand.Uint64() >> 32
+			if *first != 0 {
+				seed = *first + uint64(i)
+			}
+			list = append(list, seed)
 		}
 	}
 	// Most of what is made lives for moments, and memory is at hand.

@@ -14,6 +14,7 @@ import (
 
 var (
 	seedFlag    = flag.Uint64("seed", 0, "run this seed only")
+	firstFlag   = flag.Uint64("first", 0, "run the seeds from here on instead of fresh ones")
 	profileFlag = flag.Int("profile", -1, "run this profile only: 0 standard, 1 calm, 2 rough")
 	stepsFlag   = flag.Int("steps", 60_000, "steps of a run's phase with faults")
 	runsFlag    = flag.Int("runs", 24, "runs with fresh seeds")
@@ -71,6 +72,9 @@ func TestSeeds(t *testing.T) {
 		cfg := Config{Seed: rand.Uint64(), Steps: *stepsFlag, Profile: Profile(i % int(profiles))}
 		if *profileFlag >= 0 {
 			cfg.Profile = Profile(*profileFlag)
+		}
+		if *firstFlag != 0 {
+			cfg.Seed = *firstFlag + uint64(i)
 		}
 		if *seedFlag != 0 {
 			cfg.Seed = *seedFlag
