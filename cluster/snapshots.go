@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // snapshotStore is Raft's file store under the watchdog. Raft by itself skips
@@ -57,9 +59,11 @@ func removeUnfinished(dir string) error {
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".tmp") {
+			failpoint.Hit("node.snapshot.clear.before")
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return fmt.Errorf("snapshots: %w", err)
 			}
+			failpoint.Hit("node.snapshot.clear.after")
 		}
 	}
 	return nil
@@ -91,10 +95,12 @@ func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport,
 ) (sink raft.SnapshotSink, err error) {
+	failpoint.Hit("node.snapshot.create.before")
 	err = s.dog.disk(s.dir, fmt.Sprintf("begin the snapshot at index %d", index), func() error {
 		sink, err = s.store.Create(version, index, term, configuration, configurationIndex, trans)
 		return err
 	})
+	failpoint.Hit("node.snapshot.create.after")
 	if err != nil {
 		return nil, err
 	}
@@ -136,10 +142,15 @@ type guardedSink struct {
 }
 
 func (s *guardedSink) Write(p []byte) (n int, err error) {
+	failpoint.Hit("node.snapshot.write.before")
 	err = s.dog.disk(s.file, "write the snapshot", func() error { n, err = s.SnapshotSink.Write(p); return err })
+	failpoint.Hit("node.snapshot.write.after")
 	return n, err
 }
 
 func (s *guardedSink) Close() error {
-	return s.dog.disk(s.file, "finish the snapshot", s.SnapshotSink.Close)
+	failpoint.Hit("node.snapshot.finish.before")
+	err := s.dog.disk(s.file, "finish the snapshot", s.SnapshotSink.Close)
+	failpoint.Hit("node.snapshot.finish.after")
+	return err
 }

@@ -14,6 +14,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // storeLockTimeout: the directory's lock is ours, so a locked raft.db is in
@@ -26,6 +27,7 @@ func openStore(path string) (*raftboltdb.BoltStore, error) {
 		return nil, err
 	}
 	var store *raftboltdb.BoltStore
+	failpoint.Hit("node.store.open.before")
 	err := recovered(func() (err error) {
 		store, err = raftboltdb.New(raftboltdb.Options{
 			Path: path,
@@ -41,6 +43,7 @@ func openStore(path string) (*raftboltdb.BoltStore, error) {
 		})
 		return err
 	})
+	failpoint.Hit("node.store.open.after")
 	if err != nil {
 		return nil, storeError(path, err)
 	}
@@ -72,9 +75,11 @@ func dropUnused(path string, log hclog.Logger) error {
 		return nil
 	}
 	log.Warn("raft.db was left unfinished when this node was first started; it is made anew", "file", path, "bytes", info.Size())
+	failpoint.Hit("node.store.drop.before")
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("make %s anew: %w", path, err)
 	}
+	failpoint.Hit("node.store.drop.after")
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // queueLength bounds the writes that wait for the next sync, and with it the
@@ -158,7 +160,10 @@ func (c *committer) applyAll(p *pages, batch []*write) (err error) {
 func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
 	defer guard(c.store.path, &err, debug.SetPanicOnFault(true))
 	began := time.Now()
-	if err := c.store.options.aroundSync(tx.Commit); err != nil {
+	failpoint.Hit("participant.store.commit.before")
+	err = c.store.options.aroundSync(tx.Commit)
+	failpoint.Hit("participant.store.commit.after")
+	if err != nil {
 		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
 		return &WriteError{File: c.store.path, Err: err}
 	}
