@@ -66,7 +66,7 @@ type Cluster struct {
 // Start runs the nodes, then the participants, which register themselves, and
 // waits until all are ready or ctx ends. On an error everything is ended.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	c, err := plan(cfg)
+	c, err := Plan(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +86,8 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// plan chooses ports and command lines.
-func plan(cfg Config) (*Cluster, error) {
+// Plan chooses ports and command lines, and starts nothing.
+func Plan(cfg Config) (*Cluster, error) {
 	ports, err := freePorts(3*cfg.Nodes + len(cfg.Participants))
 	if err != nil {
 		return nil, err
