@@ -89,7 +89,7 @@ func TestDamagedPages(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := checkStore(path)
+		err := checkStore(path, 0)
 		if err == nil {
 			continue // a free page, or the older header
 		}

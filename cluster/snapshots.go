@@ -91,6 +91,15 @@ func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
 	return nil
 }
 
+// newest is the index of the newest snapshot, 0 if there is none.
+func (s *snapshotStore) newest() (uint64, error) {
+	list, err := s.List()
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[0].Index, nil
+}
+
 // Create implements raft.SnapshotStore.
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport,

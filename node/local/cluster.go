@@ -350,12 +350,12 @@ func (c *Cluster) StateHashes(ctx context.Context) (map[string]*pb.StateHashResp
 	err = c.until(ctx, "all nodes have applied the same index", func(ctx context.Context) bool {
 		hashes = map[string]*pb.StateHashResponse{}
 		index := uint64(0)
-		for _, n := range c.Nodes {
+		for _, n := range c.Nodes { // one that has just started answers with index 0
 			if !n.Running() {
 				continue
 			}
 			h, err := client.StateHash(ctx, n.RPC)
-			if err != nil || (index != 0 && h.GetIndex() != index) {
+			if err != nil || (len(hashes) > 0 && h.GetIndex() != index) {
 				return false
 			}
 			index = h.GetIndex()

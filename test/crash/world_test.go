@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,10 +134,17 @@ func (w *world) tryArm(p *local.Process, point string) error {
 	if err := os.Rename(name+".new", name); err != nil {
 		return err
 	}
-	if err := p.Signal(syscall.SIGUSR2); err != nil {
-		return err
+	deadline := time.Now().Add(10 * time.Second)
+	for !catches(p.PID(), syscall.SIGUSR2) && time.Now().Before(deadline) { // it has just been started
+		time.Sleep(200 * time.Microsecond)
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
+	for n := 0; time.Now().Before(deadline); n++ {
+		if n%100 == 0 {
+			if err := p.Signal(syscall.SIGUSR2); err != nil {
+				return err
+			}
+		}
+		time.Sleep(200 * time.Microsecond)
 		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
@@ -145,6 +153,15 @@ func (w *world) tryArm(p *local.Process, point string) error {
 		}
 	}
 	return fmt.Errorf("%s did not read where to die", p.Name)
+}
+
+// catches reports whether a process has a handler for a signal by now.
+func catches(pid int, sig syscall.Signal) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, mask, _ := strings.Cut(string(text), "SigCgt:")
+	mask, _, _ = strings.Cut(strings.TrimSpace(mask), "\n")
+	caught, err := strconv.ParseUint(mask, 16, 64)
+	return err == nil && caught&(1<<(sig-1)) != 0
 }
 
 // armedAt is the environment of a process that dies at a point.
