@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -200,17 +201,26 @@ func (c *Cluster) closeRelays() error {
 	return c.relays.close()
 }
 
+// Ports are taken from below the range from which systems choose the ports of
+// outgoing connections: a port of a child that is down must still be free when
+// it starts again.
+const lowestPort, highestPort = 10_000, 32_000
+
 // freePorts finds loopback addresses that were free a moment ago. They must be
 // known before the children start, since each is told all of them.
 func freePorts(n int) ([]string, error) {
 	addresses := make([]string, n)
-	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for i, tries := 0, 0; i < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.N(highestPort-lowestPort)))
+		if err != nil && tries > 100*n {
 			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		if err != nil {
+			continue
 		}
 		defer l.Close()
 		addresses[i] = l.Addr().String()
+		i++
 	}
 	return addresses, nil
 }

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"context"
 	"time"
 
 	"github.com/concordat-tx/concordat/node/local"
@@ -77,7 +78,26 @@ func (w *world) handOver(point string, successor bool, role string) []*tx {
 			}
 		}
 	}
-	return w.provoke(victim.Process, point, func() []*tx { w.transfer(to.ID); return w.workload() })
+	return w.provoke(victim.Process, point, func() []*tx {
+		w.transfer(w.next(victim, to, role == "leader" || successor).ID)
+		return w.workload()
+	})
+}
+
+// next is who should lead next, so that the victim takes its part in the
+// change: gives the leadership away or takes it over, or only votes.
+func (w *world) next(victim, to *local.Node, takesPart bool) *local.Node {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	leader := w.Leader(ctx)
+	for _, n := range w.Nodes {
+		switch {
+		case n == leader:
+		case takesPart && leader != victim && n == victim, takesPart && leader == victim, !takesPart && n != victim:
+			return n
+		}
+	}
+	return to
 }
 
 // handshake makes a node meet another anew, which has just been restarted.

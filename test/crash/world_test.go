@@ -135,7 +135,7 @@ func (w *world) tryArm(p *local.Process, point string) error {
 		return err
 	}
 	deadline := time.Now().Add(10 * time.Second)
-	for !catches(p.PID(), syscall.SIGUSR2) && time.Now().Before(deadline) { // it has just been started
+	for p.Running() && !catches(p.PID(), syscall.SIGUSR2) && time.Now().Before(deadline) { // it has just been started
 		time.Sleep(200 * time.Microsecond)
 	}
 	for n := 0; time.Now().Before(deadline); n++ {
