@@ -82,7 +82,8 @@ func (w *wire) feed(p []byte, request bool) (begun, ended []*failpoint.Call) {
 				ended = append(ended, c)
 			}
 		}
-		if kind == frameReset || end && !request {
+		// A call that its caller gave up may still be answered.
+		if !request && (kind == frameReset || end) {
 			delete(w.calls, stream)
 			delete(w.requests.started, stream)
 			delete(w.answers.started, stream)

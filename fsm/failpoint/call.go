@@ -55,6 +55,13 @@ var (
 	Succeed   = &Call{From: "leader", To: "follower", Name: "succeed", About: "stand for election now: the leadership is handed over"}
 )
 
+// The handshake of two nodes is three frames; the second is the answer of the
+// first. The code that shakes hands names their points itself.
+var (
+	Hello   = &Call{From: "dialer", To: "listener", Name: "hello", About: "who two nodes are to each other"}
+	Verdict = &Call{From: "dialer", To: "listener", Name: "verdict", About: "whether the node that dialled accepts the other"}
+)
+
 // Calls are the messages of the protocol.
 var Calls = []*Call{
 	{Method: "/concordat.v1.Participant/Prepare", From: "leader", To: "participant", Name: "prepare", About: "do the work of a branch and vote"},
@@ -75,19 +82,19 @@ var Calls = []*Call{
 }
 
 // Exempt are the methods that are no messages of the protocol, and why.
-var Exempt = map[string]string{
-	"/concordat.v1.Coordinator/List":           "a read",
-	"/concordat.v1.Coordinator/Watch":          "a read",
-	"/concordat.v1.Coordinator/Resolve":        "an operator's word: one command for the log, which the points of the log cover",
-	"/concordat.v1.Coordinator/Retry":          "an operator's word: it only wakes the driver",
-	"/concordat.v1.Cluster/Status":             "a read",
-	"/concordat.v1.Cluster/ListParticipants":   "a read",
-	"/concordat.v1.Cluster/RemoveParticipant":  "an operator's word: one command for the log, which the points of the log cover",
-	"/concordat.v1.Cluster/StateHash":          "a read",
-	"/concordat.v1.Cluster/ListAlerts":         "a read",
-	"/concordat.v1.Cluster/TransferLeadership": "an operator's word: the messages between the nodes that carry it out are listed",
-	"/concordat.v1.KV/Read":                    "a read",
-	"/concordat.v1.KV/Scan":                    "a read",
+var Exempt = []struct{ Method, Why string }{
+	{"/concordat.v1.Cluster/ListAlerts", "a read"},
+	{"/concordat.v1.Cluster/ListParticipants", "a read"},
+	{"/concordat.v1.Cluster/RemoveParticipant", "an operator's word: one command for the log, which the points of the log cover"},
+	{"/concordat.v1.Cluster/StateHash", "a read"},
+	{"/concordat.v1.Cluster/Status", "a read"},
+	{"/concordat.v1.Cluster/TransferLeadership", "an operator's word: the messages between the nodes that carry it out are listed"},
+	{"/concordat.v1.Coordinator/List", "a read"},
+	{"/concordat.v1.Coordinator/Resolve", "an operator's word: one command for the log, which the points of the log cover"},
+	{"/concordat.v1.Coordinator/Retry", "an operator's word: it only wakes the driver"},
+	{"/concordat.v1.Coordinator/Watch", "a read"},
+	{"/concordat.v1.KV/Read", "a read"},
+	{"/concordat.v1.KV/Scan", "a read"},
 }
 
 // CallOf is the call of a method. One that is no message of the protocol gets
@@ -99,8 +106,12 @@ func CallOf(method string, forwarded bool) *Call {
 			return c
 		}
 	}
-	if Exempt[method] == "" && strings.HasPrefix(method, "/concordat.") {
+	known := !strings.HasPrefix(method, "/concordat.") // health and reflection are gRPC's own
+	for _, e := range Exempt {
+		known = known || e.Method == method
+	}
+	if !known {
 		return nil
 	}
-	return &Call{Method: method, Forwarded: forwarded, From: "exempt", To: "exempt", Name: strings.TrimPrefix(method, "/")}
+	return &Call{Method: method, Forwarded: forwarded, From: "exempt-caller", To: "exempt", Name: strings.TrimPrefix(method, "/")}
 }

@@ -43,7 +43,7 @@ var durables = []durable{
 	{"node.log.store", "entries are written to the log and synced",
 		"the entries are not here; a majority without this node decides on them", "the entries are here and nobody was told; they count once a majority has them"},
 	{"node.log.delete", "entries behind a snapshot, or against the leader's, are dropped",
-		"the entries are still here; they are dropped again", "the log is shorter and still without a gap"},
+		"the entries are still here; they are dropped again", "the log is shorter; what it lacks is in the snapshot, or comes again from the leader"},
 	{"node.term.write", "Raft's current term is written", "the node comes back in the older term, in which it has promised nothing else", "the node never goes back behind the term"},
 	{"node.voteterm.write", "the term of a vote is written", "no vote was given", "no vote was given, and none is given twice in the term: the candidate follows"},
 	{"node.candidate.write", "the candidate of a vote is written", "no vote was given", "the vote stands and may not have been told"},
@@ -88,7 +88,7 @@ func Points() []Point {
 			Point{d.name + ".before", Durable, roles, "before " + d.step, d.before},
 			Point{d.name + ".after", Durable, roles, "after " + d.step, d.after})
 	}
-	list = append(list, handshake...)
+	list = append(list, handshake()...)
 	for _, c := range Calls {
 		for s := range stages {
 			list = append(list, messagePoint(c, s))
@@ -123,25 +123,27 @@ func messagePoint(c *Call, s Stage) Point {
 	if s >= ReceiveBefore {
 		part = c.To
 	}
-	return Point{c.At(s), Message, partRoles[part], c.About + ": " + meanings[s].at, meanings[s].holds}
+	return Point{c.At(s), Message, rolesOf(part), c.About + ": " + meanings[s].at, meanings[s].holds}
 }
 
-// partRoles are who can play a part in a message.
-var partRoles = map[string][]string{
-	"leader": {"leader"}, "follower": {"follower"}, "participant": participantRoles, "client": {"client"},
-	"node": nodeRoles, "candidate": {"follower"}, "voter": nodeRoles, "dialer": nodeRoles, "listener": nodeRoles,
+// rolesOf are who can play a part in a message.
+func rolesOf(part string) []string {
+	switch part {
+	case "node", "voter", "dialer", "listener":
+		return nodeRoles
+	case "candidate":
+		return []string{"follower"}
+	}
+	return []string{part}
 }
 
-// The handshake of two nodes is three frames; the second is the answer of the first.
-var handshake = func() []Point {
-	hello := &Call{From: "dialer", To: "listener", Name: "hello", About: "who two nodes are to each other"}
-	verdict := &Call{From: "dialer", To: "listener", Name: "verdict", About: "whether the node that dialled accepts the other"}
-	list := []Point{}
+// handshake are the points of Hello and of Verdict, which is not answered.
+func handshake() (list []Point) {
 	for s := range stages {
-		list = append(list, messagePoint(hello, s))
+		list = append(list, messagePoint(Hello, s))
 	}
 	for _, s := range []Stage{SendBefore, SendAfter, ReceiveBefore, ReceiveAfter} {
-		list = append(list, messagePoint(verdict, s))
+		list = append(list, messagePoint(Verdict, s))
 	}
 	return list
-}()
+}

@@ -51,7 +51,7 @@ func (w *world) doubtedLeader(point string) []*tx {
 	sleeper := w.follower()
 	txs := w.untilDead(leader.Process, point, func() []*tx {
 		_ = sleeper.Pause()
-		time.Sleep(700 * time.Millisecond) // more than an election timeout and its spread
+		time.Sleep(700 * time.Millisecond) // paces: asleep for longer than an election timeout and its spread
 		_ = sleeper.Resume()
 		return w.workload()
 	})
