@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,17 +60,27 @@ func removeUnfinished(dir string) error {
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".tmp") {
-			failpoint.Hit("node.snapshot.clear.before")
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return fmt.Errorf("snapshots: %w", err)
+			if err := clearSnapshot(filepath.Join(dir, e.Name())); err != nil {
+				return err
 			}
-			failpoint.Hit("node.snapshot.clear.after")
 		}
 	}
 	return nil
 }
 
-// checkSnapshots: every finished snapshot must be one that Raft can read.
+// clearSnapshot removes what a crash left over.
+func clearSnapshot(path string) error {
+	failpoint.Hit("node.snapshot.clear.before")
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	failpoint.Hit("node.snapshot.clear.after")
+	return nil
+}
+
+// checkSnapshots: every finished snapshot must be one that Raft can read. One
+// that cannot be read and is older than all that are kept is what a crash left
+// of one that was being removed: Raft removes its files one after the other.
 func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -84,11 +95,29 @@ func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
 		readable[meta.ID] = true
 	}
 	for _, e := range entries {
-		if e.IsDir() && !readable[e.Name()] {
-			return fmt.Errorf("%s is damaged: its meta.json cannot be read; %s", filepath.Join(dir, e.Name()), replaceProcedure)
+		if !e.IsDir() || readable[e.Name()] {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if len(list) < retainSnapshots || !olderSnapshot(e.Name(), list[retainSnapshots-1].ID) {
+			return fmt.Errorf("%s is damaged: its meta.json cannot be read; %s", path, replaceProcedure)
+		}
+		if err := clearSnapshot(path); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// olderSnapshot compares the names that Raft gives snapshots: term, index, time.
+func olderSnapshot(a, b string) bool {
+	var x, y [3]uint64
+	for name, n := range map[string]*[3]uint64{a: &x, b: &y} {
+		if k, err := fmt.Sscanf(name, "%d-%d-%d", &n[0], &n[1], &n[2]); k != 3 || err != nil {
+			return false
+		}
+	}
+	return slices.Compare(x[:], y[:]) < 0
 }
 
 // newest is the index of the newest snapshot, 0 if there is none.

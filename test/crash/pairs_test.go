@@ -33,7 +33,7 @@ func TestPairs(t *testing.T) {
 	}
 	t.Logf("-pairs -seed %d -duration %s", *seed, *duration)
 	r := rand.New(rand.NewPCG(*seed, 0))
-	cases := slices.DeleteFunc(every(), func(c testCase) bool { return c.role == "client" || firstStart(c.point.Name) })
+	cases := slices.DeleteFunc(every(), func(c testCase) bool { return c.role == "client" || firstStart(c.point.Name) || staged(c.point.Name) })
 	w := startWorld(t)
 	defer w.close(t)
 	defer w.logsOfFailure(t)
@@ -52,6 +52,19 @@ func TestPairs(t *testing.T) {
 	}
 }
 
+// staged says that a point is passed only when a case of its own brings it about.
+func staged(point string) bool {
+	for _, p := range []string{
+		"node.snapshot.clear.", "leader.install.", "follower.install.", "dialer.", "listener.", "candidate.prevote.", "voter.prevote.",
+		"participant.register.", "participant.store.create.", "participant.store.link.", "participant.store.unlink.", "participant.incarnation.",
+	} {
+		if strings.HasPrefix(point, p) {
+			return true
+		}
+	}
+	return false
+}
+
 // pair returns how many of the two died.
 func (w *world) pair(r *rand.Rand, a, b testCase) (died int) {
 	w.t.Helper()
@@ -62,7 +75,7 @@ func (w *world) pair(r *rand.Rand, a, b testCase) (died int) {
 			p = w.Participants[payments].Process
 		}
 		if victims[p] == "" {
-			victims[p] = fmt.Sprintf("%s:%d", c.point.Name, 1+r.IntN(3))
+			victims[p] = fmt.Sprintf("%s:%d", c.point.Name, 1+r.IntN(2))
 		}
 	}
 	for p, point := range victims {
@@ -117,11 +130,10 @@ func (w *world) reviveVictims(victims map[*local.Process]string) (dead int) {
 
 // nudges makes rare points come up: the leadership moves, or a follower is asked.
 func (w *world) nudges(r *rand.Rand) func() {
-	switch r.IntN(3) {
-	case 0:
-		return func() { w.transfer(w.followerID()) }
-	case 1:
-		return func() { w.registerAt(w.followerID()); w.inquireAt(w.followerID()) }
+	transfer := func() { w.transfer(w.followerID()) }
+	ask := func() { w.registerAt(w.followerID()); w.inquireAt(w.followerID()) }
+	if r.IntN(2) == 0 {
+		return func() { ask(); transfer() }
 	}
-	return func() {}
+	return func() { transfer(); ask() }
 }
