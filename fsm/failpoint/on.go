@@ -59,14 +59,19 @@ func arm(s string) {
 			panic(fmt.Sprintf("%s=%q: NAME or NAME:N with N from 1", Variable, s))
 		}
 	}
-	if name == "" {
-		armed.Store(nil)
-		return
+	var t *target
+	if name != "" {
+		t = &target{name: name}
+		t.left.Store(int64(n))
 	}
-	t := &target{name: name}
-	t.left.Store(int64(n))
-	armed.Store(t)
+	// One that has come to the old point already ends the process.
+	if old := armed.Swap(t); old != nil && old.left.Add(never) <= never {
+		select {}
+	}
 }
+
+// never is more often than any point is passed.
+const never = 1 << 40
 
 func openLog(path string) *os.File {
 	if path == "" {
