@@ -13,7 +13,7 @@ MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
+.PHONY: help build demo test crash check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ demo: build ## book flights on three nodes, kill the leader, watch the failover
 
 test: ## every test, with the race detector (about 4 minutes on 2 cores)
 	$(GO) test -race -count=1 -timeout 25m ./...
+
+CRASH ?= 1m
+crash: ## crash every process at every point of the protocol, then pairs for CRASH (about 6 minutes on 2 cores)
+	@command -v strace >/dev/null || { echo "strace is missing, without which nothing tells whether the points are complete: apt-get install strace"; exit 1; }
+	$(GO) vet -tags failpoints ./fsm/failpoint ./cluster ./rpc ./participant/...
+	$(GO) test -count=1 -timeout 25m ./fsm/failpoint
+	$(GO) test -count=1 -timeout 25m ./test/crash -v -pairs -duration $(CRASH)
 
 check: lint cross test ## what CI runs
 

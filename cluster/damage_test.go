@@ -89,7 +89,7 @@ func TestDamagedPages(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := checkStore(path)
+		err := checkStore(path, 0)
 		if err == nil {
 			continue // a free page, or the older header
 		}
@@ -218,6 +218,46 @@ func TestUnfinishedSnapshotIsRemoved(t *testing.T) {
 	c.start(node)
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there: %v", left, err)
+	}
+}
+
+// Raft removes an old snapshot file by file, its meta.json first or last: a
+// crash in between leaves a directory that nothing needs.
+func TestHalfRemovedSnapshotIsRemoved(t *testing.T) {
+	c := startedCluster(t, 1)
+	node := c.nodes[0]
+	c.announce("x")
+	snapshot(t, node)
+	oldest := newestSnapshot(t, node)
+	state, err := os.ReadFile(filepath.Join(oldest, "state.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := func() {
+		t.Helper()
+		if err := os.MkdirAll(oldest, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(oldest, "state.bin"), state, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.announce("y")
+	snapshot(t, node)
+	c.kill(node)
+	damage(t, filepath.Join(oldest, "meta.json"), func([]byte) []byte { return nil })
+	wantError(t, c.tryStart(node), oldest, "damaged") // only one newer one: it would be kept
+	if err := os.RemoveAll(oldest); err != nil {
+		t.Fatal(err)
+	}
+	c.start(node)
+	c.announce("z")
+	snapshot(t, node)
+	c.kill(node)
+	leave()
+	c.start(node)
+	if _, err := os.Stat(oldest); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", oldest, err)
 	}
 }
 

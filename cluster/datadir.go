@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
+
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // Names in a data directory.
@@ -119,7 +121,10 @@ func (d *dataDir) create(nodeID string) error {
 		}
 	}
 	d.identity = identity{Format: dataFormat, ID: nodeID, Incarnation: randomID()}
-	return writeJSON(d.file(nodeFile), d.identity)
+	failpoint.Hit("node.identity.create.before")
+	err := writeJSON(d.file(nodeFile), d.identity)
+	failpoint.Hit("node.identity.create.after")
+	return err
 }
 
 func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
@@ -160,7 +165,10 @@ func (d *dataDir) update(change func(*identity) error) error {
 	if err := change(&next); err != nil || next == d.identity {
 		return err
 	}
-	if err := writeJSON(d.file(nodeFile), next); err != nil {
+	failpoint.Hit("node.identity.write.before")
+	err := writeJSON(d.file(nodeFile), next)
+	failpoint.Hit("node.identity.write.after")
+	if err != nil {
 		return err
 	}
 	d.identity = next
@@ -187,7 +195,10 @@ func (d *dataDir) meet(id, incarnation string) (other string, err error) {
 	for k, v := range d.peers {
 		next[k] = v
 	}
-	if err := writeJSON(d.file(peersFile), peersRecord{Format: dataFormat, Peers: next}); err != nil {
+	failpoint.Hit("node.peers.write.before")
+	err = writeJSON(d.file(peersFile), peersRecord{Format: dataFormat, Peers: next})
+	failpoint.Hit("node.peers.write.after")
+	if err != nil {
 		return "", err
 	}
 	d.peers = next
@@ -235,7 +246,10 @@ func replaceFile(path string, b []byte) error {
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".tmp", path); err != nil {
+	failpoint.Hit("node.file.rename.before")
+	err = os.Rename(path+".tmp", path)
+	failpoint.Hit("node.file.rename.after")
+	if err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

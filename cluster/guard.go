@@ -12,6 +12,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
@@ -124,6 +125,10 @@ func recovered(call func() error) (err error) {
 	return call()
 }
 
+// keyVoteTerm is Raft's key for the term of its last vote; the candidate of
+// that vote is written right after it. The other number is the current term.
+const keyVoteTerm = "LastVoteTerm"
+
 // guardedStore is Raft's log and stable store under the watchdog.
 type guardedStore struct {
 	store *raftboltdb.BoltStore
@@ -166,7 +171,9 @@ func (g *guardedStore) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raf
 
 func (g *guardedStore) StoreLogs(logs []*raft.Log) error {
 	began := time.Now()
+	failpoint.Hit("node.log.store.before")
 	err := g.do("write log entries", func() error { return g.store.StoreLogs(logs) })
+	failpoint.Hit("node.log.store.after")
 	if g.sync != nil {
 		g.sync.Observe(time.Since(began).Seconds())
 	}
@@ -174,11 +181,17 @@ func (g *guardedStore) StoreLogs(logs []*raft.Log) error {
 }
 
 func (g *guardedStore) DeleteRange(first, last uint64) error {
-	return g.do("delete log entries", func() error { return g.store.DeleteRange(first, last) })
+	failpoint.Hit("node.log.delete.before")
+	err := g.do("delete log entries", func() error { return g.store.DeleteRange(first, last) })
+	failpoint.Hit("node.log.delete.after")
+	return err
 }
 
 func (g *guardedStore) Set(key, value []byte) error {
-	return g.do("write "+string(key), func() error { return g.store.Set(key, value) })
+	failpoint.Hit("node.candidate.write.before")
+	err := g.do("write "+string(key), func() error { return g.store.Set(key, value) })
+	failpoint.Hit("node.candidate.write.after")
+	return err
 }
 
 func (g *guardedStore) Get(key []byte) (value []byte, err error) {
@@ -187,7 +200,19 @@ func (g *guardedStore) Get(key []byte) (value []byte, err error) {
 }
 
 func (g *guardedStore) SetUint64(key []byte, value uint64) error {
-	return g.do("write "+string(key), func() error { return g.store.SetUint64(key, value) })
+	vote := string(key) == keyVoteTerm
+	if vote {
+		failpoint.Hit("node.voteterm.write.before")
+	} else {
+		failpoint.Hit("node.term.write.before")
+	}
+	err := g.do("write "+string(key), func() error { return g.store.SetUint64(key, value) })
+	if vote {
+		failpoint.Hit("node.voteterm.write.after")
+	} else {
+		failpoint.Hit("node.term.write.after")
+	}
+	return err
 }
 
 func (g *guardedStore) GetUint64(key []byte) (value uint64, err error) {

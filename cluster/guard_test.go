@@ -26,7 +26,7 @@ func serving(t *testing.T) (*failure, chan error) {
 func guarded(t *testing.T, fail *failure, deadline time.Duration) *guardedStore {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), raftFile)
-	bolt, err := openStore(path)
+	bolt, err := openStore(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

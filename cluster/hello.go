@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // Every connection between nodes begins with three frames: the dialer's hello,
@@ -168,20 +170,26 @@ func (d *doorman) greet(conn net.Conn, address string, probe bool, deadline time
 	if expected == "" {
 		return fmt.Errorf("greet %s: no member has this address", address)
 	}
+	failpoint.Hit("dialer.hello.send.before")
 	if err := writeHello(conn, d.hello(probe)); err != nil {
 		return fmt.Errorf("greet %s: %w", address, err)
 	}
+	failpoint.Hit("dialer.hello.send.after")
 	theirs, err := readHello(conn)
 	if err != nil {
 		return fmt.Errorf("greet %s: %w", address, err)
 	}
+	failpoint.Hit("dialer.hello.answer.before")
 	if theirs.Refusal != nil {
 		return d.wasRefused(theirs, address)
 	}
 	verdict := hello{Refusal: d.judge(theirs, expected)}
+	failpoint.Hit("dialer.hello.answer.after")
+	failpoint.Hit("dialer.verdict.send.before")
 	if err := writeHello(conn, verdict); err != nil {
 		return fmt.Errorf("greet %s: %w", address, err)
 	}
+	failpoint.Hit("dialer.verdict.send.after")
 	if verdict.Refusal != nil {
 		return &refusedError{refusal: *verdict.Refusal, peer: theirs.Node, ours: true}
 	}
@@ -202,11 +210,15 @@ func (d *doorman) receive(conn net.Conn, deadline time.Time) (hello, error) {
 	case err != nil:
 		return hello{}, err
 	default:
+		failpoint.Hit("listener.hello.receive.before")
 		ours.Refusal = d.judge(theirs, "")
+		failpoint.Hit("listener.hello.receive.after")
 	}
+	failpoint.Hit("listener.hello.answer.before")
 	if err := writeHello(conn, ours); err != nil {
 		return hello{}, err
 	}
+	failpoint.Hit("listener.hello.answer.after")
 	if ours.Refusal != nil {
 		return hello{}, &refusedError{refusal: *ours.Refusal, peer: theirs.Node, ours: true}
 	}
@@ -214,11 +226,13 @@ func (d *doorman) receive(conn net.Conn, deadline time.Time) (hello, error) {
 	if err != nil {
 		return hello{}, err
 	}
+	failpoint.Hit("listener.verdict.receive.before")
 	if verdict.Refusal != nil {
 		verdict.Node = theirs.Node
 		return hello{}, d.wasRefused(verdict, conn.RemoteAddr().String())
 	}
 	d.admitted(theirs.Node)
+	failpoint.Hit("listener.verdict.receive.after")
 	return theirs, clearDeadline(conn)
 }
 

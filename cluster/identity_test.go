@@ -23,7 +23,7 @@ func TestWipedNodeIsRefusedAtStart(t *testing.T) {
 	wipe(t, node)
 	wantError(t, c.tryStart(node), "wiped or exchanged", "must not start", "new id")
 	if _, err := os.Stat(filepath.Join(node.dir, raftFile)); err == nil {
-		store, err := openStore(filepath.Join(node.dir, raftFile))
+		store, err := openStore(filepath.Join(node.dir, raftFile), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -84,17 +84,22 @@ func (r *Replica) openFiles() error {
 			return err
 		}
 	}
-	bolt, err := openStore(path)
+	var err error
+	if r.snaps, err = openSnapshots(r.cfg.DataDir, r.dog, r.cfg.Logger.Named("snapshot")); err != nil {
+		return err
+	}
+	r.snaps.meters = r.meters
+	covered, err := r.snaps.newest()
+	if err != nil {
+		return err
+	}
+	bolt, err := openStore(path, covered)
 	if err != nil {
 		return err
 	}
 	r.bolt = bolt
 	r.store = &guardedStore{store: bolt, file: path, dog: r.dog, sync: r.meters.sync}
 	r.logs = newLogCache(r.store, logCacheEntries, logCacheBytes)
-	if r.snaps, err = openSnapshots(r.cfg.DataDir, r.dog, r.cfg.Logger.Named("snapshot")); err != nil {
-		return err
-	}
-	r.snaps.meters = r.meters
 	r.machine = newMachine(path, r.snaps.dir, r.fail, r.learnCluster)
 	return nil
 }

@@ -121,6 +121,41 @@ func TestLaggardGetsASnapshot(t *testing.T) {
 	eventually(t, "install in the status", func() bool { return lag.replica.Status().SnapshotInstalls > 0 })
 }
 
+// A follower that got a snapshot keeps its old entries and goes on behind the
+// snapshot: what lies between is in no log. It must start again all the same.
+func TestLaggardRestartsAfterItGotASnapshot(t *testing.T) {
+	c := newTestCluster(t, 3)
+	for _, node := range c.nodes {
+		node.config = func(cfg *Config) { cfg.TrailingLogs = 4 }
+		c.start(node)
+	}
+	for i := range 10 {
+		c.announce(fmt.Sprintf("before-%d", i))
+	}
+	lag := c.follower()
+	c.kill(lag)
+	for i := range 30 {
+		c.announce(fmt.Sprintf("node-%d", i))
+	}
+	for _, node := range c.nodes {
+		if node != lag {
+			if err := node.replica.Snapshot(within(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.start(lag)
+	eventually(t, "install in the status", func() bool { return lag.replica.Status().SnapshotInstalls > 0 })
+	c.announce("behind the snapshot")
+	c.converged()
+	c.kill(lag)
+	if err := c.tryStart(lag); err != nil {
+		t.Fatal(err)
+	}
+	c.announce("after the restart")
+	c.converged()
+}
+
 func TestStatus(t *testing.T) {
 	c := startedCluster(t, 3)
 	c.announce("x")

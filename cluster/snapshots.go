@@ -8,11 +8,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // snapshotStore is Raft's file store under the watchdog. Raft by itself skips
@@ -57,15 +60,27 @@ func removeUnfinished(dir string) error {
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".tmp") {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return fmt.Errorf("snapshots: %w", err)
+			if err := clearSnapshot(filepath.Join(dir, e.Name())); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// checkSnapshots: every finished snapshot must be one that Raft can read.
+// clearSnapshot removes what a crash left over.
+func clearSnapshot(path string) error {
+	failpoint.Hit("node.snapshot.clear.before")
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	failpoint.Hit("node.snapshot.clear.after")
+	return nil
+}
+
+// checkSnapshots: every finished snapshot must be one that Raft can read. One
+// that cannot be read and is older than all that are kept is what a crash left
+// of one that was being removed: Raft removes its files one after the other.
 func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -80,21 +95,50 @@ func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
 		readable[meta.ID] = true
 	}
 	for _, e := range entries {
-		if e.IsDir() && !readable[e.Name()] {
-			return fmt.Errorf("%s is damaged: its meta.json cannot be read; %s", filepath.Join(dir, e.Name()), replaceProcedure)
+		if !e.IsDir() || readable[e.Name()] {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if len(list) < retainSnapshots || !olderSnapshot(e.Name(), list[retainSnapshots-1].ID) {
+			return fmt.Errorf("%s is damaged: its meta.json cannot be read; %s", path, replaceProcedure)
+		}
+		if err := clearSnapshot(path); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// olderSnapshot compares the names that Raft gives snapshots: term, index, time.
+func olderSnapshot(a, b string) bool {
+	var x, y [3]uint64
+	for name, n := range map[string]*[3]uint64{a: &x, b: &y} {
+		if k, err := fmt.Sscanf(name, "%d-%d-%d", &n[0], &n[1], &n[2]); k != 3 || err != nil {
+			return false
+		}
+	}
+	return slices.Compare(x[:], y[:]) < 0
+}
+
+// newest is the index of the newest snapshot, 0 if there is none.
+func (s *snapshotStore) newest() (uint64, error) {
+	list, err := s.List()
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[0].Index, nil
 }
 
 // Create implements raft.SnapshotStore.
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport,
 ) (sink raft.SnapshotSink, err error) {
+	failpoint.Hit("node.snapshot.create.before")
 	err = s.dog.disk(s.dir, fmt.Sprintf("begin the snapshot at index %d", index), func() error {
 		sink, err = s.store.Create(version, index, term, configuration, configurationIndex, trans)
 		return err
 	})
+	failpoint.Hit("node.snapshot.create.after")
 	if err != nil {
 		return nil, err
 	}
@@ -136,10 +180,15 @@ type guardedSink struct {
 }
 
 func (s *guardedSink) Write(p []byte) (n int, err error) {
+	failpoint.Hit("node.snapshot.write.before")
 	err = s.dog.disk(s.file, "write the snapshot", func() error { n, err = s.SnapshotSink.Write(p); return err })
+	failpoint.Hit("node.snapshot.write.after")
 	return n, err
 }
 
 func (s *guardedSink) Close() error {
-	return s.dog.disk(s.file, "finish the snapshot", s.SnapshotSink.Close)
+	failpoint.Hit("node.snapshot.finish.before")
+	err := s.dog.disk(s.file, "finish the snapshot", s.SnapshotSink.Close)
+	failpoint.Hit("node.snapshot.finish.after")
+	return err
 }

@@ -14,18 +14,20 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // storeLockTimeout: the directory's lock is ours, so a locked raft.db is in
 // the hands of some other tool.
 const storeLockTimeout = time.Second
 
-// openStore checks raft.db and opens it.
-func openStore(path string) (*raftboltdb.BoltStore, error) {
-	if err := checkStore(path); err != nil {
+// openStore checks raft.db and opens it. covered is the index of the newest snapshot.
+func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
+	if err := checkStore(path, covered); err != nil {
 		return nil, err
 	}
 	var store *raftboltdb.BoltStore
+	failpoint.Hit("node.store.open.before")
 	err := recovered(func() (err error) {
 		store, err = raftboltdb.New(raftboltdb.Options{
 			Path: path,
@@ -41,6 +43,7 @@ func openStore(path string) (*raftboltdb.BoltStore, error) {
 		})
 		return err
 	})
+	failpoint.Hit("node.store.open.after")
 	if err != nil {
 		return nil, storeError(path, err)
 	}
@@ -72,9 +75,11 @@ func dropUnused(path string, log hclog.Logger) error {
 		return nil
 	}
 	log.Warn("raft.db was left unfinished when this node was first started; it is made anew", "file", path, "bytes", info.Size())
+	failpoint.Hit("node.store.drop.before")
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("make %s anew: %w", path, err)
 	}
+	failpoint.Hit("node.store.drop.after")
 	return nil
 }
 
@@ -102,7 +107,7 @@ func unused(path string) (yes bool) {
 
 // checkStore reads a whole existing raft.db, so that damage is met here, where
 // it can be named, and not on some goroutine of a library later.
-func checkStore(path string) error {
+func checkStore(path string, covered uint64) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -123,7 +128,7 @@ func checkStore(path string) error {
 	if err != nil {
 		return storeError(path, err)
 	}
-	err = recovered(func() error { return checkEntries(store) })
+	err = recovered(func() error { return checkEntries(store, covered) })
 	if err != nil {
 		err = fmt.Errorf("%s: %w; %s", path, err, replaceProcedure)
 	}
@@ -158,7 +163,10 @@ func checkStoreSize(path string, size int64) error {
 // and our own entries must be what was written. A follower's log is replayed
 // only as far as it is known to be committed, so a bit that flipped further on
 // would otherwise be noticed much later.
-func checkEntries(store *raftboltdb.BoltStore) error {
+//
+// Up to covered, the newest snapshot's index, entries may be missing: a node
+// that was sent a snapshot keeps some older entries and goes on behind it.
+func checkEntries(store *raftboltdb.BoltStore, covered uint64) error {
 	first, err := store.FirstIndex()
 	if err != nil {
 		return fmt.Errorf("first index: %w", err)
@@ -171,6 +179,9 @@ func checkEntries(store *raftboltdb.BoltStore) error {
 		err := recovered(func() error {
 			var log raft.Log
 			if err := store.GetLog(index, &log); err != nil {
+				if index <= covered && errors.Is(err, raft.ErrLogNotFound) {
+					return nil
+				}
 				return err //nolint:wrapcheck // below
 			}
 			if log.Index != index {

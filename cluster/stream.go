@@ -121,7 +121,7 @@ func (l *streamLayer) logRefusal(err error, address string) {
 func (l *streamLayer) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.accepted:
-		return conn, nil
+		return watchAccepted(conn), nil
 	case <-l.closing:
 		return nil, net.ErrClosed
 	}
@@ -134,7 +134,11 @@ func (l *streamLayer) Addr() net.Addr { return l.advertise }
 func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(l.life, timeout)
 	defer cancel()
-	return l.dial(ctx, string(address), false)
+	conn, err := l.dial(ctx, string(address), false)
+	if err != nil {
+		return nil, err
+	}
+	return watchDialed(conn), nil
 }
 
 // probe only shakes hands: it tells the peer who we are and learns who it is.

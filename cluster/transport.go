@@ -82,6 +82,9 @@ func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 func (t *transport) appendOnce(id raft.ServerID, address raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	asked := time.Now()
 	err := t.NetworkTransport.AppendEntries(id, address, req, resp)
+	if err == nil {
+		appended(req)
+	}
 	if err == nil && resp.Success && resp.Term == req.Term {
 		t.followed.note(id, req.Term, asked)
 	}

@@ -67,7 +67,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 		o(&cfg)
 	}
 	grpcOpts := []grpc.DialOption{
-		grpc.WithTransportCredentials(cfg.credentials),
+		grpc.WithTransportCredentials(watched(cfg.credentials)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
 				BaseDelay: dialBackoffBase, Multiplier: 1.6, Jitter: 0.2, MaxDelay: dialBackoffMax,
@@ -84,6 +84,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
 	}
+	grpcOpts = append(grpcOpts, watchDial()...)
 	if cfg.dialer != nil {
 		grpcOpts = append(grpcOpts, grpc.WithContextDialer(cfg.dialer))
 	}

@@ -65,9 +65,10 @@ func NewServer(o ServerOptions) *grpc.Server {
 		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{guardUnary(o.Logger)}, o.Interceptors...)...),
 		grpc.ChainStreamInterceptor(guardStream(o.Logger)),
 	}
-	if o.Credentials != nil {
-		opts = append(opts, grpc.Creds(o.Credentials))
+	if c := watched(o.Credentials); c != nil {
+		opts = append(opts, grpc.Creds(c))
 	}
+	opts = append(opts, watchServer()...)
 	s := grpc.NewServer(opts...)
 	healthpb.RegisterHealthServer(s, o.Health)
 	reflection.Register(s)

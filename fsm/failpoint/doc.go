@@ -4,12 +4,20 @@
 //
 // Built with the tag "failpoints", the environment variable CONCORDAT_FAILPOINT
 // holds NAME or NAME:N; the process ends itself by SIGKILL, without deferred
-// calls, the first (Nth) time that it comes to that point. With
-// CONCORDAT_FAILPOINT_LOG, a file, every point that is passed is appended to it.
+// calls, the first (Nth) time that it comes to that point. A process that runs
+// is told by a file: with CONCORDAT_FAILPOINT_DIR, a folder, it reads (and
+// removes) PID.arm there when it gets SIGUSR2, and leaves the name of the point
+// in PID.died before it ends.
+//
+// With CONCORDAT_FAILPOINT_LOG, a file, every point that is passed is appended
+// to it, each by one write of the thread that passes it; from a point's before
+// to its after the goroutine stays on that thread. So a trace of the system
+// calls shows in the same list what was written between which points.
 package failpoint
 
-// Variable and LogVariable are the environment variables.
+// Variable, DirVariable and LogVariable are the environment variables.
 const (
 	Variable    = "CONCORDAT_FAILPOINT"
+	DirVariable = "CONCORDAT_FAILPOINT_DIR"
 	LogVariable = "CONCORDAT_FAILPOINT_LOG"
 )

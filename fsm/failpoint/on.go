@@ -5,34 +5,73 @@ package failpoint
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
 // Built reports whether this build has the points.
 const Built = true
 
+// target is the point at which this process ends, and how often it may still
+// come there.
+type target struct {
+	name string
+	left atomic.Int64
+}
+
 var (
-	mu      sync.Mutex // guards left and the log
-	at, nth = chosen(os.Getenv(Variable))
-	left    = nth
-	passed  = openLog(os.Getenv(LogVariable))
+	armed  atomic.Pointer[target]
+	dir    = os.Getenv(DirVariable)
+	passed = openLog(os.Getenv(LogVariable))
 )
 
-// chosen reads NAME or NAME:N.
-func chosen(s string) (name string, n int) {
-	name, count, counted := strings.Cut(s, ":")
-	if !counted {
-		return name, 1
+func init() {
+	arm(os.Getenv(Variable))
+	if dir == "" {
+		return
 	}
-	n, err := strconv.Atoi(count)
-	if err != nil || n < 1 {
-		panic(fmt.Sprintf("%s=%q: NAME or NAME:N with N from 1", Variable, s))
-	}
-	return name, n
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGUSR2)
+	go func() {
+		for range told {
+			if text, err := os.ReadFile(file("arm")); err == nil {
+				arm(strings.TrimSpace(string(text)))
+				_ = os.Remove(file("arm")) // this tells that it was read
+			}
+		}
+	}()
 }
+
+func file(what string) string { return filepath.Join(dir, fmt.Sprintf("%d.%s", os.Getpid(), what)) }
+
+// arm reads NAME or NAME:N; empty is no point.
+func arm(s string) {
+	name, count, counted := strings.Cut(s, ":")
+	n := 1
+	if counted {
+		var err error
+		if n, err = strconv.Atoi(count); err != nil || n < 1 {
+			panic(fmt.Sprintf("%s=%q: NAME or NAME:N with N from 1", Variable, s))
+		}
+	}
+	var t *target
+	if name != "" {
+		t = &target{name: name}
+		t.left.Store(int64(n))
+	}
+	// One that has come to the old point already ends the process.
+	if old := armed.Swap(t); old != nil && old.left.Add(never) <= never {
+		select {}
+	}
+}
+
+// never is more often than any point is passed.
+const never = 1 << 40
 
 func openLog(path string) *os.File {
 	if path == "" {
@@ -47,19 +86,28 @@ func openLog(path string) *os.File {
 
 // Hit marks a point: the process ends here if it is the chosen one.
 func Hit(name string) {
-	if passed == nil && name != at {
-		return
-	}
-	mu.Lock()
-	defer mu.Unlock()
 	if passed != nil {
-		fmt.Fprintln(passed, name)
+		note(name)
 	}
-	if name != at {
-		return
+	if t := armed.Load(); t != nil && t.name == name && t.left.Add(-1) == 0 {
+		die(name)
 	}
-	if left--; left == 0 {
-		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
-		select {} // the signal is on its way
+}
+
+func note(name string) {
+	if strings.HasSuffix(name, ".before") {
+		runtime.LockOSThread()
 	}
+	_, _ = syscall.Write(int(passed.Fd()), []byte(name+"\n"))
+	if strings.HasSuffix(name, ".after") {
+		runtime.UnlockOSThread() // of a point whose before was passed elsewhere: nothing
+	}
+}
+
+func die(name string) {
+	if dir != "" {
+		_ = os.WriteFile(file("died"), []byte(name), 0o600)
+	}
+	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+	select {} // the signal is on its way
 }

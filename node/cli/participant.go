@@ -49,6 +49,7 @@ type participantFlags struct {
 	alertAfter     time.Duration
 	alertWebhook   string
 	alertRepeat    time.Duration
+	forgetEvery    time.Duration
 }
 
 func newParticipantCommand(a *app) *cobra.Command {
@@ -90,6 +91,11 @@ when an operator has accepted it with 'concordat participants add --accept-incar
 	flags.StringVar(&f.alertWebhook, "alert-webhook", "", "the URL that alerts are posted to, as Alertmanager's http://host:9093/api/v2/alerts (default: nowhere)")
 	flags.DurationVar(&f.alertRepeat, "alert-repeat", usual.AlertRepeat, "how often an alert that stands is posted again; it expires at the receiver after four times that")
 	flags.BoolVar(&f.newIncarnation, "new-incarnation", false, "these data were restored from a backup")
+	// For tests, which cannot wait as long.
+	flags.DurationVar(&f.forgetEvery, "forget-every", usual.ForgetEvery, "how often the cluster is asked what may be forgotten")
+	if err := flags.MarkHidden("forget-every"); err != nil {
+		panic(err)
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log, err := f.log.logger(a.stderr)
 		if err != nil {
@@ -158,6 +164,7 @@ func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error
 	cfg := participant.DefaultConfig()
 	cfg.Name, cfg.ResourceManager, cfg.Cluster = f.name, store, client
 	cfg.Logger, cfg.Metrics = log.Named("participant"), registry
+	cfg.ForgetEvery = f.forgetEvery
 	cfg.AlertAfter, cfg.AlertWebhook, cfg.AlertRepeat, cfg.AlertDir = f.alertAfter, f.alertWebhook, f.alertRepeat, f.dataDir
 	server, err := participant.Open(ctx, cfg)
 	if err != nil {

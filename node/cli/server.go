@@ -50,6 +50,7 @@ Connections are not secured: an address that other machines can reach needs --in
 	flags.BoolVar(&cfg.Profiling, "pprof", false, "serve Go's profiles under /debug/pprof on --http-listen")
 	flags.BoolVar(&f.wide, "wan", false, "longer timeouts, for nodes that are far apart")
 	limitFlags(cmd, &cfg)
+	snapshotFlags(cmd, &cfg.Cluster)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log, err := f.log.logger(a.stderr)
 		if err != nil {
@@ -85,6 +86,19 @@ func limitFlags(cmd *cobra.Command, cfg *node.Config) {
 	flags.StringVar(&cfg.AlertWebhook, "alert-webhook", "", "the URL that alerts are posted to, as Alertmanager's http://host:9093/api/v2/alerts (default: nowhere)")
 	flags.DurationVar(&cfg.AlertRepeat, "alert-repeat", cfg.AlertRepeat, "how often an alert that stands is posted again; it expires at the receiver after four times that")
 	flags.Float64Var(&cfg.DiskReserve, "disk-reserve", cfg.DiskReserve, "share of the disk kept free: below it no new transactions")
+}
+
+// snapshotFlags are for tests, which cannot wait for a log of the usual size.
+func snapshotFlags(cmd *cobra.Command, cfg *cluster.Config) {
+	flags := cmd.Flags()
+	flags.Uint64Var(&cfg.SnapshotThreshold, "snapshot-threshold", cfg.SnapshotThreshold, "log entries since the last snapshot that call for another")
+	flags.DurationVar(&cfg.SnapshotInterval, "snapshot-interval", cfg.SnapshotInterval, "how often that is looked at")
+	flags.Uint64Var(&cfg.TrailingLogs, "trailing-logs", cfg.TrailingLogs, "log entries that are kept behind a snapshot")
+	for _, name := range []string{"snapshot-threshold", "snapshot-interval", "trailing-logs"} {
+		if err := flags.MarkHidden(name); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // complete checks what must be given and fills in what follows from it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,7 +67,7 @@ type Cluster struct {
 // Start runs the nodes, then the participants, which register themselves, and
 // waits until all are ready or ctx ends. On an error everything is ended.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	c, err := plan(cfg)
+	c, err := Plan(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +87,8 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// plan chooses ports and command lines.
-func plan(cfg Config) (*Cluster, error) {
+// Plan chooses ports and command lines, and starts nothing.
+func Plan(cfg Config) (*Cluster, error) {
 	ports, err := freePorts(3*cfg.Nodes + len(cfg.Participants))
 	if err != nil {
 		return nil, err
@@ -200,17 +201,26 @@ func (c *Cluster) closeRelays() error {
 	return c.relays.close()
 }
 
+// Ports are taken from below the range from which systems choose the ports of
+// outgoing connections: a port of a child that is down must still be free when
+// it starts again.
+const lowestPort, highestPort = 10_000, 32_000
+
 // freePorts finds loopback addresses that were free a moment ago. They must be
 // known before the children start, since each is told all of them.
 func freePorts(n int) ([]string, error) {
 	addresses := make([]string, n)
-	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for i, tries := 0, 0; i < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.N(highestPort-lowestPort)))
+		if err != nil && tries > 100*n {
 			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		if err != nil {
+			continue
 		}
 		defer l.Close()
 		addresses[i] = l.Addr().String()
+		i++
 	}
 	return addresses, nil
 }
@@ -350,12 +360,12 @@ func (c *Cluster) StateHashes(ctx context.Context) (map[string]*pb.StateHashResp
 	err = c.until(ctx, "all nodes have applied the same index", func(ctx context.Context) bool {
 		hashes = map[string]*pb.StateHashResponse{}
 		index := uint64(0)
-		for _, n := range c.Nodes {
+		for _, n := range c.Nodes { // one that has just started answers with index 0
 			if !n.Running() {
 				continue
 			}
 			h, err := client.StateHash(ctx, n.RPC)
-			if err != nil || (index != 0 && h.GetIndex() != index) {
+			if err != nil || (len(hashes) > 0 && h.GetIndex() != index) {
 				return false
 			}
 			index = h.GetIndex()

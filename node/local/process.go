@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -43,7 +44,10 @@ func NewProcess(name, binary, dir string, args, env []string) *Process {
 func (p *Process) Args() []string { return p.args }
 
 // Start runs the child.
-func (p *Process) Start() error {
+func (p *Process) Start() error { return p.StartWith() }
+
+// StartWith runs the child with more in its environment, for this run.
+func (p *Process) StartWith(env ...string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running() {
@@ -62,7 +66,7 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3
-	cmd.Env = append(append(os.Environ(), p.env...), ExitWithEnv+"=3")
+	cmd.Env = slices.Concat(os.Environ(), p.env, env, []string{ExitWithEnv + "=3"})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is the parent's to handle
 	if err := cmd.Start(); err != nil {
 		_ = ours.Close()

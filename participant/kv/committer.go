@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
 )
 
@@ -172,7 +173,10 @@ func (c *committer) applyAll(p *pages, batch []*write) (err error) {
 func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
 	defer guard(c.store.path, &err, debug.SetPanicOnFault(true))
 	began := time.Now()
-	if err := c.store.options.Sync(tx.Commit); err != nil {
+	failpoint.Hit("participant.store.commit.before")
+	err = c.store.options.Sync(tx.Commit)
+	failpoint.Hit("participant.store.commit.after")
+	if err != nil {
 		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
 		return &WriteError{File: c.store.path, Err: err}
 	}

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
 )
@@ -114,10 +115,12 @@ func (s *Store) restore() error {
 
 func (s *Store) reincarnate() error {
 	incarnation := newIncarnation()
+	failpoint.Hit("participant.incarnation.write.before")
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		p := &pages{tx: tx, file: s.path}
 		return errors.Join(p.putIncarnation(incarnation), p.finish())
 	})
+	failpoint.Hit("participant.incarnation.write.after")
 	if err != nil {
 		return &WriteError{File: s.path, Err: err}
 	}
@@ -129,8 +132,13 @@ func (s *Store) reincarnate() error {
 // so that a file at path is always a whole store, wherever the power fails.
 // Link, unlike rename, never replaces a store that somebody made meanwhile.
 func create(path string) error {
+	failpoint.Hit("participant.store.create.before")
 	temporary := fmt.Sprintf("%s.new-%s", path, newIncarnation())
-	defer func() { _ = os.Remove(temporary) }()
+	defer func() {
+		failpoint.Hit("participant.store.unlink.before")
+		_ = os.Remove(temporary)
+		failpoint.Hit("participant.store.unlink.after")
+	}()
 	db, err := bbolt.Open(temporary, 0o600, &bbolt.Options{Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
 	if err != nil {
 		return err
@@ -147,10 +155,14 @@ func create(path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
+	failpoint.Hit("participant.store.create.after")
+	failpoint.Hit("participant.store.link.before")
 	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDirectory(filepath.Dir(path))
+	err = syncDirectory(filepath.Dir(path))
+	failpoint.Hit("participant.store.link.after")
+	return err
 }
 
 func syncDirectory(dir string) error {

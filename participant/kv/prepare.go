@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -148,11 +149,13 @@ func (s *Store) hold(ctx context.Context, w participant.Work, x *execution) (par
 		r.entry = v.Entry
 		return p.putRecord(w.ID, r)
 	}
+	failpoint.Hit("participant.prepared.write.before")
 	err := s.committer.submit(ctx, apply, func() {
 		if synced != nil {
 			synced()
 		}
 	})
+	failpoint.Hit("participant.prepared.write.after")
 	if errors.Is(err, errNotQueued) {
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before the branch could be made durable"), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
 )
@@ -47,11 +48,13 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, commit bool) (p
 		r.entry = v.Entry
 		return p.putRecord(ref.ID, r)
 	}
+	failpoint.Hit("participant.settled.write.before")
 	err := s.committer.submit(ctx, apply, func() {
 		if v.Step == participant.Apply {
 			s.settled(ref.ID)
 		}
 	})
+	failpoint.Hit("participant.settled.write.after")
 	if err != nil {
 		return participant.Settlement{}, err
 	}
@@ -153,5 +156,8 @@ func (s *Store) Forget(ctx context.Context, floor rpc.Attempt, refs []participan
 		}
 		return nil
 	}
-	return s.committer.submit(ctx, apply, func() { s.rebind(next) })
+	failpoint.Hit("participant.forget.write.before")
+	err := s.committer.submit(ctx, apply, func() { s.rebind(next) })
+	failpoint.Hit("participant.forget.write.after")
+	return err
 }

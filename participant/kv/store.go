@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.etcd.io/bbolt"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -151,7 +152,10 @@ func (s *Store) Bind(ctx context.Context, b participant.Binding) error {
 		}
 		return p.putBinding(next)
 	}
-	return s.committer.submit(ctx, apply, func() { s.rebind(next) })
+	failpoint.Hit("participant.fence.write.before")
+	err := s.committer.submit(ctx, apply, func() { s.rebind(next) })
+	failpoint.Hit("participant.fence.write.after")
+	return err
 }
 
 func (s *Store) rebind(b participant.Binding) {

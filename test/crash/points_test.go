@@ -1,0 +1,76 @@
+package crash
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/concordat-tx/concordat/fsm/failpoint"
+)
+
+var (
+	only    = flag.String("point", "", "only the points whose role/name contains this")
+	workers = flag.Int("clusters", 2, "clusters side by side")
+)
+
+// every is each point with each role that passes it.
+func every() (list []testCase) {
+	for _, p := range failpoint.Points() {
+		for _, role := range p.Roles {
+			list = append(list, testCase{p, role})
+		}
+	}
+	return list
+}
+
+// TestEveryPoint crashes each role at each point that it passes, before and
+// after, one at a time. What follows must be as if the process had only been slow.
+func TestEveryPoint(t *testing.T) {
+	cases := slices.DeleteFunc(every(), func(c testCase) bool { return *only != "" && !matches(*only, c) })
+	for k := range *workers {
+		t.Run(fmt.Sprintf("cluster%d", k+1), func(t *testing.T) {
+			t.Parallel()
+			var w *world
+			defer func() {
+				if w != nil {
+					w.close(t)
+				}
+			}()
+			for i := k; i < len(cases); i += *workers {
+				c := cases[i]
+				t.Run(c.String(), func(t *testing.T) {
+					if firstStart(c.point.Name) {
+						fresh := newWorld(t)
+						defer fresh.close(t)
+						defer fresh.logsOfFailure(t)
+						fresh.firstStart(c)
+						return
+					}
+					if w != nil && w.broken {
+						w.close(t)
+						w = nil
+					}
+					if w == nil {
+						w = startWorld(t)
+					}
+					w.t = t
+					defer w.logsOfFailure(t)
+					w.crash(c)
+				})
+			}
+		})
+	}
+}
+
+func matches(part string, c testCase) bool { return strings.Contains(c.String(), part) }
+
+// logsOfFailure shows what the processes of a failed case said.
+func (w *world) logsOfFailure(t *testing.T) {
+	if t.Failed() {
+		w.broken = true
+		w.t = t
+		w.showLogs()
+	}
+}

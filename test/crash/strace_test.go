@@ -1,0 +1,191 @@
+package crash
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// traced are the system calls that change a file or carry a message.
+const traced = "write,writev,pwrite64,pwritev,sendto,sendmsg,read,readv,recvfrom,recvmsg,fsync,fdatasync,msync,ftruncate,fallocate," +
+	"rename,renameat,renameat2,link,linkat,unlink,unlinkat,openat"
+
+// systemCall is one call of a trace. Those of a thread are in order.
+type systemCall struct {
+	process, thread string
+	name            string
+	args            string
+	data            []byte // of reads and writes
+	result          int64
+}
+
+var (
+	wholeCall   = regexp.MustCompile(`^(\d+) +(\w+)\((.*)\) += (-?\d+)`)
+	begunCall   = regexp.MustCompile(`^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$`)
+	resumedCall = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)\) += (-?\d+)`)
+	stringArg   = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"(\.\.\.)?`)
+)
+
+// tracer follows processes by strace.
+type tracer struct {
+	t    *testing.T
+	dir  string
+	runs []*exec.Cmd
+}
+
+var straceFlags = []string{"-f", "-yy", "-x", "-s", "65536", "-e", "trace=" + traced, "-e", "signal=none"}
+
+func newTracer(t *testing.T) *tracer {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("SKIPPED: no strace here: whether the points are complete is not known (apt-get install strace)")
+	}
+	return &tracer{t: t, dir: t.TempDir()}
+}
+
+func (tr *tracer) file(process string) string { return filepath.Join(tr.dir, process+".strace") }
+
+// attach follows a running process from now on.
+func (tr *tracer) attach(process string, pid int) {
+	tr.t.Helper()
+	cmd := exec.Command("strace", append(slices.Clone(straceFlags), "-o", tr.file(process), "-p", strconv.Itoa(pid))...)
+	said, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	if !lines.Scan() || !strings.Contains(lines.Text(), "attached") {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		tr.t.Skipf("SKIPPED: strace may not attach here (%s): whether the points are complete is not known", lines.Text())
+	}
+	go func() {
+		for lines.Scan() { // so that it never waits for a reader
+		}
+	}()
+	tr.runs = append(tr.runs, cmd)
+}
+
+// run follows a command from its beginning to its end.
+func (tr *tracer) run(process string, env []string, args ...string) ([]byte, error) {
+	full := append(append(slices.Clone(straceFlags), "-o", tr.file(process), binary), args...)
+	cmd := exec.CommandContext(within(tr.t, time.Minute), "strace", full...)
+	cmd.Env = append(os.Environ(), env...)
+	return cmd.CombinedOutput()
+}
+
+// stop lets the processes go and reads what they did.
+func (tr *tracer) stop() (all map[string][]systemCall) {
+	tr.t.Helper()
+	for _, cmd := range tr.runs {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+	}
+	for _, cmd := range tr.runs {
+		_ = cmd.Wait() // by the signal
+	}
+	files, _ := filepath.Glob(filepath.Join(tr.dir, "*.strace"))
+	all = map[string][]systemCall{}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			tr.t.Fatal(err)
+		}
+		process := strings.TrimSuffix(filepath.Base(name), ".strace")
+		all[process] = parseTrace(tr.t, process, text)
+	}
+	return all
+}
+
+// parseTrace reads a trace. A call stands where it ended, but a write where it
+// began: what it wrote may have been seen before strace saw it end.
+func parseTrace(t *testing.T, process string, text []byte) (calls []systemCall) {
+	t.Helper()
+	open := map[string]int{} // by thread: a call that was begun
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		if m := wholeCall.FindStringSubmatch(s); m != nil {
+			calls = append(calls, systemCall{process: process, thread: m[1], name: m[2], args: m[3], result: number(m[4])})
+		} else if m := begunCall.FindStringSubmatch(s); m != nil {
+			calls = append(calls, systemCall{process: process, thread: m[1], name: m[2], args: m[3]})
+			open[m[1]] = len(calls) - 1
+		} else if m := resumedCall.FindStringSubmatch(s); m != nil {
+			i, begun := open[m[1]]
+			if !begun {
+				continue // begun before the trace
+			}
+			delete(open, m[1])
+			calls[i].args += m[3]
+			calls[i].result = number(m[4])
+			if strings.HasPrefix(m[2], "read") || strings.HasPrefix(m[2], "recv") {
+				calls = append(calls, calls[i])
+				calls[i].name = "" // it stands where it ended
+			}
+		} else if !strings.Contains(s, "+++") && !strings.Contains(s, "---") && !strings.Contains(s, "= ?") && !strings.HasSuffix(s, "<detached ...>") && !strings.HasSuffix(s, "<unfinished ...>") {
+			t.Fatalf("a line of the trace of %s that is not understood: %s", process, s)
+		}
+	}
+	for i := range calls {
+		if m := stringArg.FindStringSubmatch(calls[i].args); m != nil && calls[i].result > 0 {
+			if m[2] != "" {
+				t.Fatalf("strace cut the data of a call short: %s", calls[i].args[:80])
+			}
+			data, err := strconv.Unquote(`"` + m[1] + `"`)
+			if err != nil {
+				data = octal(m[1])
+			}
+			calls[i].data = []byte(data)
+		}
+	}
+	return slices.DeleteFunc(calls, func(c systemCall) bool { return c.name == "" })
+}
+
+func number(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}
+
+// octal unquotes what strace writes with short octal escapes.
+func octal(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b.WriteByte(s[i])
+			continue
+		}
+		i++
+		switch c := s[i]; {
+		case c >= '0' && c <= '7':
+			n := 0
+			for k := 0; k < 3 && i < len(s) && s[i] >= '0' && s[i] <= '7'; k++ {
+				n = n*8 + int(s[i]-'0')
+				i++
+			}
+			i--
+			b.WriteByte(byte(n))
+		default:
+			b.WriteByte(map[byte]byte{'n': '\n', 't': '\t', 'r': '\r', 'v': '\v', 'f': '\f', '"': '"', '\\': '\\'}[c])
+		}
+	}
+	return b.String()
+}
+
+func (c systemCall) String() string {
+	args := c.args
+	if len(args) > 160 {
+		args = args[:160] + "…"
+	}
+	return fmt.Sprintf("%s, thread %s: %s(%s)", c.process, c.thread, c.name, args)
+}
