@@ -169,13 +169,13 @@ var broken = []check{
 			"and says ABORT. The client tries again, the same prepared branch votes yes, and COMMIT is decided."),
 
 	without("attempts", "P3_ANSWER_BY_ID"+calm,
-		"An inquiry about one attempt is answered with the outcome of another attempt of the same id: of one attempt both outcomes are said."),
+		"An inquiry about an attempt that never began is answered with the COMMIT of another attempt of the id: a participant is told to commit what it does not hold."),
 	without("attempts", "P3_SETTLE_BY_ID"+calm,
-		"A participant takes a Rollback of an older attempt for the branch that it holds, which the other participant commits."),
+		"A participant takes the ABORT of another attempt, which never began, for the branch that it holds: the Commit of that one finds nothing."),
 	without("attempts", "P3_LATE_BEGIN MAXATT=2 MAXELEC=1 MAXCRASH=0",
 		"A Begin of an earlier term is applied in a later one, after the new leader said that the attempt can never begin."),
 	without("attempts", "P3_BEGIN_TWICE MAXATT=2 MAXELEC=0 MAXCRASH=0",
-		"A repeated Begin of an attempt that was finished and forgotten applies again: its second decision contradicts the first."),
+		"A repeated Begin of an attempt that was finished and forgotten applies again: the id's second life is answered with the attempt of the first."),
 	without("floor", "P3_TWO_PENDING MAXATT=2 IDS=1",
 		"A leader that was deposed makes a second attempt of an id it has already begun. It takes over the prepared branch of the first, "+
 			"never begins and is aborted; the first is committed and finds no branch."),
@@ -203,9 +203,9 @@ var broken = []check{
 	without("attempts", "P6_ROLLBACK_NOT_REMEMBERED"+calm,
 		"A Rollback leaves no trace: a late Prepare of that attempt is done again, and nobody knows it any more."),
 	without("attempts", "P6_TAKEOVER_VOLATILE MAXATT=2 MAXELEC=1 MAXLATE=0",
-		"A participant votes for the attempt that took over, crashes, and holds the branch for the older attempt again: that one is aborted, the newer commits."),
+		"A participant votes for the attempt that took over, crashes, and holds the branch for the older attempt again: the Commit of the newer finds nothing."),
 	without("attempts", "P6_NO_TAKEOVER CALM"+calm,
-		"After a failover the branch of the lost attempt is in the way of the new one, which is aborted."),
+		"After a failover the branch of an attempt that never began is in the way of the new one, which is aborted."),
 	without("floor", "P6_CHECKED_ON_ARRIVAL MAXATT=2 IDS=1 MAXELEC=0 MAXCRASH=0",
 		"What is remembered is looked up when a Prepare arrives and not in the write: the copy that was slow is prepared after the other was committed."),
 
@@ -260,7 +260,7 @@ var broken = []check{
 	without("twophase", "P10_ERROR_IS_ABORT"+failover,
 		"A deposed leader takes the error of its proposal for an abort and tells the client so, while the entry is committed."),
 	without("attempts", "P10_LATE_SUBMIT"+calm,
-		"A Submit that was delayed until its id was forgotten begins it again: the work is committed twice in one life."),
+		"A Submit that was delayed until its id was forgotten begins it again: the client was told ABORT, and then its work is committed."),
 
 	without("locks", "P12_WAITS_FOR_ANY MAXCRASH=0",
 		"Everybody waits, the younger for the older too: two transactions hold a key each and wait for the other's.").stuck(),

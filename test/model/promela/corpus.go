@@ -12,7 +12,7 @@ import (
 //go:embed testdata/corpus.txt
 var corpus []byte
 
-// Corpus is the committed schedules: one a line, as WriteCorpus writes them.
+// Corpus is the committed schedules: one a line, as writeCorpus writes them.
 func Corpus() []Schedule {
 	list, err := readCorpus(bytes.NewReader(corpus))
 	if err != nil {
