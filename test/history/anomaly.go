@@ -56,8 +56,9 @@ type Anomaly struct {
 func (a *Anomaly) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", a.Kind, a.What)
+	subject := a.What + strings.Join(a.Steps, " ")
 	for i, t := range a.Txns {
-		fmt.Fprintf(&b, "\n  T%d = %s", i+1, t)
+		fmt.Fprintf(&b, "\n  T%d = %s", i+1, t.about(subject))
 	}
 	for i, step := range a.Steps {
 		fmt.Fprintf(&b, "\n  T%d before T%d: %s", i+1, (i+1)%len(a.Txns)+1, step)

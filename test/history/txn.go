@@ -55,11 +55,26 @@ type Txn struct {
 	Ops []Op
 }
 
+// fewOps are all shown in a report.
+const fewOps = 6
+
 // String is the transaction as it is shown in a report.
-func (t *Txn) String() string {
-	ops := make([]string, len(t.Ops))
-	for i, op := range t.Ops {
-		ops[i] = op.String()
+func (t *Txn) String() string { return t.about("") }
+
+// about shows the transaction; of many operations only those on lists that a
+// text names.
+func (t *Txn) about(text string) string {
+	var ops []string
+	left := 0
+	for _, op := range t.Ops {
+		if len(t.Ops) > fewOps && !strings.Contains(text, op.Key) {
+			left++
+			continue
+		}
+		ops = append(ops, op.String())
+	}
+	if left > 0 {
+		ops = append(ops, fmt.Sprintf("and %d more", left))
 	}
 	end := "?"
 	if t.Outcome != Unknown {

@@ -1,0 +1,127 @@
+//go:build linux
+
+package chaos
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/concordat-tx/concordat/test/chaos/load"
+	"github.com/concordat-tx/concordat/test/chaos/place"
+)
+
+var (
+	duration = flag.Duration("duration", 0, "how long faults of every kind go on; 0: the cheap kinds once each")
+	seed     = flag.Uint64("seed", 0, "seed of the schedule; 0: the time, or a fixed one for the short run")
+	only     = flag.String("kinds", "", "the kinds of faults, separated by commas; empty: all")
+	reportTo = flag.String("report", "", "a file that the report is written to, as JSON")
+	program  = flag.String("binary", "", "the program under test; empty: it is built")
+)
+
+// missingVariable carries why classes cannot run into the namespaces.
+const missingVariable = "CONCORDAT_CHAOS_MISSING"
+
+// binary is the program under test, built once; missing says why a class cannot run.
+var (
+	binary  string
+	missing = map[Class]string{}
+)
+
+func TestMain(m *testing.M) {
+	load.Main()
+	flag.Parse()
+	status, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(status)
+}
+
+// run builds the program and finds the tools outside, where the machine's
+// network is, and makes the tests inside.
+func run(m *testing.M) (int, error) {
+	if place.Inside() {
+		if err := json.Unmarshal([]byte(os.Getenv(missingVariable)), &missing); err != nil {
+			return 1, err
+		}
+		binary = *program
+		return m.Run(), nil
+	}
+	dir, err := os.MkdirTemp("", "concordat-chaos-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if binary = *program; binary == "" {
+		binary = filepath.Join(dir, "concordat")
+		build := exec.Command("go", "build", "-o", binary, "github.com/concordat-tx/concordat")
+		if out, err := build.CombinedOutput(); err != nil {
+			return 1, fmt.Errorf("build: %w\n%s", err, out)
+		}
+	}
+	for class, why := range Prepare() {
+		missing[class] = why.Error()
+	}
+	text, err := json.Marshal(missing)
+	if err != nil {
+		return 1, err
+	}
+	if err := os.Setenv(missingVariable, string(text)); err != nil {
+		return 1, err
+	}
+	status, err := place.Enter("-binary", binary)
+	if err == nil {
+		return status, nil
+	}
+	for _, class := range []Class{Packets, SlowNetwork, Disk} {
+		missing[class] = err.Error()
+	}
+	return m.Run(), nil
+}
+
+// kinds are those that were asked for and can run. Classes that cannot run fail
+// the test unless they are excused.
+func kinds(t *testing.T, ok func(Kind) bool) []Kind {
+	t.Helper()
+	excused, err := Excused(filepath.Join("..", "..", ".ci", "optional"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []Kind
+	for _, k := range List() {
+		why, cannot := missing[k.Class]
+		switch reason, fine := excused[k.Class]; {
+		case !ok(k):
+		case !cannot:
+			list = append(list, k)
+		case fine:
+			t.Logf("%s is left out: %s", k.Name, reason)
+		default:
+			t.Errorf("%s cannot run (%s), and .ci/optional does not excuse the class %q", k.Name, why, k.Class)
+		}
+	}
+	return list
+}
+
+// save writes the report where it was asked for.
+func save(t *testing.T, r *Report) {
+	t.Helper()
+	if *reportTo == "" {
+		return
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err == nil {
+		err = os.WriteFile(*reportTo, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+const longRun = 24 * time.Hour
