@@ -38,6 +38,9 @@ func cut(who role, from other, directions ...place.Direction) func(context.Conte
 		if err != nil {
 			return nil, err
 		}
+		if s.network == nil {
+			return s.relayed(who, target), s.cluster.Cut(target)
+		}
 		others := []string{""}
 		switch from {
 		case toAll:
@@ -83,5 +86,31 @@ func (s *Stage) networkBlow(target, what string) *blow {
 			return fmt.Sprintf("%d %s", hits, what), nil
 		},
 		heal: func(context.Context) error { return s.network.Heal(target) },
+	}
+}
+
+// relayed is a cut that local's relays make.
+func (s *Stage) relayed(who role, target string) *blow {
+	return &blow{
+		target: target,
+		seen: func(ctx context.Context) (string, error) {
+			if who == leaderRole {
+				return s.replaced(ctx, target)
+			}
+			list, err := s.admin.ListParticipants(ctx)
+			if err != nil {
+				return "", nil // the leader may just be lost
+			}
+			for _, p := range list {
+				if p.GetName() == target && !p.GetReachable() {
+					return "the leader does not reach it", nil
+				}
+			}
+			return "", nil
+		},
+		heal: func(context.Context) error {
+			s.cluster.Heal(target)
+			return nil
+		},
 	}
 }

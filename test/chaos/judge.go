@@ -162,15 +162,18 @@ func (r *Report) judgeDecisions(ctx context.Context, s *Stage, record *load.Reco
 	slices.Sort(wrong)
 	r.lostDecisions = len(wrong)
 	if n := len(wrong); n > 0 {
-		r.problem("%d decisions are not what was answered: %s", n, strings.Join(wrong[:min(n, 10)], "; "))
+		r.problem("%d decisions are not what was answered: %s", n, some(wrong))
 	}
 }
+
+// some are the first of many.
+func some(list []string) string { return strings.Join(list[:min(len(list), 10)], "; ") }
 
 // judgeMoney counts the money, as audits found it while transfers ran and as it is now.
 func (r *Report) judgeMoney(ctx context.Context, s *Stage, record *load.Record) {
 	audits, wrong := record.WrongSums(s.money())
-	for _, w := range wrong {
-		r.problem("money: %s", w)
+	if n := len(wrong); n > 0 {
+		r.problem("money: %d of %d audits are wrong: %s", n, audits, some(wrong))
 	}
 	ctx, cancel := context.WithTimeout(ctx, learnWithin)
 	defer cancel()
@@ -197,11 +200,24 @@ func (r *Report) judgeMoney(ctx context.Context, s *Stage, record *load.Record) 
 func (r *Report) count(record *load.Record) {
 	r.AbortReasons = map[string]int{}
 	r.Kinds = map[string]Tally{}
+	again := map[string]bool{}
+	for _, t := range record.Txns {
+		again[t.RetryOf] = true
+	}
 	for _, t := range record.Txns {
 		if t.Kind == load.Look || t.Kind == load.Peek {
 			if r.Reads++; t.Outcome() != load.Commit {
 				r.ReadsFailed++
 			}
+			continue
+		}
+		for _, f := range r.Faults {
+			if t.Open(f.at) {
+				f.Open++
+			}
+		}
+		if again[t.ID] {
+			r.LostTries++
 			continue
 		}
 		r.Transactions++
@@ -219,11 +235,6 @@ func (r *Report) count(record *load.Record) {
 		}
 		if t.Resolved() {
 			r.Resolved++
-		}
-		for _, f := range r.Faults {
-			if t.Open(f.at) {
-				f.Open++
-			}
 		}
 	}
 	for _, f := range r.Faults {

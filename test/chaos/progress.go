@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"io"
 	"os"
+
+	"github.com/concordat-tx/concordat/test/chaos/load"
 )
 
 // progress counts commits in the journals as they grow.
@@ -37,6 +39,15 @@ func (p *progress) count(paths []string) (int, error) {
 
 // openCalls counts the calls of a journal that have no answer.
 func openCalls(path string) (int, error) {
-	text, err := os.ReadFile(path)
-	return bytes.Count(text, []byte(`{"call":`)) - bytes.Count(text, []byte(`{"answer":`)), err
+	record, err := load.Replay(path)
+	if err != nil {
+		return 0, err
+	}
+	open := 0
+	for _, t := range record.Txns {
+		if len(t.Answers) == 0 {
+			open++
+		}
+	}
+	return open, nil
 }

@@ -41,16 +41,17 @@ type Report struct {
 	Kinds   map[string]Tally `json:"faults_by_kind"`
 	Faults  []*Fault         `json:"faults"`
 	// Transactions by what their clients learned in the end, Resolved of them
-	// by their id; plain reads are apart.
-	Transactions int `json:"transactions"`
-	Committed    int `json:"committed"`
-	Aborted      int `json:"aborted"`
-	Refused      int `json:"refused"`
-	Unknown      int `json:"unknown"`
-	Resolved     int `json:"resolved_by_id"`
-	Reads        int `json:"plain_reads"`
-	ReadsFailed  int `json:"plain_reads_failed"`
-	// CommittedShare is of all transactions, every lost try of a conflict among them.
+	// by their id. One that lost to an older one and was tried again counts
+	// once, by its last try; LostTries are the others. Plain reads are apart.
+	Transactions   int            `json:"transactions"`
+	LostTries      int            `json:"lost_tries"`
+	Committed      int            `json:"committed"`
+	Aborted        int            `json:"aborted"`
+	Refused        int            `json:"refused"`
+	Unknown        int            `json:"unknown"`
+	Resolved       int            `json:"resolved_by_id"`
+	Reads          int            `json:"plain_reads"`
+	ReadsFailed    int            `json:"plain_reads_failed"`
 	CommittedShare float64        `json:"committed_share"`
 	AbortReasons   map[string]int `json:"abort_reasons"`
 	// Recovery is the longest time from the end of a fault until commits went on, Settled from the
@@ -100,8 +101,8 @@ func (r *Report) String() string {
 	slices.Sort(kinds)
 	fmt.Fprintf(&b, "  %s\n", strings.Join(kinds, ", "))
 	share := func(n int) float64 { return 100 * float64(n) / float64(max(1, r.Transactions)) }
-	fmt.Fprintf(&b, "%d transactions: %.1f %% committed, %.1f %% aborted, %.1f %% refused, %.1f %% unknown (%d more were, and were learned by id); %d plain reads, %d failed\n",
-		r.Transactions, share(r.Committed), share(r.Aborted), share(r.Refused), share(r.Unknown), r.Resolved, r.Reads, r.ReadsFailed)
+	fmt.Fprintf(&b, "%d transactions: %.1f %% committed, %.1f %% aborted, %.1f %% refused, %.1f %% unknown (%d more were, and were learned by id); %d tries lost to an older transaction and were made again; %d plain reads, %d failed\n",
+		r.Transactions, share(r.Committed), share(r.Aborted), share(r.Refused), share(r.Unknown), r.Resolved, r.LostTries, r.Reads, r.ReadsFailed)
 	fmt.Fprintf(&b, "  aborts: %v\n", r.AbortReasons)
 	fmt.Fprintf(&b, "commits went on within %.1f s after every fault, and nothing was left %.1f s after the last\n", r.Recovery, r.Settled)
 	fmt.Fprintf(&b, "checks: %v\nholdings: %v\n", r.Checks, r.Holdings)
@@ -110,6 +111,11 @@ func (r *Report) String() string {
 		fmt.Fprintf(&b, "\n- %s", p)
 	}
 	return b.String()
+}
+
+// seen reports whether a kind's effect was seen.
+func (r *Report) seen(kind string) bool {
+	return slices.ContainsFunc(r.Faults, func(f *Fault) bool { return f.Kind == kind && f.Effect != "" })
 }
 
 func (r *Report) counted() (n int) {

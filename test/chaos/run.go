@@ -30,7 +30,7 @@ const (
 	// freshCommits show that they do.
 	freshCommits = 20
 	// effectWithin is how much longer than planned a fault lasts until its effect is seen.
-	effectWithin = 6 * time.Second
+	effectWithin = 10 * time.Second
 )
 
 // Run hurts a cluster, heals it and judges it. An error says that the run could
@@ -55,11 +55,12 @@ func (r *Report) run(ctx context.Context, cfg Config, s *Stage) error {
 	}
 	p := &progress{read: map[string]int64{}}
 	plan := newSchedule(cfg.Seed, cfg.Kinds)
-	for first := true; ctx.Err() == nil; first = false {
-		if !r.awaitCommits(ctx, s, p) {
-			break
+	for r.awaitCommits(ctx, s, p) {
+		enough := time.Since(r.began) > cfg.Duration
+		if enough && cfg.Duration > 0 && plan.extra == 0 {
+			plan.cut()
 		}
-		if !first && plan.round() && cfg.Duration == 0 || cfg.Duration > 0 && time.Since(r.began) > cfg.Duration {
+		if !plan.more(enough, r.seen) {
 			break
 		}
 		if err := r.strike(ctx, s, plan.next()); err != nil {

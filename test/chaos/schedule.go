@@ -22,25 +22,50 @@ type step struct {
 	random *rand.Rand
 }
 
-// schedule is an endless sequence of steps that depends on the seed alone:
-// every kind once, in some order, then again in another.
+// schedule is a sequence of steps that depends on the seed alone: every kind
+// once, in some order, then again in another. Kinds whose effect was not seen
+// have a few more turns in the end.
 type schedule struct {
 	random *rand.Rand
 	kinds  []Kind
 	deck   []int
+	extra  int
 }
+
+// maxExtra rounds for kinds whose effect was not seen.
+const maxExtra = 2
 
 func newSchedule(seed uint64, kinds []Kind) *schedule {
-	return &schedule{random: rand.New(rand.NewPCG(seed, 3)), kinds: kinds}
+	s := &schedule{random: rand.New(rand.NewPCG(seed, 3)), kinds: kinds}
+	s.deck = s.random.Perm(len(kinds))
+	return s
 }
 
-// round reports whether every kind had its turn as often as the others.
-func (s *schedule) round() bool { return len(s.deck) == 0 }
+// more reports whether there is a next step. With enough, it is the last round
+// that is played; every kind has its turn at least once.
+func (s *schedule) more(enough bool, seen func(kind string) bool) bool {
+	switch {
+	case len(s.deck) > 0:
+		return true
+	case !enough:
+		s.deck = s.random.Perm(len(s.kinds))
+		return true
+	case s.extra == maxExtra:
+		return false
+	}
+	s.extra++
+	for i, k := range s.kinds {
+		if !seen(k.Name) {
+			s.deck = append(s.deck, i)
+		}
+	}
+	return len(s.deck) > 0
+}
+
+// cut the round short.
+func (s *schedule) cut() { s.deck = nil }
 
 func (s *schedule) next() step {
-	if len(s.deck) == 0 {
-		s.deck = s.random.Perm(len(s.kinds))
-	}
 	k := s.kinds[s.deck[0]]
 	s.deck = s.deck[1:]
 	return step{

@@ -23,7 +23,7 @@ const giveUpAfter = 15 * time.Second
 func (r *Report) settle(ctx context.Context, s *Stage) {
 	late := ""
 	for {
-		left, err := s.left(ctx)
+		left, stuck, err := s.left(ctx)
 		r.Settled = time.Since(r.lastHeal).Seconds()
 		if err == nil && left == "" {
 			break
@@ -34,7 +34,7 @@ func (r *Report) settle(ctx context.Context, s *Stage) {
 		if late == "" && r.Settled > settleWithin.Seconds() {
 			late = left
 		}
-		if r.Settled > giveUpAfter.Seconds() || pause20(ctx) != nil {
+		if stuck || r.Settled > giveUpAfter.Seconds() || pause20(ctx) != nil {
 			r.problem("%.0f s after %s: %s", r.Settled, r.last(), left)
 			return
 		}
@@ -45,41 +45,43 @@ func (r *Report) settle(ctx context.Context, s *Stage) {
 	}
 }
 
-// left is what is not settled; empty if nothing is.
-func (s *Stage) left(ctx context.Context) (string, error) {
+// left is what is not settled; empty if nothing is. What is stuck does not
+// settle by itself.
+func (s *Stage) left(ctx context.Context) (what string, stuck bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	leader := s.cluster.Leader(ctx)
 	if leader == nil {
-		return "no node leads", nil
+		return "no node leads", false, nil
 	}
 	var left []string
 	for _, n := range s.cluster.Nodes {
 		st, err := s.admin.Status(ctx, n.RPC)
 		if err != nil {
-			return "", fmt.Errorf("status of %s: %w", n.ID, err)
+			return "", false, fmt.Errorf("status of %s: %w", n.ID, err)
 		}
 		if st.GetPreparing()+st.GetDeciding() > 0 {
 			left = append(left, fmt.Sprintf("%s has %d transactions undecided and %d decided and not finished", n.ID, st.GetPreparing(), st.GetDeciding()))
 		}
 		if st.GetNeedsOperator() > 0 {
+			stuck = true
 			left = append(left, fmt.Sprintf("%s: %d transactions need an operator", n.ID, st.GetNeedsOperator()))
 		}
 	}
 	for _, p := range s.names {
 		scan, err := s.admin.ScanKV(ctx, p, &pb.ScanRequest{Limit: 1})
 		if err != nil {
-			return "", fmt.Errorf("scan of %s: %w", p, err)
+			return "", false, fmt.Errorf("scan of %s: %w", p, err)
 		}
 		prepared, err := s.metric(ctx, p, "concordat_participant_prepared", "")
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		if scan.GetLocks() > 0 || prepared > 0 {
 			left = append(left, fmt.Sprintf("%s holds %d locks and %.0f prepared branches", p, scan.GetLocks(), prepared))
 		}
 	}
-	return strings.Join(left, "; "), nil
+	return strings.Join(left, "; "), stuck, nil
 }
 
 // allHoldings of every child, by name.

@@ -39,7 +39,8 @@ type Stage struct {
 	start   int64
 	log     func(format string, args ...any)
 	names   []string // of the participants
-	network *place.Network
+	hosts   map[string]string
+	network *place.Network // nil where there are no namespaces, and then there are no disks
 	disks   map[string]*place.Disk
 	cluster *local.Cluster
 	admin   *rpc.Client
@@ -63,25 +64,20 @@ type client struct {
 func OpenStage(ctx context.Context, cfg Config) (s *Stage, err error) {
 	s = &Stage{
 		dir: cfg.Dir, binary: cfg.Binary, seed: cfg.Seed, log: cfg.Log, names: participants, start: load.Now(),
-		disks: map[string]*place.Disk{}, allowed: map[string]bool{},
+		hosts: map[string]string{}, disks: map[string]*place.Disk{}, allowed: map[string]bool{},
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.network, err = place.NewNetwork(s.children()); err != nil {
+	if err := s.ground(); err != nil {
 		return s, err
-	}
-	for _, child := range s.children() {
-		if s.disks[child], err = place.NewDisk(filepath.Join(s.dir, child), diskMegabytes); err != nil {
-			return s, err
-		}
 	}
 	ready, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	s.cluster, err = local.Start(ready, local.Config{
-		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: s.names, Place: s.placeOf, Env: cfg.Env,
+		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: s.names, Place: s.placeOf, Env: cfg.Env, Relayed: s.network == nil,
 		ServerArgs: []string{"--insecure"}, ParticipantArgs: []string{"--insecure"},
 	})
 	if err != nil {
@@ -100,16 +96,42 @@ func OpenStage(ctx context.Context, cfg Config) (s *Stage, err error) {
 	return s, s.stock(ready)
 }
 
-// placeOf puts each child into its namespace.
+// ground makes networks and disks, where that is possible. Elsewhere the
+// children share the machine's, each with a loopback address of its own, and
+// local's relays cut them off.
+func (s *Stage) ground() (err error) {
+	if !place.Inside() {
+		for i, child := range s.children() {
+			pid := os.Getpid() // two runs at a time do not meet
+			s.hosts[child] = fmt.Sprintf("127.%d.%d.%d", 1+pid>>8%200, pid%256, i+2)
+		}
+		return nil
+	}
+	if s.network, err = place.NewNetwork(s.children()); err != nil {
+		return err
+	}
+	for _, child := range s.children() {
+		s.hosts[child] = s.network.Host(child)
+		if s.disks[child], err = place.NewDisk(filepath.Join(s.dir, child), diskMegabytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// placeOf puts each child where it runs.
 func (s *Stage) placeOf(child string) local.Place {
-	p := local.Place{Host: s.network.Host(child), Prefix: s.network.Prefix(child)}
+	p := local.Place{Host: s.hosts[child]}
+	if s.network != nil {
+		p.Prefix = s.network.Prefix(child)
+	}
 	if child[0] == 'p' {
 		p.Args = []string{"--metrics-listen", s.metricsAddress(child)}
 	}
 	return p
 }
 
-func (s *Stage) metricsAddress(child string) string { return s.network.Host(child) + ":7201" }
+func (s *Stage) metricsAddress(child string) string { return s.hosts[child] + ":7201" }
 
 // children are all nodes, then all participants.
 func (s *Stage) children() []string {

@@ -18,7 +18,7 @@ const (
 	// listSlots and registerSlots of a participant are in use at one moment;
 	// each is left for a fresh key after an epoch, so that lists stay short and
 	// histories of registers small.
-	listSlots     = 16
+	listSlots     = 24
 	registerSlots = 2
 	epoch         = 3 * time.Second
 
