@@ -13,7 +13,7 @@ MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fmt cross proto proto-check tidy-check fuzz bench-core bench-micro clean
+.PHONY: help build demo test chaos check lint fmt cross proto proto-check tidy-check fuzz bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: build ## book flights on three nodes, kill the leader, watch the failover
 
 test: ## every test, with the race detector (about 4 minutes on 2 cores)
 	$(GO) test -race -count=1 -timeout 25m ./...
+
+DURATION ?= 3m
+chaos: build ## kill, stop, cut off, fill up and unplug a cluster for DURATION, and check what came of it (root)
+	$(GO) test ./test/chaos -count=1 -v -timeout 0 -run 'TestChaos|TestLying' -binary $(CURDIR)/$(BIN) -duration $(DURATION) -report $(CURDIR)/bin/chaos.json $(CHAOS)
 
 check: lint cross test ## what CI runs
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"github.com/concordat-tx/concordat/test/chaos/load"
 )
 
 // fullKinds: no room on the disk. A node takes no new transactions, or stops if
@@ -47,6 +49,10 @@ func full(who role) func(context.Context, *Stage, *rand.Rand) (*blow, error) {
 					}
 					return "it ended and says: " + noSpace, nil
 				}
+				if s.node(target) == nil {
+					s.bulk(ctx, target)
+					return "", nil
+				}
 				now, err := s.refusedForDisk(ctx, target)
 				if err != nil || now <= refused {
 					return "", nil // it may just be ending
@@ -69,4 +75,15 @@ func (s *Stage) refusedForDisk(ctx context.Context, child string) (float64, erro
 		return 0, nil
 	}
 	return s.metric(ctx, child, "concordat_admission_rejected_total", `reason="disk"`)
+}
+
+// bulkWithin is how long one more transaction is waited for.
+const bulkWithin = 500 * ms
+
+// bulk makes a participant write what it has no room for: a store that has
+// found its size writes where it has written before.
+func (s *Stage) bulk(ctx context.Context, participant string) {
+	ctx, cancel := context.WithTimeout(ctx, bulkWithin)
+	defer cancel()
+	s.own.Transact(ctx, load.Bulk, load.BulkOps(participant, load.Now()), "")
 }

@@ -21,6 +21,7 @@ const (
 	Set      Kind = "set"      // a transaction that sets one key
 	Peek     Kind = "peek"     // a plain read of one key
 	Stock    Kind = "stock"    // the transaction that fills the accounts at first
+	Bulk     Kind = "bulk"     // a transaction that needs room on a participant's disk
 )
 
 // Plain reads are no transactions: they have no outcome to learn.

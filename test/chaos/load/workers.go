@@ -249,3 +249,19 @@ func AuditOps(participants []string) []Op {
 func (w *worker) setOps() []Op {
 	return []Op{{Participant: w.participant(), Do: "put", Key: w.key("register", registerSlots), Value: w.values.take()}}
 }
+
+// What a bulk transaction writes: as many long keys as a payload holds.
+const (
+	bulkKeys     = 55
+	bulkKeyBytes = 1000
+)
+
+// BulkOps take room on a participant's disk. n is another one each time.
+func BulkOps(participant string, n int64) []Op {
+	var ops []Op
+	for i := range bulkKeys {
+		key := fmt.Sprintf("bulk/%d/%d/", n, i)
+		ops = append(ops, Op{Participant: participant, Do: "put", Key: key + strings.Repeat("x", bulkKeyBytes-len(key))})
+	}
+	return ops
+}
