@@ -239,7 +239,10 @@ func (s *Stage) startClient(i int) error {
 func (s *Stage) StopClients() error {
 	var errs []error
 	for _, c := range s.clients {
-		errs = append(errs, c.process.Stop(stopGrace))
+		if err := c.process.Stop(stopGrace); err != nil {
+			said, _ := os.ReadFile(c.process.Log) // it is only shown
+			errs = append(errs, fmt.Errorf("%s: %w: %s", c.process.Name, err, said))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -9,8 +9,16 @@ func shape(seed uint64) Shape {
 	return Shape{Txns: 2000, Clients: 12, Keys: 20, ListLength: 60, Aborted: 0.1, Seed: seed}
 }
 
+// seeds are fewer where each takes long.
+func seeds(n uint64) uint64 {
+	if raceEnabled {
+		return n / 8
+	}
+	return n
+}
+
 func TestCorrectHistoriesPass(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range seeds(40) {
 		r := CheckLists(Generate(shape(seed)))
 		if !r.OK() {
 			t.Fatalf("seed %d: %v", seed, r.Anomalies[0])
@@ -23,7 +31,7 @@ func TestCorrectHistoriesPass(t *testing.T) {
 
 // What stays unknown is no anomaly, happened or not, but it is told.
 func TestUnknownOutcomesAreToldAndHarmless(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range seeds(40) {
 		s := shape(seed)
 		s.Unknown = 0.2
 		r := CheckLists(Generate(s))

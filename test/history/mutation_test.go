@@ -188,7 +188,7 @@ var mutations = map[string]mutation{
 func TestSeededAnomaliesAreFound(t *testing.T) {
 	for name, m := range mutations {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(25) {
+			for seed := range seeds(25) {
 				h := Generate(shape(seed))
 				if !m.seed(&h) {
 					t.Fatalf("seed %d: no place for it", seed)

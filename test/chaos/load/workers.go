@@ -159,9 +159,9 @@ func (w *worker) watched(ctx context.Context) {
 	}
 	c, cancel := context.WithTimeout(ctx, w.deadline())
 	defer cancel()
-	call, a := w.client.send(c, call)
+	sent, a := w.client.send(c, call)
 	if a.Outcome == Unknown {
-		w.waiting.Go(func() { w.client.Learn(ctx, call) })
+		w.waiting.Go(func() { w.client.Learn(ctx, sent) })
 	}
 	if a.Outcome == Refused {
 		stop() // it will never be there
