@@ -65,8 +65,8 @@ func NewNetwork(children []string) (*Network, error) {
 // Close takes the namespaces and the bridge away. What runs in them must have ended.
 func (n *Network) Close() error {
 	errs := []error{ip("link del " + bridge)}
-	for child := range n.hosts {
-		errs = append(errs, ip("netns del "+child))
+	for child := range n.hosts { // the link itself: the kernel takes its time with what is in a namespace
+		errs = append(errs, ip("link del veth-"+child), ip("netns del "+child))
 	}
 	return errors.Join(append(errs, syscall.Unmount(namespaces, 0))...)
 }
