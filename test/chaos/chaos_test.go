@@ -3,7 +3,6 @@
 package chaos
 
 import (
-	"context"
 	"os"
 	"slices"
 	"strings"
@@ -37,9 +36,7 @@ func TestChaos(t *testing.T) {
 		again = " -kinds " + *only
 	}
 	t.Logf("seed %d; the same schedule: go test ./test/chaos -count=1 -v -run TestChaos -seed %d -duration %s%s", cfg.Seed, cfg.Seed, *duration, again)
-	ctx, cancel := context.WithTimeout(context.Background(), longRun)
-	defer cancel()
-	r, err := Run(ctx, cfg)
+	r, err := Run(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

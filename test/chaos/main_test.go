@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/concordat-tx/concordat/test/chaos/load"
 	"github.com/concordat-tx/concordat/test/chaos/place"
@@ -128,5 +127,3 @@ func save(t *testing.T, r *Report) {
 		t.Error(err)
 	}
 }
-
-const longRun = 24 * time.Hour

@@ -51,20 +51,14 @@ type Stage struct {
 	watcher *watcher
 
 	mu      sync.Mutex
-	allowed map[string]bool // to end
-}
-
-// client is one client process and its journal.
-type client struct {
-	process *local.Process
-	journal string
+	allowed map[string]time.Time // to end, until then
 }
 
 // OpenStage makes the ground and starts the cluster.
 func OpenStage(ctx context.Context, cfg Config) (s *Stage, err error) {
 	s = &Stage{
 		dir: cfg.Dir, binary: cfg.Binary, seed: cfg.Seed, log: cfg.Log, names: participants, start: load.Now(),
-		hosts: map[string]string{}, disks: map[string]*place.Disk{}, allowed: map[string]bool{},
+		hosts: map[string]string{}, disks: map[string]*place.Disk{}, allowed: map[string]time.Time{},
 	}
 	defer func() {
 		if err != nil {
@@ -159,29 +153,39 @@ func (s *Stage) process(child string) *local.Process {
 	return s.cluster.Participants[child].Process
 }
 
-// mayEnd notes that a child may end from now on, until it is started again.
-func (s *Stage) mayEnd(child string) {
+// A child that was struck may end until it is started again. One that still
+// ran then may yet end of what it met before, for a moment.
+const (
+	struckFor = 24 * time.Hour
+	lateEnd   = 2 * time.Second
+)
+
+// mayEnd notes that a child is struck.
+func (s *Stage) mayEnd(child string) { s.allow(child, struckFor) }
+
+func (s *Stage) allow(child string, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.allowed[child] = true
+	s.allowed[child] = time.Now().Add(d)
 }
 
-func (s *Stage) isAllowed(child string) bool {
+// struck reports whether a child may end, and for how long yet.
+func (s *Stage) struck(child string) (left time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.allowed[child]
+	return time.Until(s.allowed[child])
 }
 
-// startAgain starts children that have ended and forbids that they end.
+// startAgain starts children that have ended, and forbids that they end.
 func (s *Stage) startAgain(targets []string) error {
 	var errs []error
 	for _, target := range targets {
-		if p := s.process(target); !p.Running() {
-			errs = append(errs, p.Start())
+		if s.process(target).Running() {
+			s.allow(target, lateEnd)
+			continue
 		}
-		s.mu.Lock()
-		delete(s.allowed, target)
-		s.mu.Unlock()
+		errs = append(errs, s.process(target).Start())
+		s.allow(target, 0)
 	}
 	return errors.Join(errs...)
 }
@@ -203,55 +207,10 @@ func (s *Stage) stock(ctx context.Context) error {
 // money is how much there is.
 func (s *Stage) money() int64 { return int64(len(s.names)) * load.Accounts * load.Opening }
 
-// StartClients starts the load.
-func (s *Stage) StartClients() error {
-	for i := range clients {
-		s.clients = append(s.clients, nil)
-		if err := s.startClient(i); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// startClient starts a new client in a place: another name, another journal.
-func (s *Stage) startClient(i int) error {
-	s.made++
-	name := fmt.Sprintf("c%d", s.made)
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	c := &client{journal: filepath.Join(s.dir, name+".journal")}
-	env, err := load.Environment(load.Config{
-		Name: name, Nodes: s.cluster.Addresses(), Participants: s.names, Journal: c.journal, Workers: workersEach, Budget: budget,
-		Seed: s.seed + uint64(s.made), Number: s.made, Start: s.start,
-	})
-	if err != nil {
-		return err
-	}
-	c.process = local.NewProcess(name, self, s.dir, nil, []string{env})
-	s.clients[i] = c
-	return c.process.Start()
-}
-
-// StopClients ends the load; calls under way are left unknown.
-func (s *Stage) StopClients() error {
-	var errs []error
-	for _, c := range s.clients {
-		if err := c.process.Stop(stopGrace); err != nil {
-			said, _ := os.ReadFile(c.process.Log) // it is only shown
-			errs = append(errs, fmt.Errorf("%s: %w: %s", c.process.Name, err, said))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Journals are those of all clients that there were, the runner's among them.
-func (s *Stage) Journals() ([]string, error) { return filepath.Glob(filepath.Join(s.dir, "*.journal")) }
-
 // awaitLeader waits for a leader that is ready.
 func (s *Stage) awaitLeader(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, recoverWithin)
+	defer cancel()
 	for {
 		if l := s.cluster.Leader(ctx); l != nil {
 			return l.ID, nil

@@ -44,8 +44,15 @@ func transfer(ctx context.Context, s *Stage, r *rand.Rand) (*blow, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.admin.TransferLeadership(ctx, ""); err != nil {
-		return nil, fmt.Errorf("transfer of the leadership of %s: %w", target, err)
+	asking, cancel := context.WithTimeout(ctx, recoverWithin)
+	defer cancel()
+	for { // the one that is furthest may not be far enough at once
+		if _, err = s.admin.TransferLeadership(asking, ""); err == nil {
+			break
+		}
+		if pause20(asking) != nil {
+			return nil, fmt.Errorf("transfer of the leadership of %s: %w", target, err)
+		}
 	}
 	return &blow{
 		target: target,

@@ -38,11 +38,14 @@ func (w *watcher) run() {
 		}
 		for _, child := range w.stage.children() {
 			p := w.stage.process(child)
-			if p.Running() || w.stage.isAllowed(child) {
+			left := w.stage.struck(child)
+			if p.Running() || left > lateEnd {
 				continue
 			}
-			said, _ := os.ReadFile(p.Log) // it is only shown
-			w.add(fmt.Sprintf("%s ended by itself (%v): %s", child, p.Wait(), bytes.TrimSpace(said[max(0, len(said)-1500):])))
+			if left <= 0 {
+				said, _ := os.ReadFile(p.Log) // it is only shown
+				w.add(fmt.Sprintf("%s ended by itself (%v): %s", child, p.Wait(), bytes.TrimSpace(said[max(0, len(said)-1500):])))
+			}
 			if err := p.Start(); err != nil {
 				w.add(fmt.Sprintf("%s cannot be started again: %v", child, err))
 				w.stage.mayEnd(child)
