@@ -20,6 +20,8 @@
 //	disk         full-node full-participant power-node power-participant power-all
 //	trace        sync-error-node sync-error-participant sync-kill-node sync-kill-participant
 //
+// Some strike together, one a node and the other a participant.
+//
 // A class that cannot run here fails the test, unless a line "class: reason" of
 // .ci/optional excuses it.
 //

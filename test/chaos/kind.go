@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -60,6 +61,19 @@ const (
 	nodeRole        role = "node"
 	participantRole role = "participant"
 )
+
+// side is whether a kind strikes a node or a participant, by its name; empty
+// if it strikes neither, or all.
+func (k Kind) side() role {
+	words := strings.Split(k.Name, "-")
+	switch {
+	case slices.Contains(words, "participant"):
+		return participantRole
+	case slices.Contains(words, "node"), slices.Contains(words, "leader"), slices.Contains(words, "follower"), k.Name == "transfer":
+		return nodeRole
+	}
+	return ""
+}
 
 // pick finds a child of a role. A leader is waited for.
 func (s *Stage) pick(ctx context.Context, who role, r *rand.Rand) (string, error) {

@@ -21,8 +21,8 @@ type Fault struct {
 	Open    int     `json:"open_transactions"`
 	Seconds float64 `json:"seconds"`
 
-	at, until int64 // by load.Now
-	healed    time.Time
+	at     int64 // by load.Now
+	healed time.Time
 }
 
 // Counts reports whether the fault hurt anybody.

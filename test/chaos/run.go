@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/concordat-tx/concordat/test/chaos/load"
@@ -106,40 +107,63 @@ func (r *Report) awaitCommits(ctx context.Context, s *Stage, p *progress) bool {
 	}
 }
 
-// strike makes one fault, waits for its effect and heals it.
-func (r *Report) strike(ctx context.Context, s *Stage, st step) error {
+// force is a fault in force.
+type force struct {
+	*Fault
+	*blow
+}
+
+// strike makes the faults of a step, waits for their effects and heals them.
+func (r *Report) strike(ctx context.Context, s *Stage, st step) (err error) {
 	if err := wait(ctx, st.pause); err != nil {
 		return nil // the run is over
 	}
-	f := &Fault{Kind: st.kind.Name, at: load.Now()}
-	r.Faults = append(r.Faults, f)
-	b, err := st.kind.strike(ctx, s, st.random)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Kind, err)
-	}
-	f.Target = b.target
 	began := time.Now()
-	for f.Effect == "" || time.Since(began) < st.hold {
-		effect, err := b.seen(ctx)
-		if err != nil {
-			r.problem("%s of %s: %v", f.Kind, f.Target, err)
+	var forces []*force
+	for _, kind := range st.kinds {
+		f := &force{Fault: &Fault{Kind: kind.Name, at: load.Now()}}
+		r.Faults = append(r.Faults, f.Fault)
+		if f.blow, err = kind.strike(ctx, s, st.random); err != nil {
+			err = fmt.Errorf("%s: %w", kind.Name, err)
 			break
 		}
-		if f.Effect == "" {
-			f.Effect = effect
+		f.Target = f.blow.target
+		forces = append(forces, f)
+	}
+	if err == nil {
+		r.await(ctx, forces, began, st.hold)
+	}
+	for _, f := range slices.Backward(forces) {
+		if e := f.heal(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("end of %s of %s: %w", f.Kind, f.Target, e))
 		}
-		if time.Since(began) > st.hold+effectWithin || pause20(ctx) != nil {
-			break
+		f.healed, f.Seconds = time.Now(), time.Since(began).Seconds()
+		s.log("%6.1fs %-28s %-12s %.1fs  %s", time.Since(r.began).Seconds(), f.Kind, f.Target, f.Seconds, f.Effect)
+	}
+	return err
+}
+
+// await lets faults last as long as they shall, and a while longer until every
+// effect was seen.
+func (r *Report) await(ctx context.Context, forces []*force, began time.Time, hold time.Duration) {
+	for {
+		unseen := false
+		for _, f := range forces {
+			if f.Effect != "" {
+				continue
+			}
+			effect, err := f.seen(ctx)
+			if err != nil {
+				r.problem("%s of %s: %v", f.Kind, f.Target, err)
+				return
+			}
+			f.Effect, unseen = effect, unseen || effect == ""
+		}
+		took := time.Since(began)
+		if took > hold && !unseen || took > hold+effectWithin || pause20(ctx) != nil {
+			return
 		}
 	}
-	f.until = load.Now()
-	if err := b.heal(ctx); err != nil {
-		return fmt.Errorf("end of %s of %s: %w", f.Kind, f.Target, err)
-	}
-	f.healed = time.Now()
-	f.Seconds = time.Since(began).Seconds()
-	s.log("%6.1fs %-28s %-12s %.1fs  %s", time.Since(r.began).Seconds(), f.Kind, f.Target, f.Seconds, f.Effect)
-	return nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {

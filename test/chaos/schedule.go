@@ -12,10 +12,10 @@ func hold(from, to int) [2]time.Duration {
 	return [2]time.Duration{time.Duration(from) * ms, time.Duration(to) * ms}
 }
 
-// step of a schedule.
+// step of a schedule: one kind of fault, or two that strike together.
 type step struct {
-	kind Kind
-	hold time.Duration
+	kinds []Kind
+	hold  time.Duration
 	// pause before it, once all is well.
 	pause time.Duration
 	// random numbers for its own choices.
@@ -68,10 +68,24 @@ func (s *schedule) cut() { s.deck = nil }
 func (s *schedule) next() step {
 	k := s.kinds[s.deck[0]]
 	s.deck = s.deck[1:]
-	return step{
-		kind:   k,
+	st := step{
+		kinds:  []Kind{k},
 		hold:   k.Hold[0] + time.Duration(s.random.Int64N(int64(k.Hold[1]-k.Hold[0]))),
 		pause:  time.Duration(s.random.IntN(600)) * ms,
 		random: rand.New(rand.NewPCG(s.random.Uint64(), 4)),
 	}
+	if other := s.kinds[s.random.IntN(len(s.kinds))]; s.random.IntN(pairs) == 0 && crossed(k, other) {
+		st.kinds = append(st.kinds, other)
+	}
+	return st
+}
+
+// pairs is how rarely a second kind is drawn; it joins the first if they are crossed.
+const pairs = 2
+
+// crossed reports whether two kinds may strike together: one a node, the other
+// a participant. Two nodes at once would be no quorum and so no commit, whatever
+// else happens; kill-all and power-all are there for that.
+func crossed(a, b Kind) bool {
+	return a.side() != b.side() && a.side() != "" && b.side() != ""
 }

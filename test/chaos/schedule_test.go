@@ -15,7 +15,7 @@ func plan(seed uint64, rounds int, seen func(string) bool) (steps []string) {
 	s := newSchedule(seed, List())
 	for n := 0; s.more(n >= rounds*len(s.kinds), seen); n++ {
 		st := s.next()
-		steps = append(steps, fmt.Sprintf("%s %s %s %d", st.kind.Name, st.hold, st.pause, st.random.Uint64()))
+		steps = append(steps, fmt.Sprintf("%s %d %s %s %d", st.kinds[0].Name, len(st.kinds), st.hold, st.pause, st.random.Uint64()))
 	}
 	return steps
 }
@@ -83,5 +83,25 @@ func TestExcused(t *testing.T) {
 		if got, err := Excused(path); err == nil {
 			t.Errorf("%q excuses %v without a reason", bad, got)
 		}
+	}
+}
+
+// Some faults strike together, and those never take the quorum by two nodes.
+func TestSomeKindsStrikeTogether(t *testing.T) {
+	s := newSchedule(1, List())
+	together := 0
+	for range 10 * len(List()) {
+		s.more(false, nil)
+		st := s.next()
+		if len(st.kinds) == 1 {
+			continue
+		}
+		together++
+		if a, b := st.kinds[0], st.kinds[1]; a.side() == b.side() {
+			t.Errorf("%s and %s strike the same side", a.Name, b.Name)
+		}
+	}
+	if together < len(List()) {
+		t.Errorf("only %d of %d steps are of two kinds", together, 10*len(List()))
 	}
 }
