@@ -20,7 +20,7 @@ func TestChaos(t *testing.T) {
 		names := strings.Split(*only, ",")
 		wanted = func(k Kind) bool { return slices.Contains(names, k.Name) }
 	}
-	cfg := Config{Binary: binary, Dir: t.TempDir(), Seed: *seed, Duration: *duration, Log: t.Logf, Kinds: kinds(t, wanted)}
+	cfg := Config{Binary: binary, Dir: t.TempDir(), Missing: missing, Seed: *seed, Duration: *duration, Log: t.Logf, Kinds: kinds(t, wanted)}
 	switch {
 	case cfg.Seed != 0:
 	case *duration > 0:
@@ -38,6 +38,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d; the same schedule: go test ./test/chaos -count=1 -v -run TestChaos -seed %d -duration %s%s", cfg.Seed, cfg.Seed, *duration, again)
 	r, err := Run(t.Context(), cfg)
 	if err != nil {
+		keep(t, cfg.Dir)
 		t.Fatal(err)
 	}
 	save(t, r)

@@ -56,7 +56,7 @@ func lie(t *testing.T, targets []string) (r *Report, skipped int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cfg := Config{Binary: binary, Dir: t.TempDir(), Seed: shortSeed, Log: t.Logf}
+	cfg := Config{Binary: binary, Dir: t.TempDir(), Missing: missing, Seed: shortSeed, Log: t.Logf}
 	r = &Report{Seed: cfg.Seed, began: time.Now()}
 	s, err := OpenStage(ctx, cfg)
 	if err != nil {

@@ -22,6 +22,9 @@
 //
 // Some strike together, one a node and the other a participant.
 //
+// A program with a seeded bug is given as -binary; its nodes and participants
+// have the environment of the test.
+//
 // A class that cannot run here fails the test, unless a line "class: reason" of
 // .ci/optional excuses it.
 //

@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -47,46 +46,44 @@ func TestMain(m *testing.M) {
 // run builds the program and finds the tools outside, where the machine's
 // network is, and makes the tests inside.
 func run(m *testing.M) (int, error) {
-	if place.Inside() {
-		if err := json.Unmarshal([]byte(os.Getenv(missingVariable)), &missing); err != nil {
-			return 1, err
-		}
-		binary = *program
-		return m.Run(), nil
-	}
 	dir, err := os.MkdirTemp("", "concordat-chaos-")
 	if err != nil {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
+	if place.Inside() {
+		binary = *program
+		err = json.Unmarshal([]byte(os.Getenv(missingVariable)), &missing)
+	} else {
+		err = outside(dir)
+	}
+	if err != nil {
+		return 1, err
+	}
+	if !place.Inside() && !*plain {
+		if status, err := place.Enter("-binary", binary); err == nil {
+			return status, nil
+		}
+	}
+	Probe(dir, missing)
+	return m.Run(), nil
+}
+
+// outside makes what needs the machine's network, and hands on what it found.
+func outside(dir string) error {
 	if binary = *program; binary == "" {
 		binary = filepath.Join(dir, "concordat")
 		build := exec.Command("go", "build", "-o", binary, "github.com/concordat-tx/concordat")
 		if out, err := build.CombinedOutput(); err != nil {
-			return 1, fmt.Errorf("build: %w\n%s", err, out)
+			return fmt.Errorf("build: %w\n%s", err, out)
 		}
 	}
-	for class, why := range Prepare() {
-		missing[class] = why.Error()
-	}
+	missing = Prepare()
 	text, err := json.Marshal(missing)
 	if err != nil {
-		return 1, err
+		return err
 	}
-	if err := os.Setenv(missingVariable, string(text)); err != nil {
-		return 1, err
-	}
-	err = errors.New("-plain")
-	if !*plain {
-		var status int
-		if status, err = place.Enter("-binary", binary); err == nil {
-			return status, nil
-		}
-	}
-	for _, class := range []Class{Packets, SlowNetwork, Disk} {
-		missing[class] = err.Error()
-	}
-	return m.Run(), nil
+	return os.Setenv(missingVariable, string(text))
 }
 
 // kinds are those that were asked for and can run. Classes that cannot run fail

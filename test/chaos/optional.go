@@ -16,7 +16,7 @@ import (
 // tools of each class.
 var tools = map[Class][]string{
 	Signals:     {},
-	Network:     {"ip", "nsenter", "iptables"},
+	Network:     {},
 	Packets:     {"ip", "nsenter", "iptables"},
 	SlowNetwork: {"ip", "nsenter", "tc"},
 	Disk:        {"mount", "mkfs.ext4"},
@@ -25,14 +25,42 @@ var tools = map[Class][]string{
 
 // Prepare finds or installs what each class needs, before place.Enter, and
 // says why a class cannot run.
-func Prepare() map[Class]error {
-	missing := map[Class]error{}
+func Prepare() map[Class]string {
+	missing := map[Class]string{}
 	for class, names := range tools {
 		if err := place.Need(names...); err != nil {
-			missing[class] = err
+			missing[class] = err.Error()
 		}
 	}
 	return missing
+}
+
+// Probe tries what is not known to be missing, after place.Enter, in an
+// existing folder. Two-way cuts are never missing: relays make them where there
+// are no namespaces.
+func Probe(dir string, missing map[Class]string) {
+	probes := map[Class]func() error{
+		Packets:     place.ProbeNetwork,
+		SlowNetwork: place.ProbeSlow,
+		Disk:        func() error { return place.ProbeDisk(dir) },
+		Tracing:     func() error { return place.ProbeTrace(dir) },
+	}
+	for _, class := range []Class{Packets, SlowNetwork, Disk, Tracing} {
+		_, known := missing[class]
+		var err error
+		switch {
+		case known:
+		case class != Tracing && !place.Inside():
+			err = errors.New("there are no namespaces of our own here")
+		case class == SlowNetwork && missing[Packets] != "":
+			err = errors.New(missing[Packets])
+		default:
+			err = probes[class]()
+		}
+		if err != nil {
+			missing[class] = err.Error()
+		}
+	}
 }
 
 // Excused reads .ci/optional: lines "class: reason". Empty lines and those that

@@ -16,10 +16,10 @@ import (
 type Config struct {
 	// Binary is the program under test, Dir an existing empty folder.
 	Binary, Dir string
-	// Env is added to the environment of the nodes and participants.
-	Env   []string
-	Seed  uint64
-	Kinds []Kind
+	Seed        uint64
+	Kinds       []Kind
+	// Missing classes of means; the stage does without.
+	Missing map[Class]string
 	// Duration is how long faults go on; 0: until each kind had its turn.
 	Duration time.Duration
 	Log      func(format string, args ...any)

@@ -65,13 +65,13 @@ func OpenStage(ctx context.Context, cfg Config) (s *Stage, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := s.ground(); err != nil {
+	if err := s.ground(cfg.Missing); err != nil {
 		return s, err
 	}
 	ready, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	s.cluster, err = local.Start(ready, local.Config{
-		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: s.names, Place: s.placeOf, Env: cfg.Env, Relayed: s.network == nil,
+		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: s.names, Place: s.placeOf, Relayed: s.network == nil,
 		ServerArgs: []string{"--insecure"}, ParticipantArgs: []string{"--insecure"},
 	})
 	if err != nil {
@@ -93,19 +93,22 @@ func OpenStage(ctx context.Context, cfg Config) (s *Stage, err error) {
 // ground makes networks and disks, where that is possible. Elsewhere the
 // children share the machine's, each with a loopback address of its own, and
 // local's relays cut them off.
-func (s *Stage) ground() (err error) {
-	if !place.Inside() {
-		for i, child := range s.children() {
-			pid := os.Getpid() // two runs at a time do not meet
-			s.hosts[child] = fmt.Sprintf("127.%d.%d.%d", 1+pid>>8%200, pid%256, i+2)
+func (s *Stage) ground(missing map[Class]string) (err error) {
+	if missing[Packets] == "" {
+		if s.network, err = place.NewNetwork(s.children()); err != nil {
+			return err
 		}
-		return nil
 	}
-	if s.network, err = place.NewNetwork(s.children()); err != nil {
-		return err
-	}
-	for _, child := range s.children() {
-		s.hosts[child] = s.network.Host(child)
+	for i, child := range s.children() {
+		if s.network != nil {
+			s.hosts[child] = s.network.Host(child)
+		} else {
+			pid := os.Getpid() // two runs at a time do not meet
+			s.hosts[child] = fmt.Sprintf("127.%d.%d.%d", 1+(pid>>8)%200, pid%256, i+2)
+		}
+		if missing[Disk] != "" {
+			continue
+		}
 		if s.disks[child], err = place.NewDisk(filepath.Join(s.dir, child), diskMegabytes); err != nil {
 			return err
 		}

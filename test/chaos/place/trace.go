@@ -45,6 +45,11 @@ func TraceSyncs(pid int, what, out string) (*Trace, error) {
 	}()
 	deadline := time.Now().Add(attachWait)
 	for !t.attached(pid) {
+		select {
+		case <-t.done:
+			return nil, fmt.Errorf("strace does not attach to process %d: %s", pid, t.cmd.ProcessState)
+		default:
+		}
 		if time.Now().After(deadline) {
 			t.Detach()
 			return nil, fmt.Errorf("strace does not attach to process %d", pid)
@@ -54,13 +59,8 @@ func TraceSyncs(pid int, what, out string) (*Trace, error) {
 	return t, nil
 }
 
-// attached reports whether every thread is traced, or the child has ended by it.
+// attached reports whether every thread is traced, or the child has ended, by it perhaps.
 func (t *Trace) attached(pid int) bool {
-	select {
-	case <-t.done:
-		return true
-	default:
-	}
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return errors.Is(err, os.ErrNotExist)
