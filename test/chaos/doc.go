@@ -35,11 +35,13 @@
 // branch in doubt; no descriptor and no goroutine too many; the histories are
 // strictly serializable (package history), all outcomes being known by then,
 // and what the nodes say of each id is what its client was told; the money is
-// all there; at least 70 % of the transactions committed; nothing ended that
-// nobody struck. A checker that does not come to an end is a failure.
+// all there; at least 70 % of the transactions committed (one that lost to an
+// older one and was tried again counts once); nothing ended that nobody struck.
+// A checker that does not come to an end is a failure.
 //
-// TestLyingDisksAreNoticed is the control: it skips the syncs of a participant
-// and cuts its power, which must lose data, and fails if the checks do not say so.
+// TestLyingDisksAreNoticed is the control: it skips the syncs of a participant,
+// then of all nodes, and cuts their power, which must lose data, and fails if
+// the checks do not say so.
 //
 // The schedule is a function of the seed. What the processes do meanwhile is
 // not: the same seed strikes the same way, and may find another thing.
