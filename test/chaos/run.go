@@ -37,7 +37,7 @@ const (
 // Run hurts a cluster, heals it and judges it. An error says that the run could
 // not be made; what is wrong with the cluster stands in the report.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	r := &Report{Seed: cfg.Seed, began: time.Now()}
+	r := &Report{Seed: cfg.Seed, Problems: []string{}, began: time.Now()}
 	s, err := OpenStage(ctx, cfg)
 	if err != nil {
 		return r, err
