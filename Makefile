@@ -13,7 +13,7 @@ MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test crash check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
+.PHONY: help build demo test crash chaos check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ crash: ## crash every process at every point of the protocol, then pairs for CRA
 	$(GO) vet -tags failpoints ./fsm/failpoint ./cluster ./rpc ./participant/...
 	$(GO) test -count=1 -timeout 25m ./fsm/failpoint
 	$(GO) test -count=1 -timeout 25m ./test/crash -v -pairs -duration $(CRASH)
+DURATION ?= 3m
+chaos: build ## kill, stop, cut off, fill up and unplug a cluster for DURATION, and check what came of it (root)
+	$(GO) test ./test/chaos -count=1 -v -timeout 0 -run 'TestChaos|TestLying' -binary $(CURDIR)/$(BIN) -duration $(DURATION) -report $(CURDIR)/bin/chaos.json $(CHAOS)
 
 check: lint cross test ## what CI runs
 

@@ -30,6 +30,13 @@ func (s *coordinator) Get(ctx context.Context, req *pb.GetRequest) (*pb.Transact
 			}
 			if f := l.flight(req.GetId()); f != nil {
 				if rec, results, _ := f.state(); rec != nil {
+					look := func() (t *fsm.Txn) {
+						s.replica.View(func(m *fsm.Machine) { t = m.Txn(req.GetId()) })
+						return t
+					}
+					if rec = awaitFinish(ctx, l.ctx, rec, look); rec == nil {
+						return nil, s.notLeader()
+					}
 					r := s.respond(rec, results)
 					s.showProgress(r)
 					return r, nil
@@ -38,6 +45,31 @@ func (s *coordinator) Get(ctx context.Context, req *pb.GetRequest) (*pb.Transact
 			return s.show(req.GetId())
 		},
 		func(ctx context.Context, c peer) (*pb.TransactionResponse, error) { return c.Get(ctx, req) })
+}
+
+// finishPause is the time between two looks for a Finish that is on its way.
+const finishPause = 2 * time.Millisecond
+
+// awaitFinish waits with a record that is finished only as the leader has heard
+// until the log says so too: a new leader has to hear it all again, and would
+// tell COMMITTING after this one told COMMITTED. At the end of ctx it gives the
+// state as the log has it, at the end of the leadership nothing.
+func awaitFinish(ctx, leading context.Context, rec *fsm.Txn, look func() *fsm.Txn) *fsm.Txn {
+	if !rec.State.Finished() || rec.FinishIndex > 0 {
+		return rec
+	}
+	for ; leading.Err() == nil; pause(ctx, finishPause) {
+		logged := look()
+		if logged == nil || logged.State.Finished() {
+			return logged
+		}
+		if ctx.Err() != nil {
+			t := *rec
+			t.State = logged.State
+			return &t
+		}
+	}
+	return nil
 }
 
 // show is the record as this node has it.

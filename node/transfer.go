@@ -42,6 +42,7 @@ func (n *Node) transferLeadership(ctx context.Context, to string) (*pb.TransferL
 	if err != nil {
 		return nil, err
 	}
+	term := n.replica.Status().Term
 	err = n.replica.HandOver(ctx, to)
 	switch {
 	case errors.Is(err, cluster.ErrNotLeading):
@@ -52,9 +53,21 @@ func (n *Node) transferLeadership(ctx context.Context, to string) (*pb.TransferL
 		return nil, rpc.Errorf(rpc.ReasonNotReady, "the leadership was not handed over to %s and stays here: %w", to, err)
 	}
 	n.log.Warn("the leadership was handed over, as asked for", "node", to)
+	return awaitSuccessor(ctx, n.replica.Status, to, term)
+}
+
+// awaitSuccessor waits until another node is known to lead, after this one gave
+// up the leadership of a term. The next leader is elected freely, so it may be
+// this node again: then it is for the caller to ask again.
+func awaitSuccessor(ctx context.Context, status func() cluster.Status, to string, term uint64) (*pb.TransferLeadershipResponse, error) {
 	for ; ctx.Err() == nil; pause(ctx, watchPause) {
-		if leader := n.replica.LeaderID(); leader != "" && leader != self {
-			return &pb.TransferLeadershipResponse{Leader: leader, Former: self}, nil
+		st := status()
+		if st.LeaderID != "" && st.LeaderID != st.NodeID {
+			return &pb.TransferLeadershipResponse{Leader: st.LeaderID, Former: st.NodeID}, nil
+		}
+		// The id of the former leader, this node, may be seen for a moment longer.
+		if st.Leading != nil && st.Leading.Term > term {
+			return nil, rpc.Errorf(rpc.ReasonNotReady, "the leadership was given up for %s, and this node was elected again", to)
 		}
 	}
 	return nil, rpc.Errorf(rpc.ReasonNoLeader, "the leadership was given up for %s, and who leads is not known yet: %w", to, ctx.Err())

@@ -33,6 +33,19 @@ type Config struct {
 	// Relayed leads every connection between the children, and every client's,
 	// through relays in this process, so that a child can be cut off. Needs CanCut.
 	Relayed bool
+	// Place, if set, puts each child, by its name, elsewhere than on loopback.
+	Place func(child string) Place
+}
+
+// Place is where one child runs.
+type Place struct {
+	// Host is the IP address that it has to itself and listens on.
+	Host string
+	// Prefix goes before its command line, as "nsenter --net=…"; what it runs
+	// must become the child without forking.
+	Prefix []string
+	// Args are added to its command line.
+	Args []string
 }
 
 // CanCut reports whether this system allows a Config with Relayed.
@@ -93,17 +106,21 @@ func Plan(cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := func() string {
+	next := func(child, port string) string {
+		if cfg.Place != nil {
+			return net.JoinHostPort(cfg.Place(child).Host, port)
+		}
 		address := ports[0]
 		ports = ports[1:]
 		return address
 	}
 	c := &Cluster{Participants: map[string]*Participant{}, cfg: cfg}
 	for i := range cfg.Nodes {
-		c.Nodes = append(c.Nodes, &Node{ID: fmt.Sprintf("n%d", i+1), RPC: next(), HTTP: next(), Raft: next()})
+		id := fmt.Sprintf("n%d", i+1)
+		c.Nodes = append(c.Nodes, &Node{ID: id, RPC: next(id, "7001"), HTTP: next(id, "7201"), Raft: next(id, "7101")})
 	}
 	for _, name := range cfg.Participants {
-		c.Participants[name] = &Participant{Endpoint: next(), Data: filepath.Join(cfg.Dir, name)}
+		c.Participants[name] = &Participant{Endpoint: next(name, "7301"), Data: filepath.Join(cfg.Dir, name)}
 	}
 	if cfg.Relayed {
 		if !canCut {
@@ -144,7 +161,7 @@ func (c *Cluster) commandLines() error {
 		if n.Front != n.RPC {
 			args = append(args, "--advertise", n.Front)
 		}
-		n.Process = NewProcess(n.ID, c.cfg.Binary, c.cfg.Dir, append(args, c.cfg.ServerArgs...), c.cfg.Env)
+		n.Process = c.process(n.ID, append(args, c.cfg.ServerArgs...))
 	}
 	for _, name := range c.cfg.Participants {
 		p := c.Participants[name]
@@ -159,9 +176,19 @@ func (c *Cluster) commandLines() error {
 		if address != p.Endpoint {
 			args = append(args, "--advertise", address)
 		}
-		p.Process = NewProcess(name, c.cfg.Binary, c.cfg.Dir, append(args, c.cfg.ParticipantArgs...), c.cfg.Env)
+		p.Process = c.process(name, append(args, c.cfg.ParticipantArgs...))
 	}
 	return nil
+}
+
+// process describes a child in its place.
+func (c *Cluster) process(name string, args []string) *Process {
+	p := NewProcess(name, c.cfg.Binary, c.cfg.Dir, args, c.cfg.Env)
+	if c.cfg.Place != nil {
+		place := c.cfg.Place(name)
+		p.prefix, p.args = place.Prefix, append(p.args, place.Args...)
+	}
+	return p
 }
 
 // originOf names the child that a connection to a relay comes from.

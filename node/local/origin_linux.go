@@ -15,11 +15,7 @@ const canCut = true
 // IPv4 connection on this machine, 0 if none has: the kernel's table of sockets
 // gives the inode, the processes' descriptors its owner.
 func originPID(c net.Conn, pids []int) int {
-	remote, ok := c.RemoteAddr().(*net.TCPAddr)
-	if !ok || remote.IP.To4() == nil {
-		return 0
-	}
-	inode := socketInode(remote)
+	inode := socketInode(c)
 	if inode == "" {
 		return 0
 	}
@@ -39,21 +35,34 @@ func originPID(c net.Conn, pids []int) int {
 	return 0
 }
 
-// socketInode looks up the socket whose local address is a.
-func socketInode(a *net.TCPAddr) string {
+// socketInode looks up the socket at the other end of an accepted connection,
+// by both addresses: one alone may belong to other connections as well.
+func socketInode(c net.Conn) string {
+	local, remote := kernelAddress(c.RemoteAddr()), kernelAddress(c.LocalAddr())
+	if local == "" || remote == "" {
+		return ""
+	}
 	file, err := os.Open("/proc/net/tcp")
 	if err != nil {
 		return ""
 	}
 	defer file.Close()
-	ip := a.IP.To4()
-	// The kernel prints the address as one number in the machine's byte order.
-	local := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], a.Port)
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[1] == local {
+		if len(fields) > 9 && fields[1] == local && fields[2] == remote {
 			return fields[9]
 		}
 	}
 	return ""
+}
+
+// kernelAddress is an IPv4 address as the kernel prints it, as one number in
+// the machine's byte order; empty if it is none.
+func kernelAddress(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || tcp.IP.To4() == nil {
+		return ""
+	}
+	ip := tcp.IP.To4()
+	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], tcp.Port)
 }

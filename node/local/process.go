@@ -26,6 +26,7 @@ type Process struct {
 	binary string
 	args   []string
 	env    []string
+	prefix []string // of the command line; see Place
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -63,7 +64,8 @@ func (p *Process) StartWith(env ...string) error {
 		return err
 	}
 	defer theirs.Close()
-	cmd := exec.Command(p.binary, p.args...)
+	line := append(append(append([]string(nil), p.prefix...), p.binary), p.args...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3
 	cmd.Env = slices.Concat(os.Environ(), p.env, env, []string{ExitWithEnv + "=3"})
