@@ -62,6 +62,7 @@ func Replay(cfg Config, parties int, schedule []Move, heal bool) (out Outcome) {
 	}
 	out.Before = x.standings()
 	if heal && w.err == nil {
+		x.catchUp()
 		w.manual = false
 		w.settle()
 	}
@@ -242,6 +243,17 @@ func (x *replay) notice() bool {
 	l.end()
 	l.node.lead, l.node.hint = nil, x.w.raft.leader
 	return true
+}
+
+// catchUp lets the deposed leader notice, and every node apply what is
+// committed: the schedule ordered nothing of it, and no entry may follow that would.
+func (x *replay) catchUp() {
+	x.notice()
+	for _, n := range x.w.nodes {
+		for n.known = x.w.raft.committed; n.machine.Index() < n.known; {
+			n.apply()
+		}
+	}
 }
 
 // apply has entries applied up to one that is what is asked for, if there is one.

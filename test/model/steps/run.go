@@ -63,9 +63,9 @@ func (w *World) begin() {
 // settle ends the faults and waits, boundedly, until nothing is left to do.
 func (w *World) settle() {
 	w.heal()
-	began := w.steps
+	began, events := w.steps, 0 // an event that changes nothing is no step, and may come for ever
 	for why := w.unsettled(); why != "" && w.err == nil; why = w.unsettled() {
-		if w.steps-began > maxHealing {
+		if events += 200; w.steps-began > maxHealing || events > 10*maxHealing {
 			w.fail("everything settles", "not within %d steps after the faults ended: %s", maxHealing, why)
 		}
 		for range 200 {
