@@ -85,6 +85,9 @@ SEEDS ?= 20
 sim: ## SEEDS clusters in virtual time, ten minutes of faults each, twice: all faults, and those of the nodes alone
 	$(GO) test -count=1 -timeout 100m ./test/sim -v -run TestSim -seeds $(SEEDS) -minutes 10 | grep -E 'virtual|seen|wrong|again|^(---|FAIL|ok|panic)'
 
+prove: ## every seeded bug, which the simulation or the steppers must find
+	$(GO) test -count=1 -timeout 60m ./test/mutants -prove -v | grep -vE '^=== '
+
 FUZZTIME ?= 30s
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \
