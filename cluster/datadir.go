@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -96,17 +97,29 @@ func (d *dataDir) load(nodeID string) error {
 	case id.Incarnation == "":
 		return fmt.Errorf("%s is damaged: it names no incarnation; %s", d.file(nodeFile), replaceProcedure)
 	}
-	record := peersRecord{Format: dataFormat}
-	if _, err := readJSON(d.file(peersFile), &record); err != nil {
+	return d.loadPeers()
+}
+
+// loadPeers reads who was met. The file is there from the first meeting on, so
+// one that says less than that has lost something.
+func (d *dataDir) loadPeers() error {
+	d.peers = map[string]string{}
+	var record peersRecord
+	found, err := readJSON(d.file(peersFile), &record)
+	switch {
+	case err != nil || !found:
 		return err
-	}
-	if record.Format != dataFormat {
+	case record.Format != dataFormat:
 		return fmt.Errorf("%s has format %d, this program knows %d: run the program that wrote it", d.file(peersFile), record.Format, dataFormat)
+	case len(record.Peers) == 0:
+		return fmt.Errorf("%s is damaged: it names no peers; %s", d.file(peersFile), replaceProcedure)
+	}
+	for id, incarnation := range record.Peers {
+		if incarnation == "" {
+			return fmt.Errorf("%s is damaged: it names no incarnation of peer %q; %s", d.file(peersFile), id, replaceProcedure)
+		}
 	}
 	d.peers = record.Peers
-	if d.peers == nil {
-		d.peers = map[string]string{}
-	}
 	return nil
 }
 
@@ -205,7 +218,8 @@ func (d *dataDir) meet(id, incarnation string) (other string, err error) {
 	return "", nil
 }
 
-// readJSON reports whether the file is there; unknown fields are refused.
+// readJSON reports whether the file is there; unknown fields are refused, and
+// so is anything behind the value.
 func readJSON(path string, into any) (found bool, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -218,6 +232,9 @@ func readJSON(path string, into any) (found bool, err error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		return false, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("%s is damaged: there is something behind its end", path)
 	}
 	return true, nil
 }

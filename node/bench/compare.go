@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -17,7 +18,7 @@ type Comparison struct {
 }
 
 // Ratio is one figure of both runs. Ratio is Now divided by Earlier; nil if
-// Earlier is 0.
+// Earlier is 0, or so small that the ratio is no number.
 type Ratio struct {
 	Name    string   `json:"name"`
 	Earlier float64  `json:"earlier"`
@@ -50,8 +51,10 @@ func (c *Comparison) add(name string, earlier, now float64) {
 	r := Ratio{Name: name, Earlier: earlier, Now: now}
 	switch {
 	case earlier > 0:
-		ratio := now / earlier
-		r.Ratio = &ratio
+		// JSON has no infinity: one would cost the whole report of a run.
+		if ratio := now / earlier; !math.IsInf(ratio, 0) {
+			r.Ratio = &ratio
+		}
 	case now == 0:
 		return // neither run has it
 	}

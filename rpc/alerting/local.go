@@ -268,9 +268,12 @@ func load(path string) ([]Item, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(f, maxFile))
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
+	}
+	if len(raw) > maxFile {
+		return nil, fmt.Errorf("more than %d bytes", maxFile)
 	}
 	var content file
 	if err := json.Unmarshal(raw, &content); err != nil {
@@ -280,10 +283,18 @@ func load(path string) ([]Item, error) {
 		return nil, fmt.Errorf("format %d, this program knows %d", content.Format, fileFormat)
 	}
 	var items []Item
+	seen := map[localKey]bool{}
 	for _, i := range content.Alerts {
-		if i.Kind == "" || i.State < Raised || i.State > Over || i.StartsAt.IsZero() {
+		key := localKey{i.Kind, i.Participant}
+		switch {
+		case i.Kind == "" || i.State < Raised || i.State > Over || i.StartsAt.IsZero():
 			return nil, fmt.Errorf("alert %q in state %d", i.Kind, i.State)
+		case (i.State == Over) == i.EndsAt.IsZero():
+			return nil, fmt.Errorf("alert %q in state %d, with ends_at %s", i.Kind, i.State, i.EndsAt)
+		case seen[key]:
+			return nil, fmt.Errorf("alert %q of participant %q twice", i.Kind, i.Participant)
 		}
+		seen[key] = true
 		items = append(items, Item(i))
 	}
 	return items, nil

@@ -98,7 +98,7 @@ func TestBadFile(t *testing.T) {
 		"no state":       {`{"format":1,"alerts":[` + strings.Replace(good, `"state":2`, `"state":0`, 1) + `]}`, -1},
 		"a state of old": {`{"format":1,"alerts":[` + strings.Replace(good, `"state":2`, `"state":4`, 1) + `]}`, -1},
 		"no start":       {`{"format":1,"alerts":[` + strings.Replace(good, "2026-03-01T12", "0001-01-01T00", 1) + `]}`, -1},
-		"too long":       {`{"format":1,"alerts":[` + good + `]}` + strings.Repeat(" ", maxFile) + "x", 1},
+		"too long":       {`{"format":1,"alerts":[` + good + `]}` + strings.Repeat(" ", maxFile) + "x", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "alerts.json")

@@ -240,15 +240,16 @@ func (n *notifier) rest(ctx context.Context) {
 			wait = min(wait, n.cfg.Repeat-now.Sub(h.fired))
 		}
 	}
-	changed := n.cfg.Book.Changed()
 	if back := n.until.Sub(now); back > 0 {
-		wait, changed = back, nil // whatever changes, the receiver gets its pause
+		// The receiver gets its pause, whatever changes; but the Book is listed then,
+		// so that it keeps what has changed should the process end in the pause.
+		wait = back
 	}
 	timer := time.NewTimer(max(wait, time.Millisecond))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-changed:
+	case <-n.cfg.Book.Changed():
 	}
 }
