@@ -17,6 +17,11 @@
 //   - raft#696, a leadership transfer can leave a leader that refuses every
 //     proposal: a transfer is for a process that is about to end; where an
 //     operator asks for one, the process ends if that comes to pass.
+//   - an installed snapshot leaves older entries in a log that may have gaps,
+//     also those that no majority ever had, and a leader would send them to a
+//     follower that is far behind: the log says that it has no gaps
+//     (MonotonicLogStore), so Raft deletes it, and what a crash leaves of it is
+//     dropped at the start.
 //   - raft#498, futures know no deadline: nobody waits for one without a way out.
 //   - VerifyLeader counts answers to questions from before the call: the
 //     transport notes when each question was asked, and only later ones count.

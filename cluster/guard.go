@@ -138,9 +138,15 @@ type guardedStore struct {
 }
 
 var (
-	_ raft.LogStore    = (*guardedStore)(nil)
-	_ raft.StableStore = (*guardedStore)(nil)
+	_ raft.LogStore          = (*guardedStore)(nil)
+	_ raft.MonotonicLogStore = (*guardedStore)(nil)
+	_ raft.StableStore       = (*guardedStore)(nil)
 )
+
+// IsMonotonic makes Raft delete the whole log when it has installed a snapshot.
+// Otherwise it keeps older entries, among them those that no majority had, and
+// as a leader would send them to a follower that is far behind.
+func (g *guardedStore) IsMonotonic() bool { return true }
 
 func (g *guardedStore) do(operation string, call func() error) error {
 	return g.dog.disk(g.file, operation, call)

@@ -29,6 +29,12 @@ func (r *Replica) HandOver(ctx context.Context, id string) error {
 	if running.State() != raft.Leader {
 		return fmt.Errorf("hand over the leadership: %w", ErrNotLeading)
 	}
+	// One at a time: whoever looks whether a transfer that failed is stuck must
+	// not meet the next one.
+	if !r.handingOver.TryLock() {
+		return fmt.Errorf("hand over the leadership: %w", raft.ErrLeadershipTransferInProgress)
+	}
+	defer r.handingOver.Unlock()
 	start := func() error { return running.LeadershipTransfer().Error() }
 	if id != "" {
 		address, err := r.voter(id)

@@ -32,6 +32,12 @@ func newLogCache(store raft.LogStore, entries, maxBytes int) *logCache {
 
 func (c *logCache) slot(index uint64) **raft.Log { return &c.ring[index%uint64(len(c.ring))] }
 
+// IsMonotonic implements raft.MonotonicLogStore as the store below does.
+func (c *logCache) IsMonotonic() bool {
+	m, ok := c.LogStore.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
 // GetLog implements raft.LogStore. Entries are shared; nobody writes to one.
 func (c *logCache) GetLog(index uint64, log *raft.Log) error {
 	c.mu.RLock()

@@ -35,12 +35,14 @@ type Replica struct {
 	verifier verifier
 	restores uint64 // snapshots restored by Open itself
 
-	clusterIDs chan string   // learned by the machine, to be recorded
-	closing    chan struct{} // closed first: nothing new begins
-	gone       chan struct{} // closed once Raft has ended: no future will answer any more
-	tasks      sync.WaitGroup
-	closeOnce  sync.Once
-	closeErr   error
+	clusterIDs  chan string   // learned by the machine, to be recorded
+	closing     chan struct{} // closed first: nothing new begins
+	gone        chan struct{} // closed once Raft has ended: no future will answer any more
+	tasks       sync.WaitGroup
+	handingOver sync.Mutex // held by HandOver
+
+	closeOnce sync.Once
+	closeErr  error
 
 	leadership leadershipState
 	meters     *meters

@@ -43,6 +43,11 @@ func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
 		})
 		return err
 	})
+	if err == nil {
+		if err = recovered(func() error { return dropStale(store, covered) }); err != nil {
+			err = errors.Join(err, store.Close())
+		}
+	}
 	failpoint.Hit("node.store.open.after")
 	if err != nil {
 		return nil, storeError(path, err)
@@ -159,13 +164,50 @@ func checkStoreSize(path string, size int64) error {
 	return nil
 }
 
+// dropStale deletes what an installed snapshot has replaced. A node that was
+// sent one may have older entries that no majority ever had; Raft deletes them
+// behind the snapshot (IsMonotonic), unless the process dies in between. They
+// end before covered, the newest snapshot's index: at a gap, or with the log.
+func dropStale(store *raftboltdb.BoltStore, covered uint64) error {
+	first, err := store.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("first index: %w", err)
+	}
+	last, err := store.LastIndex()
+	if err != nil {
+		return fmt.Errorf("last index: %w", err)
+	}
+	if first == 0 || first > covered {
+		return nil
+	}
+	stale := uint64(0)
+	if last < covered {
+		stale = last
+	}
+	for index := first; index <= min(last, covered); index++ {
+		var log raft.Log
+		if err := store.GetLog(index, &log); errors.Is(err, raft.ErrLogNotFound) {
+			stale = index
+		} else if err != nil {
+			return fmt.Errorf("log entry %d: %w", index, err)
+		}
+	}
+	if stale == 0 {
+		return nil
+	}
+	if err := store.DeleteRange(first, stale); err != nil {
+		return fmt.Errorf("delete the entries up to %d, which snapshot %d has replaced: %w", stale, covered, err)
+	}
+	return nil
+}
+
 // checkEntries reads every entry: the log must be readable and without a gap,
 // and our own entries must be what was written. A follower's log is replayed
 // only as far as it is known to be committed, so a bit that flipped further on
 // would otherwise be noticed much later.
 //
 // Up to covered, the newest snapshot's index, entries may be missing: a node
-// that was sent a snapshot keeps some older entries and goes on behind it.
+// that was sent a snapshot and died has older entries still (see dropStale).
 func checkEntries(store *raftboltdb.BoltStore, covered uint64) error {
 	first, err := store.FirstIndex()
 	if err != nil {

@@ -131,3 +131,48 @@ func write(t *testing.T, path string, b []byte) {
 		t.Fatal(err)
 	}
 }
+
+// What an installed snapshot has replaced is gone after a start, should the
+// process have died before Raft deleted it; everything else stays.
+func TestStaleEntriesAreDropped(t *testing.T) {
+	for name, tc := range map[string]struct {
+		have      []uint64
+		covered   uint64
+		wantFirst uint64
+		wantLast  uint64
+	}{
+		"ordinary":                   {[]uint64{5, 6, 7, 8, 9}, 7, 5, 9},
+		"no snapshot":                {[]uint64{1, 2, 3}, 0, 1, 3},
+		"died behind the snapshot":   {[]uint64{1, 2, 3}, 20, 0, 0},
+		"gap of an older version":    {[]uint64{1, 2, 3, 21, 22}, 20, 21, 22},
+		"gap, and the covered entry": {[]uint64{1, 2, 19, 20, 21}, 20, 19, 21},
+		"all behind the snapshot":    {[]uint64{21, 22}, 20, 21, 22},
+		"nothing":                    {nil, 20, 0, 0},
+		"exactly up to the snapshot": {[]uint64{18, 19, 20}, 20, 18, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "raft.db")
+			store, err := openStore(path, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, index := range tc.have {
+				if err := store.StoreLog(&raft.Log{Index: index, Term: 1, Type: raft.LogNoop}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if store, err = openStore(path, tc.covered); err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			first, err1 := store.FirstIndex()
+			last, err2 := store.LastIndex()
+			if first != tc.wantFirst || last != tc.wantLast || err1 != nil || err2 != nil {
+				t.Errorf("%d to %d, want %d to %d (%v, %v)", first, last, tc.wantFirst, tc.wantLast, err1, err2)
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
+	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -60,7 +61,10 @@ func awaitFinish(ctx, leading context.Context, rec *fsm.Txn, look func() *fsm.Tx
 	}
 	for ; leading.Err() == nil; pause(ctx, finishPause) {
 		logged := look()
-		if logged == nil || logged.State.Finished() {
+		switch {
+		case logged == nil || logged.Attempt != rec.Attempt: // forgotten since, and perhaps used again
+			return nil
+		case logged.State.Finished():
 			return logged
 		}
 		if ctx.Err() != nil {
@@ -181,9 +185,18 @@ func (l *leader) resolve(ctx context.Context, req *pb.ResolveRequest) (*pb.Trans
 			return nil, rpc.FieldErrorf("give_up", "participants of the transaction", "%q", name)
 		}
 	}
-	c := &fsmpb.Resolve{Id: req.GetId(), GiveUp: req.GetGiveUp(), Acknowledge: req.GetAcknowledge(), Operator: req.GetOperator()}
 	if err := l.verify(ctx); err != nil {
 		return nil, err
+	}
+	return l.resolveRecord(ctx, req, rec)
+}
+
+// resolveRecord logs an operator's word on the attempt that was looked at: an
+// id that is used again meanwhile has branches of its own (P3). rec may be nil.
+func (l *leader) resolveRecord(ctx context.Context, req *pb.ResolveRequest, rec *fsm.Txn) (*pb.TransactionResponse, error) {
+	c := &fsmpb.Resolve{Id: req.GetId(), GiveUp: req.GetGiveUp(), Acknowledge: req.GetAcknowledge(), Operator: req.GetOperator()}
+	if rec != nil && !rec.Refused {
+		c.Attempt = drive.AttemptLog(rec.Attempt)
 	}
 	var refused fsm.Result // what would change nothing is not logged
 	l.node.replica.View(func(m *fsm.Machine) { _, refused = m.CheckResolve(c) })

@@ -167,7 +167,7 @@ func (l *leader) giveUp(ctx context.Context, name, operator string) error {
 		if i < 0 || !t.Owes(i) {
 			continue
 		}
-		_, err := l.resolve(ctx, &pb.ResolveRequest{Id: t.ID, GiveUp: []string{name}, Operator: operator})
+		_, err := l.resolveRecord(ctx, &pb.ResolveRequest{Id: t.ID, GiveUp: []string{name}, Operator: operator}, t)
 		if err != nil && rpc.ReasonOf(err) != rpc.ReasonConflictingState { // it was settled meanwhile
 			return err
 		}

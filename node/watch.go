@@ -20,8 +20,11 @@ const (
 	watchPause = 50 * time.Millisecond
 	// bookmarkEvery is the longest silence of a watch that has nothing to tell.
 	bookmarkEvery = time.Second
-	// watchPage is how many changes one look takes.
-	watchPage = 500
+	// watchPage is how many changes one look takes, catchUpPause the time between
+	// looks of a watch that is behind. A look holds the state, and costs as much
+	// for few changes as for many.
+	watchPage    = 10_000
+	catchUpPause = 5 * time.Millisecond
 	// leaderless is how long a node without a leader keeps a watch: others may know more.
 	leaderless = 2 * time.Second
 	// catchUpWithin is how long a watch waits for this node to reach its token.
@@ -114,7 +117,8 @@ func (w *watcher) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if more {
+		if more && time.Since(w.told) < bookmarkEvery {
+			pause(ctx, catchUpPause) // entries that wait to be applied go first
 			continue
 		}
 		if time.Since(w.told) >= bookmarkEvery {

@@ -20,7 +20,7 @@ func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, dige
 		timeout = req.GetTimeout().AsDuration()
 	}
 	c := &fsmpb.Begin{
-		Id: req.GetId(), Attempt: attemptLog(a), Digest: content[:], RetryOf: req.GetRetryOf(),
+		Id: req.GetId(), Attempt: AttemptLog(a), Digest: content[:], RetryOf: req.GetRetryOf(),
 		Since: req.GetSince(), HasSince: req.Since != nil, TimeoutMs: uint32(timeout.Milliseconds()),
 	}
 	for i, b := range req.GetBranches() {
@@ -35,7 +35,7 @@ func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, dige
 func DecideCommand(d *Driver) *fsmpb.Command {
 	rec, decision := d.Record(), d.Decision()
 	c := &fsmpb.Decide{
-		Id: rec.ID, Attempt: attemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
+		Id: rec.ID, Attempt: AttemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
 		Votes: make([]*fsmpb.BranchVote, len(rec.Branches)),
 	}
 	room := fsm.MaxLoggedResultBytes
@@ -55,7 +55,7 @@ func DecideCommand(d *Driver) *fsmpb.Command {
 // FinishCommand is the command of an effect Finish.
 func FinishCommand(d *Driver) *fsmpb.Command {
 	rec := d.Record()
-	c := &fsmpb.Finish{Id: rec.ID, Attempt: attemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
+	c := &fsmpb.Finish{Id: rec.ID, Attempt: AttemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
 	for i, s := range d.Settlements() {
 		c.Settled[i] = uint32(s)
 	}
@@ -91,6 +91,7 @@ func reasonLog(r *fsm.Reason) *fsmpb.Reason {
 	return &fsmpb.Reason{Code: uint32(r.Code), Participant: r.Participant, Message: CutReason(r.Message)}
 }
 
-func attemptLog(a fsm.Attempt) *fsmpb.Attempt {
+// AttemptLog is an attempt as the log has it.
+func AttemptLog(a fsm.Attempt) *fsmpb.Attempt {
 	return &fsmpb.Attempt{Generation: a.Generation, Term: a.Term, Sequence: a.Sequence}
 }

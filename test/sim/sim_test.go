@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -114,7 +113,7 @@ func runSeed(t *testing.T, seed uint64, kinds []fault) (s summary) {
 	p := standard()
 	p.faults = time.Duration(*minutes) * time.Minute
 	var w *world
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		w = newWorld(dir, seed, p)
 		s = w.play(kinds)
 	})
