@@ -12,8 +12,12 @@ PROTOC_GEN_OPENAPI := github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-opena
 MODULE      := github.com/concordat-tx/concordat
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 
+# A test that fails must fail the target, whatever its output is piped through.
+SHELL       := /bin/bash
+.SHELLFLAGS := -e -o pipefail -c
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test crash chaos check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
+.PHONY: help build demo test crash crash-points chaos soak models prove prove-all check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +31,18 @@ demo: build ## book flights on three nodes, kill the leader, watch the failover
 test: ## every test, with the race detector (about 4 minutes on 2 cores)
 	$(GO) test -race -count=1 -timeout 25m ./...
 
+crash-points: ## crash every process at every point of the protocol
+	$(GO) test -count=1 -timeout 25m ./test/crash -v -run 'TestEveryPoint|TestOrdinary' | grep -E '^(---|ok|FAIL|panic)|crashes|points'
+
+soak: ## HOURS of fresh seeds, pairs of crashes and chaos, one after the other
+	$(MAKE) --no-print-directory sim SEEDS=$$(( $(HOURS) * 360 ))
+	$(MAKE) --no-print-directory crash CRASH=$$(( $(HOURS) * 20 ))m
+	$(MAKE) --no-print-directory chaos DURATION=$$(( $(HOURS) * 20 ))m
+
+models: ## the models of the protocol, all of them (about an hour)
+	$(GO) test -count=1 -timeout 3h ./test/model/promela -full -v
+
+HOURS ?= 1
 CRASH ?= 1m
 crash: ## crash every process at every point of the protocol, then pairs for CRASH (about 6 minutes on 2 cores)
 	@command -v strace >/dev/null || { echo "strace is missing, without which nothing tells whether the points are complete: apt-get install strace"; exit 1; }
@@ -37,7 +53,16 @@ DURATION ?= 3m
 chaos: build ## kill, stop, cut off, fill up and unplug a cluster for DURATION, and check what came of it (root)
 	$(GO) test ./test/chaos -count=1 -v -timeout 0 -run 'TestChaos|TestLying' -binary $(CURDIR)/$(BIN) -duration $(DURATION) -report $(CURDIR)/bin/chaos.json $(CHAOS)
 
-check: lint cross test ## what CI runs
+check: lint cross test prove-all ## what CI runs
+
+# Twenty simulated hours (52 seeds twice, and those of prove), every seeded bug,
+# every crash point, three minutes of chaos. Crash and chaos wait more than they
+# work, so they run side by side.
+prove-all: ## the proof: simulation, seeded bugs, crash points, chaos, HTTP fuzzed (about 13 minutes on 2 cores)
+	$(MAKE) --no-print-directory sim SEEDS=52
+	$(MAKE) --no-print-directory prove
+	$(MAKE) --no-print-directory -j2 --output-sync=target crash-points chaos DURATION=3m
+	$(MAKE) --no-print-directory fuzz-http
 
 lint: tidy-check proto-check ## formatting, vet, staticcheck, go.mod, generated code
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }

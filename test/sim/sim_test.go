@@ -83,17 +83,25 @@ func runSeeds(t *testing.T, kinds []fault) {
 	}
 	// Most of what is made lives for moments, and memory is at hand.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	var mu sync.Mutex // guards total
+	var mu sync.Mutex // guards failed and total
+	var failed bool
 	var total summary
 	began := time.Now()
 	t.Run("seeds", func(t *testing.T) {
 		for _, seed := range list {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
+				mu.Lock()
+				over := failed && flag.Lookup("test.failfast").Value.String() == "true"
+				mu.Unlock()
+				if over {
+					t.Skip("another seed has failed")
+				}
 				s := runSeed(t, seed, kinds)
 				t.Log(&s)
 				mu.Lock()
 				defer mu.Unlock()
+				failed = failed || t.Failed()
 				total.add(s)
 			})
 		}
