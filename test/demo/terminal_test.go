@@ -50,7 +50,10 @@ func live(t *testing.T, columns, rows int, args ...string) *terminal {
 	t.Cleanup(func() {
 		_ = v.cmd.Process.Signal(syscall.SIGTERM)
 		<-v.done
-		_ = v.emulator.Close()
+		// Not the emulator's own Close, which races with its Read.
+		if answers, ok := v.emulator.InputPipe().(io.Closer); ok {
+			_ = answers.Close()
+		}
 		_ = keyboard.Close()
 		v.io.Wait()
 		if t.Failed() {
