@@ -32,7 +32,7 @@ test: ## every test, with the race detector (about 4 minutes on 2 cores)
 	$(GO) test -race -count=1 -timeout 25m ./...
 
 crash-points: ## crash every process at every point of the protocol
-	$(GO) test -count=1 -timeout 25m ./test/crash -v -run 'TestEveryPoint|TestOrdinary' | grep -E '^(---|ok|FAIL|panic)|crashes|points'
+	$(GO) test -count=1 -timeout 25m ./test/crash -v -run 'TestEveryPoint|TestOrdinary' -all | grep -E '^(---|ok|FAIL|panic)|crashes|points'
 
 soak: ## HOURS of fresh seeds, pairs of crashes and chaos, one after the other
 	$(MAKE) --no-print-directory sim SEEDS=$$(( $(HOURS) * 360 ))
@@ -48,7 +48,7 @@ crash: ## crash every process at every point of the protocol, then pairs for CRA
 	@command -v strace >/dev/null || { echo "strace is missing, without which nothing tells whether the points are complete: apt-get install strace"; exit 1; }
 	$(GO) vet -tags failpoints ./fsm/failpoint ./cluster ./rpc ./participant/...
 	$(GO) test -count=1 -timeout 25m ./fsm/failpoint
-	$(GO) test -count=1 -timeout 25m ./test/crash -v -pairs -duration $(CRASH)
+	$(GO) test -count=1 -timeout 25m ./test/crash -v -all -pairs -duration $(CRASH)
 DURATION ?= 3m
 chaos: build ## kill, stop, cut off, fill up and unplug a cluster for DURATION, and check what came of it (root)
 	$(GO) test ./test/chaos -count=1 -v -timeout 0 -run 'TestChaos|TestLying' -binary $(CURDIR)/$(BIN) -duration $(DURATION) -report $(CURDIR)/bin/chaos.json $(CHAOS)
