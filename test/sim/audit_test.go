@@ -81,7 +81,7 @@ func (l *load) audit(all data) {
 		case t.outcome == pb.Outcome_ABORT && len(has) != 0:
 			w.fail("%s was told ABORT and is committed", t.id)
 		case t.refused && len(has) != 0:
-			w.fail("%s was refused and is committed", t.id)
+			w.fail("%s was refused and is committed: begun %s, refused with %v", t.id, t.began.Sub(w.began), t.err)
 		}
 		if t.outcome == pb.Outcome_OUTCOME_UNSPECIFIED && !t.refused && len(has) > 0 {
 			t.outcome = pb.Outcome_COMMIT // the data say so

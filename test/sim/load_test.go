@@ -36,6 +36,7 @@ type told struct {
 	outcome      pb.Outcome // OUTCOME_UNSPECIFIED: not known
 	reason       *pb.Reason
 	refused      bool // definitely never begun
+	err          error
 	began, ended time.Time
 	appended     []cell         // list elements, of this transaction's number
 	read         map[cell][]int // lists as seen
@@ -225,6 +226,7 @@ func (l *load) resolve(c *rpc.Client, t *told, err error) (*pb.TransactionRespon
 // book notes what a client was told; the caller holds the lock.
 func (l *load) book(t *told, r *pb.TransactionResponse, err error) {
 	if err != nil {
+		t.err = err
 		_, unknown := errors.AsType[*rpc.UnknownOutcome](err)
 		t.refused = !unknown && rpc.ReasonOf(err) != rpc.ReasonExpired
 		if e := (*rpc.UnknownOutcome)(nil); errors.As(err, &e) {

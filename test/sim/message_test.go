@@ -70,7 +70,10 @@ func (m *messages) intercept(ctx context.Context, method string, req, reply any,
 		return status.Error(codes.Unavailable, "the request was lost")
 	}
 	err := call(ctx, method, req, reply, conn, opts...)
-	if x.repeat > 0 && m.ended.Err() == nil {
+	// Not a call that was refused: whoever repeats calls for a client does so
+	// where no answer came. A Submit that is refused because a participant is
+	// being removed, and comes again when it is back, may rightly begin (P10).
+	if x.repeat > 0 && err == nil && m.ended.Err() == nil {
 		m.late.Go(func() { m.again(method, req, reply, conn, call, x.repeat) })
 	}
 	if x.loseBack && err == nil {
