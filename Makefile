@@ -55,11 +55,11 @@ chaos: build ## kill, stop, cut off, fill up and unplug a cluster for DURATION, 
 
 check: lint cross test prove-all ## what CI runs
 
-# Twenty simulated hours (52 seeds twice, and those of prove), every seeded bug,
+# Twelve simulated hours (20 seeds twice, and the 16 of prove), every seeded bug,
 # every crash point, three minutes of chaos. Crash and chaos wait more than they
 # work, so they run side by side.
 prove-all: ## the proof: simulation, seeded bugs, crash points, chaos, HTTP fuzzed (about 13 minutes on 2 cores)
-	$(MAKE) --no-print-directory sim SEEDS=52
+	$(MAKE) --no-print-directory sim SEEDS=20
 	$(MAKE) --no-print-directory prove
 	$(MAKE) --no-print-directory -j2 --output-sync=target crash-points chaos DURATION=3m
 	$(MAKE) --no-print-directory fuzz-http

@@ -45,7 +45,7 @@ var (
 
 // simSeeds and stepSeeds are how many seeds, from 1 on, a bug may take.
 const (
-	simSeeds  = 8
+	simSeeds  = 16
 	stepSeeds = 12
 )
 
