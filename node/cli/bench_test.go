@@ -127,7 +127,7 @@ func TestBench(t *testing.T) {
 	startCluster(t)
 	dir := t.TempDir()
 	save, second := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.json")
-	brief := []string{"bench", "--duration", "300ms", "--warmup", "0s", "--keys", "50", "--concurrency", "4"}
+	brief := []string{"bench", "--duration", "1s", "--warmup", "0s", "--keys", "50", "--concurrency", "4"}
 	with := func(args ...string) []string { return append(append([]string{}, brief...), args...) }
 
 	r := run(t, "", with("-o", "json", "--save", save, "--seed", "7")...).want(t, exitDone, "seed 7", "loading 50 keys")
