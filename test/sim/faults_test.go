@@ -22,7 +22,7 @@ type fault struct {
 	failover bool
 }
 
-// nemesis harms the world, one fault after the other, at most two at once.
+// nemesis harms the world, one fault after the other.
 type nemesis struct {
 	world  *world
 	load   *load
