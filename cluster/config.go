@@ -64,6 +64,10 @@ type Config struct {
 	// LazyDelay is how long a lazy command waits for an entry to ride along with.
 	LazyDelay time.Duration
 
+	// Wall is the wall clock, which entries are stamped with for people to read:
+	// nothing is decided by it, and it may jump (P11).
+	Wall func() time.Time
+
 	// Disk, if set, makes every call on the log, on what Raft keeps beside it, and
 	// on snapshots: it may delay it, or fail it before or after it is made.
 	Disk func(file, operation string, call func() error) error
@@ -114,6 +118,7 @@ func DefaultConfig() Config {
 		LazyCommands:      65536,
 		LazyDelay:         20 * time.Millisecond,
 		Network:           TCP(),
+		Wall:              time.Now,
 		Logger:            hclog.Default().Named("cluster"),
 		Fatal:             exit,
 	}
@@ -180,6 +185,7 @@ func (c Config) validateIdentity() error {
 	}{
 		{"data directory", c.DataDir != ""},
 		{"network", c.Network.Listen != nil && c.Network.Dial != nil},
+		{"wall clock", c.Wall != nil},
 		{"logger", c.Logger != nil},
 		{"fatal", c.Fatal != nil},
 		{"raft listen", c.RaftListen != "" || c.Listener != nil},

@@ -42,6 +42,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"data directory", func(c *Config) { c.DataDir = "" }},
 		{"raft listen", func(c *Config) { c.RaftListen = "" }},
 		{"network", func(c *Config) { c.Network = Network{} }},
+		{"wall clock", func(c *Config) { c.Wall = nil }},
 		{"logger", func(c *Config) { c.Logger = nil }},
 		{"fatal", func(c *Config) { c.Fatal = nil }},
 		{"peers", func(c *Config) { c.Peers = nil }},

@@ -305,7 +305,7 @@ func (p *proposer) fly(term uint64, batch []*proposal) {
 	for i, q := range batch {
 		commands[i] = q.command
 	}
-	results, err := p.submit(fsm.EncodeEntry(term, time.Now().UnixMilli(), commands))
+	results, err := p.submit(fsm.EncodeEntry(term, p.cfg.Wall().UnixMilli(), commands))
 	if err == nil && len(results) != len(batch) {
 		err = fmt.Errorf("%w: %d answers to %d commands", ErrAbandoned, len(results), len(batch))
 	}

@@ -108,12 +108,12 @@ func (c *clusterAlerts) learn(fs findings, marks map[alertKey]fsm.AlertMark) {
 // judge marks what has begun and what is over.
 func (c *clusterAlerts) judge(ctx context.Context) {
 	fs, marks := c.l.find(), c.marks()
-	now := time.Now().UnixMilli()
+	now := c.l.node.cfg.Cluster.Wall().UnixMilli()
 	var change []*fsmpb.AlertMark
 	mark := func(key alertKey, state fsm.AlertState) {
 		m := &fsmpb.AlertMark{Kind: key.kind, Participant: key.participant, State: uint32(state), RaisedMs: now}
 		if state == fsm.AlertOver {
-			m.OverMs = now
+			m.OverMs = max(now, marks[key].RaisedMS) // whoever is told refuses an end before the start
 		}
 		change = append(change, m)
 	}
@@ -207,7 +207,7 @@ func (c *clusterAlerts) show() {
 		if m := now[key]; stands(old) && (!stands(m) || m.RaisedMS != old.RaisedMS) {
 			a.active.WithLabelValues(key.kind).Dec()
 			a.log.Info("RESOLVED", "alert", key.kind, "subject", key.participant,
-				"elapsed", time.Since(time.UnixMilli(old.RaisedMS)).Round(time.Millisecond))
+				"elapsed", max(0, c.l.node.cfg.Cluster.Wall().Sub(time.UnixMilli(old.RaisedMS))).Round(time.Millisecond))
 		}
 	}
 	for key, m := range now {

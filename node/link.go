@@ -56,8 +56,9 @@ type link struct {
 	// (limit ActiveAtOne); stuck counts the branches here that wait because a
 	// call failed (limit Undelivered).
 	active, stuck atomic.Int64
-	// answered is when the participant last answered a call, in Unix nanoseconds.
+	// answered is when the participant last answered a call, as time since made.
 	answered atomic.Int64
+	made     time.Time
 	// settling bounds the Commits and Rollbacks that are out: a participant that
 	// comes back after hours has thousands waiting. Prepares are not bounded
 	// here, since they may wait for a lock that only such a Commit releases.
@@ -65,7 +66,10 @@ type link struct {
 }
 
 func newLink(name string, dial func(string) (*grpc.ClientConn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {
-	return &link{name: name, dial: dial, lookup: lookup, log: log, up: up, suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling)}
+	return &link{
+		name: name, dial: dial, lookup: lookup, log: log, up: up, made: time.Now(),
+		suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling),
+	}
 }
 
 // call runs f over the current connection. A link that is down answers at once.
@@ -82,7 +86,7 @@ func (k *link) call(ctx context.Context, f func(context.Context, pb.ParticipantC
 	slow.Stop()
 	switch {
 	case !unreachable(err):
-		k.answered.Store(time.Now().UnixNano())
+		k.answered.Store(int64(time.Since(k.made)))
 	case ctx.Err() == nil:
 		k.doubt()
 	}
@@ -212,7 +216,8 @@ func (k *link) run(ctx context.Context) {
 
 // answeredWithin reports whether a call was answered lately.
 func (k *link) answeredWithin(d time.Duration) bool {
-	return time.Now().UnixNano()-k.answered.Load() < int64(d)
+	at := k.answered.Load()
+	return at > 0 && time.Since(k.made)-time.Duration(at) < d
 }
 
 // probe asks who is there; an error is one of the way.

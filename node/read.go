@@ -90,7 +90,7 @@ func (n *Node) show(id string) (*pb.TransactionResponse, error) {
 
 // List shows this node's own copy, page by page.
 func (s *coordinator) List(_ context.Context, req *pb.ListRequest) (*pb.ListResponse, error) {
-	query, err := listQuery(req, time.Now())
+	query, err := listQuery(req, s.cfg.Cluster.Wall())
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
 	"strings"
 	"syscall"
@@ -12,6 +13,11 @@ import (
 
 // However a demo is asked to end, it ends its children and removes its data.
 func TestSignals(t *testing.T) {
+	// Tests that run under nohup would hand down that SIGHUP is ignored; what is
+	// caught is not handed down.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	for name, tc := range map[string]struct {
 		signal syscall.Signal
 		moment string

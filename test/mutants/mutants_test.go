@@ -46,7 +46,7 @@ var (
 // simSeeds and stepSeeds are how many seeds, from 1 on, a bug may take.
 const (
 	simSeeds  = 16
-	stepSeeds = 12
+	stepSeeds = 16
 )
 
 // by is who finds a bug; the simulation, where nothing stands here.

@@ -49,6 +49,7 @@ func faults() []fault {
 		{"node's disk slow", func(n *nemesis) bool { return n.slowDisk(n.pick(n.world.nodeHosts)) }, true, false},
 		{"node's disk fails", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.nodeHosts), syscall.EIO) }, true, false},
 		{"node's disk full", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.nodeHosts), syscall.ENOSPC) }, true, false},
+		{"node's wall clock jumps", func(n *nemesis) bool { return n.clockJumps(n.pick(n.world.nodeHosts)) }, true, false},
 		{"all nodes lose power", func(n *nemesis) bool { return n.blackout() }, true, true},
 		{"slow network", func(n *nemesis) bool { return n.slowNetwork() }, true, false},
 		{"connections reset", func(n *nemesis) bool { return n.resets(n.pick(n.world.nodeHosts)) }, true, false},
@@ -67,6 +68,20 @@ func faults() []fault {
 		{"participant removed and added", func(n *nemesis) bool { return n.removed(n.pick(n.world.partHosts)) }, false, false},
 		{"messages lost, late, twice", func(n *nemesis) bool { return n.mischief() }, false, false},
 	}
+}
+
+// some are half of the kinds, or all of them: what always happens together hides
+// what happens without the rest.
+func some(kinds []fault, seed uint64) []fault {
+	random := rand.New(rand.NewPCG(seed, 7))
+	if random.IntN(2) == 0 {
+		return kinds
+	}
+	var list []fault
+	for _, i := range random.Perm(len(kinds))[:(len(kinds)+1)/2] {
+		list = append(list, kinds[i])
+	}
+	return list
 }
 
 func (n *nemesis) pick(list []string) string { return list[n.random.IntN(len(list))] }
@@ -97,7 +112,7 @@ func (n *nemesis) wait() {
 // run harms until ctx ends; then everything is whole again.
 func (n *nemesis) run(ctx context.Context, kinds []fault) {
 	for ctx.Err() == nil && !n.world.failed() {
-		if sleep(ctx, time.Duration(n.random.Int64N(int64(8*time.Second)))) != nil {
+		if sleep(ctx, time.Duration(n.random.Int64N(int64(n.world.profile.calm)))) != nil {
 			break
 		}
 		f := kinds[n.random.IntN(len(kinds))]
@@ -241,6 +256,17 @@ func (n *nemesis) failingDisk(host string, err error) bool {
 		n.wait()
 	}
 	return failed
+}
+
+// clockJumps moves what a node takes for the time of day, by up to a day, for
+// good. Time-outs are measured by another clock, which cannot be moved here: see
+// test/model/steps.
+func (n *nemesis) clockJumps(host string) bool {
+	p := n.world.processes[host]
+	p.skew.Store(n.random.Int64N(int64(48*time.Hour)) - int64(24*time.Hour))
+	asked := p.asked.Load()
+	n.wait()
+	return p.asked.Load() > asked
 }
 
 func (n *nemesis) slowNetwork() bool {

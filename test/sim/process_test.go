@@ -34,6 +34,15 @@ type process struct {
 	party *party
 	up    bool
 	wish  atomic.Bool // its own Fatal asks for a crash
+
+	// skew is how wrong its wall clock is, in nanoseconds; asked counts who asked it.
+	skew, asked atomic.Int64
+}
+
+// wall is the process's wall clock.
+func (p *process) wall() time.Time {
+	p.asked.Add(1)
+	return time.Now().Add(time.Duration(p.skew.Load()))
 }
 
 // party is a participant that runs.
@@ -128,7 +137,9 @@ func (p *process) startNode(d *disk) (*node.Node, error) {
 		Dial:   func(ctx context.Context, addr string) (net.Conn, error) { return w.net.dial(ctx, p.host, addr) },
 	}
 	cfg.Cluster.Disk, cfg.Cluster.Fatal = d.around, p.fatal
-	cfg.Cluster.SnapshotThreshold, cfg.Cluster.SnapshotInterval, cfg.Cluster.TrailingLogs = 256, 5*time.Second, 128
+	cfg.Cluster.Wall = p.wall
+	cfg.Cluster.SnapshotThreshold, cfg.Cluster.SnapshotInterval = w.profile.snapshotEvery, 5*time.Second
+	cfg.Cluster.TrailingLogs = w.profile.snapshotEvery / 2
 	cfg.Dial = p.dialOptions()
 	cfg.Retention = node.Retention{Age: w.profile.retention, Count: 200_000}
 	cfg.DiskReserve = 0

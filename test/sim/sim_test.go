@@ -20,6 +20,7 @@ var (
 	first   = flag.Uint64("first", 0, "run the seeds from here on instead of fresh ones")
 	oneSeed = flag.Uint64("seed", 0, "run this seed alone")
 	minutes = flag.Int("minutes", 2, "virtual minutes of faults, a seed")
+	swarm   = flag.Bool("swarm", false, "draw each seed's world and kinds of fault by chance, instead of the standard one with all of them")
 	verbose = flag.Bool("sim.log", false, "keep the processes' whole logs in the trace")
 )
 
@@ -119,6 +120,10 @@ func runSeed(t *testing.T, seed uint64, kinds []fault) (s summary) {
 	}
 	defer os.RemoveAll(dir)
 	p := standard()
+	if *swarm {
+		p = drawn(seed)
+		kinds = some(kinds, seed)
+	}
 	p.faults = time.Duration(*minutes) * time.Minute
 	var w *world
 	inBubble(t, func(t *testing.T) {

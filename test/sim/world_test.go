@@ -32,12 +32,32 @@ type profile struct {
 	nodeDisk, participantDisk, latency time.Duration
 	// mischief is the share of calls that something happens to at any time; more of it is a fault.
 	mischief float64
+	// calm is how long the time between two faults is at most.
+	calm time.Duration
+	// snapshotEvery is how many entries call for a snapshot, and twice as many as are kept behind it.
+	snapshotEvery uint64
 }
 
 func standard() profile {
 	return profile{
 		faults: 10 * time.Minute, clients: 5, pause: 3 * time.Second, retention: time.Minute,
 		nodeDisk: 12 * time.Millisecond, participantDisk: 80 * time.Millisecond, latency: time.Millisecond, mischief: 0.02,
+		calm: 8 * time.Second, snapshotEvery: 256,
+	}
+}
+
+// drawn is a world of chance: whoever always runs the same one finds what is
+// wrong with that one (swarm testing, Groce and others 2012).
+func drawn(seed uint64) profile {
+	random := rand.New(rand.NewPCG(seed, 6))
+	between := func(low, high time.Duration) time.Duration {
+		return low + time.Duration(random.Int64N(int64(high-low)))
+	}
+	return profile{
+		clients: 1 + random.IntN(4), pause: between(time.Second, 8*time.Second), retention: between(10*time.Second, 5*time.Minute),
+		nodeDisk: between(time.Millisecond, 20*time.Millisecond), participantDisk: between(5*time.Millisecond, 100*time.Millisecond),
+		latency: between(200*time.Microsecond, 3*time.Millisecond), mischief: 0.04 * random.Float64(),
+		calm: between(3*time.Second, 15*time.Second), snapshotEvery: 64 << random.IntN(5),
 	}
 }
 

@@ -59,7 +59,7 @@ func (w *World) newClients() {
 // rest is the pause before the next transaction.
 func (c *client) rest() {
 	c.working = false
-	c.w.after(c.w.between(0, 4*time.Millisecond), ClientActs, c.name, "", func() bool {
+	c.w.after(c.w.between(0, c.w.odds.rest), ClientActs, c.name, "", func() bool {
 		if c.w.healing {
 			return false
 		}

@@ -18,10 +18,13 @@ const (
 	// Rough: votes no, conflicts, heuristics, give-ups, removed participants,
 	// ids used again.
 	Rough
+	// Quiet: Standard at a tenth of the pace, so that an hour takes moments: what
+	// is kept, forgotten and asked for grows old.
+	Quiet
 	profiles
 )
 
-var profileNames = [...]string{"standard", "calm", "rough"}
+var profileNames = [...]string{"standard", "calm", "rough", "quiet"}
 
 func (p Profile) String() string { return profileNames[p] }
 
@@ -55,6 +58,7 @@ type odds struct {
 	keep                int // finished transactions in the state, at most
 	keys                int // keys a participant has, fewer conflict more
 	timeout             time.Duration
+	rest                time.Duration // of a client between two transactions, at most
 	hurry               bool          // half of the transactions have 300 ms only
 	fault               time.Duration // mean time between faults
 	operator            time.Duration // mean time between an operator's acts; 0: none
@@ -64,6 +68,7 @@ func (p Profile) odds() odds {
 	o := odds{
 		lose: 100, double: 300, delay: 200, diskError: 20, no: 100, readOnly: 800, reuse: 1500, withoutSince: 5000, abort: 150, die: 150,
 		keep: 150, keys: 300, timeout: 5 * time.Second, fault: 300 * time.Millisecond, operator: 4 * time.Second,
+		rest: 4 * time.Millisecond,
 	}
 	switch p {
 	case Calm:
@@ -71,6 +76,8 @@ func (p Profile) odds() odds {
 	case Rough:
 		o.no, o.reuse, o.abort, o.die, o.keys, o.keep = 500, 6000, 600, 600, 40, 15
 		o.hurry, o.fault, o.operator = true, 150*time.Millisecond, 300*time.Millisecond
+	case Quiet:
+		o.rest, o.fault, o.operator = 20*time.Second, 3*time.Second, 40*time.Second
 	}
 	return o
 }

@@ -15,7 +15,7 @@ import (
 var (
 	seedFlag    = flag.Uint64("seed", 0, "run this seed only")
 	firstFlag   = flag.Uint64("first", 0, "run the seeds from here on instead of fresh ones")
-	profileFlag = flag.Int("profile", -1, "run this profile only: 0 standard, 1 calm, 2 rough")
+	profileFlag = flag.Int("profile", -1, "run this profile only: 0 standard, 1 calm, 2 rough, 3 quiet")
 	stepsFlag   = flag.Int("steps", 60_000, "steps of a run's phase with faults")
 	runsFlag    = flag.Int("runs", 24, "runs with fresh seeds")
 	traceFlag   = flag.Bool("trace", false, "write the whole trace of -seed")
