@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"testing"
 )
 
 // generator makes requests out of chance: mostly almost right ones, since what
@@ -214,7 +215,7 @@ func (g *generator) broken(method, target string, header []string, body string) 
 		))
 	}
 	text := []byte(request(method, target, header, body))
-	for range g.IntN(4) {
+	for n := g.IntN(4); n > 0 && len(text) > 0; n-- {
 		at := g.IntN(len(text))
 		switch g.IntN(4) {
 		case 0:
@@ -228,4 +229,15 @@ func (g *generator) broken(method, target string, header []string, body string) 
 		}
 	}
 	return string(text)
+}
+
+// TestGenerator: whatever the seed, there is a request.
+func TestGenerator(t *testing.T) {
+	const seed = 1
+	for number := range uint64(100_000) {
+		g := &generator{rand.New(rand.NewPCG(seed, number)), []string{"127.0.0.1:1"}}
+		if r := g.request(); r.method == "" {
+			t.Fatalf("request %d of seed %d has no method", number, seed)
+		}
+	}
 }
