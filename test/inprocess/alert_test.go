@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,4 +223,21 @@ func TestParticipantTellsOfItsDoubt(t *testing.T) {
 	if a.Labels["severity"] != "warning" || a.Labels["cluster"] == "" || !strings.Contains(a.Annotations["transactions"], "d1") || a.Annotations["action"] == "" {
 		t.Errorf("told %v", a)
 	}
+}
+
+// The leader's wall clock steps back while an alert stands: its end is not told
+// as before its start, which receivers refuse.
+func TestAlertOverAfterTheClockStepsBack(t *testing.T) {
+	r := newReceiver(t)
+	var back atomic.Int64
+	w := newWorld(t, options{participants: []string{"seats", "payments"}, node: func(c *node.Config) {
+		c.AlertAfter, c.AlertWebhook, c.AlertRepeat = 200*time.Millisecond, r.url(), alertRepeat
+		c.Cluster.Wall = func() time.Time { return time.Now().Add(time.Duration(back.Load())) }
+	}})
+	w.undeliver("seats", 1)
+	w.hears(r, "undelivered", "seats", "firing")
+	w.marked("undelivered", "seats", fsm.AlertTold)
+	back.Store(-int64(time.Hour))
+	w.parties["seats"].start()
+	w.hears(r, "undelivered", "seats", "resolved")
 }

@@ -71,6 +71,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	for _, a := range list {
+		if a.EndsAt.Before(a.StartsAt) {
+			r.t.Errorf("told of %v from %s to %s, which Alertmanager refuses", a.Labels, a.StartsAt, a.EndsAt)
+		}
 		a.at = time.Now()
 		r.list = append(r.list, a)
 	}
