@@ -113,7 +113,7 @@ func (c *clusterAlerts) judge(ctx context.Context) {
 	mark := func(key alertKey, state fsm.AlertState) {
 		m := &fsmpb.AlertMark{Kind: key.kind, Participant: key.participant, State: uint32(state), RaisedMs: now}
 		if state == fsm.AlertOver {
-			m.OverMs = max(now, marks[key].RaisedMS) // whoever is told refuses an end before the start
+			m.OverMs = now
 		}
 		change = append(change, m)
 	}

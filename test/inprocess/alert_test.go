@@ -239,5 +239,5 @@ func TestAlertOverAfterTheClockStepsBack(t *testing.T) {
 	w.marked("undelivered", "seats", fsm.AlertTold)
 	back.Store(-int64(time.Hour))
 	w.parties["seats"].start()
-	w.hears(r, "undelivered", "seats", "resolved")
+	w.hears(r, "undelivered", "seats", "firing", "resolved")
 }
