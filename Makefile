@@ -55,11 +55,11 @@ chaos: build ## kill, stop, cut off, fill up and unplug a cluster for DURATION, 
 
 check: lint cross test prove-all ## what CI runs
 
-# Twelve simulated hours (20 seeds twice, and the 16 of prove), every seeded bug,
+# Twenty simulated hours (44 seeds twice, and the 16 of prove), every seeded bug,
 # every crash point, three minutes of chaos. Crash and chaos wait more than they
 # work, so they run side by side.
 prove-all: ## the proof: simulation, seeded bugs, crash points, chaos, HTTP fuzzed (about 13 minutes on 2 cores)
-	$(MAKE) --no-print-directory sim SEEDS=20
+	$(MAKE) --no-print-directory sim SEEDS=44
 	$(MAKE) --no-print-directory prove
 	$(MAKE) --no-print-directory -j2 --output-sync=target crash-points chaos DURATION=3m
 	$(MAKE) --no-print-directory fuzz-http
@@ -108,7 +108,7 @@ proto-check: ## generated code is what the protos say (skipped without protoc)
 
 SEEDS ?= 20
 sim: ## SEEDS clusters in virtual time, ten minutes of faults each, twice: all faults, and those of the nodes alone
-	$(GO) test -count=1 -timeout 100m ./test/sim -v -run TestSim -seeds $(SEEDS) -minutes 10 | grep -E 'virtual|seen|wrong|again|^(---|FAIL|ok|panic)'
+	$(GO) test -count=1 -timeout 100m ./test/sim -v -run TestSim -swarm -seeds $(SEEDS) -minutes 10 | grep -E 'virtual|seen|wrong|again|^(---|FAIL|ok|panic)'
 
 prove: ## every seeded bug, which the simulation or the steppers must find
 	$(GO) test -count=1 -timeout 60m ./test/mutants -prove -v | grep -vE '^=== '

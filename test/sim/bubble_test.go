@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"regexp"
 	"runtime"
 	"strings"
@@ -49,4 +50,15 @@ func onlyFutures() bool {
 		}
 	}
 	return true
+}
+
+// openFiles are the files this process has open whose path has a part in it.
+func openFiles(part string) (list []string) {
+	all, _ := os.ReadDir("/proc/self/fd") // elsewhere there is none
+	for _, f := range all {
+		if path, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.Contains(path, "/"+part) {
+			list = append(list, path)
+		}
+	}
+	return list
 }

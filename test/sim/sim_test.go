@@ -107,6 +107,9 @@ func runSeeds(t *testing.T, kinds []fault) {
 			})
 		}
 	})
+	if left := openFiles("sim-"); len(left) > 0 {
+		t.Errorf("left open: %v", left)
+	}
 	t.Logf("%d seeds in %s: %s\nfaults seen: %v", len(list), time.Since(began).Round(time.Second), &total, total.kinds)
 	if share := percent(total.committed, total.committed+total.aborted+total.refused+total.unknown); share < 70 && !t.Failed() {
 		t.Errorf("only %.1f %% committed: faults prove nothing to transactions that do not run", share)
