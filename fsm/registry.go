@@ -71,6 +71,11 @@ func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 			p.Incarnation = old.Incarnation
 		}
 		p.Name = old.Name
+		if c.GetJoin() {
+			if p.Endpoints = joined(old.Endpoints, p.Endpoints); len(p.Endpoints) > MaxEndpoints {
+				return malformed("endpoints: at most 16 with those that are registered")
+			}
+		}
 		if old.State == ParticipantDraining {
 			p.State = ParticipantDraining // who announces itself does not undo its removal
 		}
@@ -91,6 +96,17 @@ func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 	}
 	m.participants[p.Name] = p
 	return Result{Participant: p}
+}
+
+// joined is the registered endpoints and behind them those that are new.
+func joined(old, more []string) []string {
+	list := slices.Clone(old)
+	for _, e := range more {
+		if !slices.Contains(list, e) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 func (m *Machine) applyRemove(c *fsmpb.RemoveParticipant) Result {

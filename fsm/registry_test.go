@@ -8,6 +8,41 @@ import (
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
 )
 
+// One more instance joins, and takes nobody's place; other data do not join.
+func TestJoin(t *testing.T) {
+	at := func(join bool, endpoints ...string) func(*fsmpb.RegisterParticipant) {
+		return func(c *fsmpb.RegisterParticipant) { c.Join, c.Endpoints = join, endpoints }
+	}
+	w := newWorld(t)
+	w.ok(registerWith("db", at(true, "one:1")))
+	w.ok(registerWith("db", at(true, "two:1")))
+	r := w.ok(registerWith("db", at(true, "two:1", "three:1")))
+	if got := strings.Join(r.Participant.Endpoints, " "); got != "one:1 two:1 three:1" {
+		t.Errorf("endpoints %s", got)
+	}
+	var many []string
+	for i := range MaxEndpoints - 2 {
+		many = append(many, "more:"+string(rune('a'+i)))
+	}
+	w.no(registerWith("db", at(true, many...)), KindMalformed)
+	other := w.one(registerWith("db", func(c *fsmpb.RegisterParticipant) {
+		c.Join, c.Endpoints, c.Incarnation = true, []string{"other:1"}, "other data"
+	}))
+	if other.Rejection == nil || other.Rejection.Kind != KindIncarnation {
+		t.Errorf("other data: %v", other.Rejection)
+	}
+	if got := w.m.Participant("db"); len(got.Endpoints) != 3 || got.PendingIncarnation != "other data" {
+		t.Errorf("%+v", got)
+	}
+	if r := w.ok(registerWith("db", at(false, "four:1"))); len(r.Participant.Endpoints) != 1 {
+		t.Errorf("endpoints %v", r.Participant.Endpoints)
+	}
+	w.ok(remove("db"))
+	if r := w.ok(registerWith("db", at(true, "five:1"))); len(r.Participant.Endpoints) != 1 {
+		t.Errorf("endpoints after its removal %v", r.Participant.Endpoints)
+	}
+}
+
 // P18: removing drains, and is done when the last branch is settled.
 func TestRemoveDrains(t *testing.T) {
 	settle := map[string]func(w *world, a Attempt){

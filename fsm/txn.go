@@ -191,3 +191,51 @@ func (t *Txn) clone() *Txn {
 	copy(c.Branches, t.Branches)
 	return &c
 }
+
+// Heuristic is what branches that somebody else settled make of a transaction.
+type Heuristic uint8
+
+// The heuristics, with the numbers of the wire.
+const (
+	NoHeuristic Heuristic = iota
+	// AllCommitted: every branch was committed, against or before the decision.
+	AllCommitted
+	// AllRolledBack: every branch was rolled back, against or before the decision.
+	AllRolledBack
+	// Mixed: some branches were committed and others rolled back.
+	Mixed
+	// MaybeMixed: a branch has no trace where it should have been committed.
+	MaybeMixed
+)
+
+// Heuristic judges a transaction by its branches. Branches that voted READ_ONLY
+// have nothing that could differ; of those that were given up nothing is known,
+// which is no heuristic; those that are not settled yet count as decided.
+func (t *Txn) Heuristic() Heuristic {
+	var found, committed, rolledBack bool
+	for i := range t.Branches {
+		b := &t.Branches[i]
+		switch {
+		case b.Settled == HeuristicHazard:
+			return MaybeMixed
+		case b.Settled == HeuristicCommit:
+			found, committed = true, true
+		case b.Settled == HeuristicRollback:
+			found, rolledBack = true, true
+		case b.Settled == GivenUp || b.Vote == VoteReadOnly && t.State.Commit():
+		case t.State.Commit():
+			committed = true
+		default:
+			rolledBack = true
+		}
+	}
+	switch {
+	case !found:
+		return NoHeuristic
+	case committed && rolledBack:
+		return Mixed
+	case committed:
+		return AllCommitted
+	}
+	return AllRolledBack
+}

@@ -44,7 +44,8 @@ func response(t *fsm.Txn, results [][]byte, index uint64, node string) *pb.Trans
 	r := &pb.TransactionResponse{
 		Id: t.ID, State: pb.State(t.State), Outcome: outcomeOf(t.State), Index: index, Node: node,
 		Results: pb.Results_RESULTS_COMPLETE, NeedsOperator: t.NeedsOperator(),
-		Branches: make([]*pb.BranchStatus, len(t.Branches)),
+		Heuristic: pb.Heuristic(t.Heuristic()),
+		Branches:  make([]*pb.BranchStatus, len(t.Branches)),
 	}
 	if !t.Refused {
 		r.Attempt, r.Priority = rpc.AttemptProto(t.Attempt), rpc.AttemptProto(t.Priority)

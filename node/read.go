@@ -138,6 +138,7 @@ func listQuery(req *pb.ListRequest, now time.Time) (fsm.ListQuery, error) {
 	q.Match = func(t *fsm.Txn) bool {
 		return picks(t, pb.State(t.State), req.GetStates(), req.GetParticipant()) &&
 			(!req.GetNeedsOperator() || t.NeedsOperator()) &&
+			(!req.GetHeuristic() || t.Heuristic() != fsm.NoHeuristic) &&
 			(!req.GetUnfinished() || !t.State.Finished()) && t.BegunMS <= youngest
 	}
 	return q, nil

@@ -72,7 +72,7 @@ func (s *clusterService) AddParticipant(ctx context.Context, req *pb.AddParticip
 }
 
 func (l *leader) addParticipant(ctx context.Context, req *pb.AddParticipantRequest) (*pb.ParticipantInfo, error) {
-	c := &fsmpb.RegisterParticipant{Name: req.GetName(), Endpoints: req.GetEndpoints(), Accept: req.GetAcceptIncarnation()}
+	c := &fsmpb.RegisterParticipant{Name: req.GetName(), Endpoints: req.GetEndpoints(), Accept: req.GetAcceptIncarnation(), Join: req.GetJoin()}
 	for i, endpoint := range req.GetEndpoints() {
 		d, err := l.node.describe(ctx, endpoint)
 		if err != nil {

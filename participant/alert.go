@@ -22,9 +22,10 @@ const (
 	alertForgotten  = "forgotten"  // prepared, and the cluster has forgotten the transaction
 	alertMismatch   = "mismatch"   // prepared, and the cluster knows other content
 	alertGeneration = "generation" // prepared under an older generation of the cluster
+	alertInstance   = "instance"   // the database is another instance than the data are bound to
 )
 
-var alertKinds = []string{alertInDoubt, alertSettle, alertForgotten, alertMismatch, alertGeneration}
+var alertKinds = []string{alertInDoubt, alertSettle, alertForgotten, alertMismatch, alertGeneration, alertInstance}
 
 // branchAlerts are the kinds that end with the branch.
 var branchAlerts = []string{alertInDoubt, alertForgotten, alertMismatch, alertGeneration}
@@ -199,6 +200,9 @@ func (a *alerts) alert(kind string) alerting.Alert {
 	out := describeAlert(kind, a.name, len(list))
 	out.Cluster, out.Count, out.Retries = a.cluster(), uint64(len(list)), vain
 	for _, r := range list[:min(len(list), alerting.MaxTransactions)] {
+		if r.id == "" { // of the data, not of a branch
+			continue
+		}
 		out.Transactions = append(out.Transactions, r.id)
 	}
 	return out
@@ -240,6 +244,9 @@ func describeAlert(kind, name string, n int) alerting.Alert {
 		a.Summary = of + are + " prepared, and the cluster knows other content"
 	case alertGeneration:
 		a.Summary = of + are + " prepared, of an older generation of the cluster"
+	case alertInstance:
+		a.Summary = "the database of participant " + name + " is another instance than before (restored or failed over): nothing is rolled back there, and nothing that is absent is believed"
+		a.Action = "see that it has everything that was committed and prepared, then run 'concordat participants accept-instance " + name + "'"
 	}
 	return a
 }

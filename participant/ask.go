@@ -25,7 +25,7 @@ const (
 type asker struct {
 	cluster Cluster
 	leader  atomic.Pointer[string]
-	heard   atomic.Int64 // when a message of the cluster last set off inquiries, in ns
+	heard   atomic.Pointer[time.Time] // when a message of the cluster last set off inquiries; nil: never
 }
 
 type reply struct {

@@ -57,7 +57,7 @@ func (s *Server) inquireLoop(ctx context.Context) {
 func (s *Server) heard() {
 	now := time.Now()
 	last := s.asker.heard.Load()
-	if now.UnixNano()-last >= int64(heardPause) && s.asker.heard.CompareAndSwap(last, now.UnixNano()) {
+	if (last == nil || now.Sub(*last) >= heardPause) && s.asker.heard.CompareAndSwap(last, &now) {
 		s.doubt.askAlone(now)
 	}
 }

@@ -103,6 +103,9 @@ func start(cfg Config, id Identity, held []Held) (*Server, error) {
 		s.loops.Go(func() { alerting.Run(life, s.notify()) })
 	}
 	s.loops.Go(func() { s.inquireLoop(life) })
+	if db, ok := s.rm.(Database); ok {
+		s.loops.Go(func() { s.watchInstance(life, db) })
+	}
 	s.loops.Go(func() { s.forgetLoop(life) })
 	return s, nil
 }
@@ -195,7 +198,12 @@ func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef
 func (s *Server) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeResponse, error) {
 	b := s.fence.binding.Load()
 	prepared, oldest := s.doubt.oldest(time.Now())
+	var now, bound string
+	if db, ok := s.rm.(Database); ok {
+		now, bound = db.Instance()
+	}
 	return &pb.DescribeResponse{
+		Instance: now, BoundInstance: bound,
 		Name: s.cfg.Name, Kind: s.fence.identity.Kind, Incarnation: s.fence.identity.Incarnation,
 		ClusterId: b.ClusterID, Generation: b.Generation, Term: b.Term,
 		Prepared: uint32(prepared), OldestPreparedSeconds: oldest.Seconds(), Alerts: s.alerts.list(),

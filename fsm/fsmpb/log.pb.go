@@ -1214,7 +1214,9 @@ type RegisterParticipant struct {
 	Kind        string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	Incarnation string                 `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// accept: an operator accepts an incarnation that differs from the registered one.
-	Accept        bool `protobuf:"varint,5,opt,name=accept,proto3" json:"accept,omitempty"`
+	Accept bool `protobuf:"varint,5,opt,name=accept,proto3" json:"accept,omitempty"`
+	// join: the endpoints are added to the registered ones, not put in their place.
+	Join          bool `protobuf:"varint,6,opt,name=join,proto3" json:"join,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,6 +1282,13 @@ func (x *RegisterParticipant) GetIncarnation() string {
 func (x *RegisterParticipant) GetAccept() bool {
 	if x != nil {
 		return x.Accept
+	}
+	return false
+}
+
+func (x *RegisterParticipant) GetJoin() bool {
+	if x != nil {
+		return x.Join
 	}
 	return false
 }
@@ -2232,13 +2241,14 @@ const file_log_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\v2\x19.concordat.log.v1.AttemptR\aattempt\x12\x17\n" +
 	"\agive_up\x18\x03 \x03(\tR\x06giveUp\x12 \n" +
 	"\vacknowledge\x18\x04 \x01(\bR\vacknowledge\x12\x1a\n" +
-	"\boperator\x18\x05 \x01(\tR\boperator\"\x95\x01\n" +
+	"\boperator\x18\x05 \x01(\tR\boperator\"\xa9\x01\n" +
 	"\x13RegisterParticipant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x02 \x03(\tR\tendpoints\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x16\n" +
-	"\x06accept\x18\x05 \x01(\bR\x06accept\"'\n" +
+	"\x06accept\x18\x05 \x01(\bR\x06accept\x12\x12\n" +
+	"\x04join\x18\x06 \x01(\bR\x04join\"'\n" +
 	"\x11RemoveParticipant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"?\n" +
 	"\n" +

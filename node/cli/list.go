@@ -21,7 +21,7 @@ import (
 const maxPage = 1000
 
 // stateNames are the words of --state.
-var stateNames = []string{"preparing", "committing", "aborting", "committed", "aborted", "unfinished"}
+var stateNames = []string{"preparing", "committing", "aborting", "committed", "aborted", "unfinished", "heuristic"}
 
 // orders are the words of --order.
 var orders = map[string]pb.Order{
@@ -41,7 +41,9 @@ func newTxListCommand(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "List transactions, from one node's own copy",
 		Long: `List transactions, from one node's own copy. Every filter must hold; of several
-states, one. The state "unfinished" stands for preparing, committing and aborting.
+states, one. The state "unfinished" stands for preparing, committing and aborting;
+"heuristic" for any with a branch that somebody else settled, against or before the
+decision, whether an operator has acknowledged it or not.
 
 A page ends at --limit; if there is more, the place to go on from is printed on
 stderr (in JSON: "next") and given to --after, with the same filters and order.
@@ -91,7 +93,9 @@ A state with a ! needs an operator: see 'concordat tx explain ID'.`,
 
 // complete checks the flags and puts them into the request.
 func (f *listFlags) complete(cmd *cobra.Command, req *pb.ListRequest) (err error) {
-	if req.States, err = parseStates(f.states); err != nil {
+	states := slices.DeleteFunc(slices.Clone(f.states), func(name string) bool { return strings.EqualFold(name, "heuristic") })
+	req.Heuristic = len(states) < len(f.states)
+	if req.States, err = parseStates(states); err != nil {
 		return err
 	}
 	order, ok := orders[f.order]
@@ -188,6 +192,9 @@ func transactionsTable(w io.Writer, list []*pb.TransactionResponse, now time.Tim
 			tries = max(tries, b.GetTries())
 		}
 		state := stateName(t.GetState())
+		if t.GetHeuristic() != pb.Heuristic_HEURISTIC_NONE {
+			state += " " + heuristicName(t.GetHeuristic())
+		}
 		if t.GetNeedsOperator() {
 			state += "!"
 		}

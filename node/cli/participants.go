@@ -19,7 +19,8 @@ func newParticipantsCommand(a *app) *cobra.Command {
 		Example: `  concordat participants list
   concordat participants add seats --endpoint 127.0.0.1:7301`,
 	})
-	cmd.AddCommand(newParticipantsListCommand(a), newParticipantsAddCommand(a), newParticipantsRemoveCommand(a), newParticipantsConformCommand(a))
+	cmd.AddCommand(newParticipantsListCommand(a), newParticipantsAddCommand(a), newParticipantsRemoveCommand(a),
+		newParticipantsCensusCommand(a), newParticipantsConformCommand(a))
 	return cmd
 }
 
@@ -57,12 +58,14 @@ func newParticipantsAddCommand(a *app) *cobra.Command {
 		Use:   "add NAME --endpoint host:port",
 		Short: "Register a participant, or change its endpoints",
 		Long: `Register a participant, or change its endpoints. Every endpoint is asked who it is
-first, so it must be running; all endpoints of one name serve the same data.
+first, so it must be running; all endpoints of one name serve the same data. They
+take the place of those that were registered; with --join they are added to them.
 
 A participant that comes back with other data than the registered ones (restored,
 wiped) votes only after an operator has accepted them with --accept-incarnation;
 without --endpoint its registered endpoints stay.`,
 		Example: `  concordat participants add seats --endpoint 127.0.0.1:7301
+  concordat participants add payments --endpoint 127.0.0.1:7312 --join
   concordat participants add seats --accept-incarnation`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: first(a.participantNames()),
@@ -70,12 +73,13 @@ without --endpoint its registered endpoints stay.`,
 	client, out := a.clientFlags(cmd), a.outputFlag(cmd)
 	endpoints := cmd.Flags().StringSlice("endpoint", nil, "host:port where it serves (may be repeated)")
 	accept := cmd.Flags().Bool("accept-incarnation", false, "accept data of another incarnation than the registered one")
+	join := cmd.Flags().Bool("join", false, "add the endpoints to the registered ones, not in their place")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(*endpoints) == 0 && !*accept {
 			return usageErrorf("--endpoint: say where participant %s serves, host:port", args[0])
 		}
 		return client.with(cmd.Context(), func(ctx context.Context, c *rpc.Client) error {
-			req := &pb.AddParticipantRequest{Name: args[0], Endpoints: *endpoints, AcceptIncarnation: *accept}
+			req := &pb.AddParticipantRequest{Name: args[0], Endpoints: *endpoints, AcceptIncarnation: *accept, Join: *join}
 			if len(req.GetEndpoints()) == 0 {
 				p, err := registered(ctx, c, args[0])
 				if err != nil {

@@ -64,6 +64,8 @@ var prints = map[string]printed{
 	"demo":                {"DemoReport", ""},
 
 	"participants conform": {"ConformReport", ""},
+	"participants census":  {"Censuses", "Census"},
+	"doctor":               {"Findings", "Finding"},
 }
 
 // shapes are all kinds of objects, in the order of the reference. They are made
@@ -148,6 +150,26 @@ func makeShapes() []shape {
 		fromProto("Transferred", "Who leads after a transfer.", &pb.TransferLeadershipResponse{}),
 		{"Participants", "The registry.", []field{{"participants", "list of Participant", "", "Participant", false}}},
 		fromProto("Participant", "One participant.", &pb.ParticipantInfo{}),
+		{"Censuses", "What the databases under the participants hold prepared.", []field{{"censuses", "list of Census", "", "Census", false}}},
+		{"Census", "What the database under one participant holds prepared.", []field{
+			{"participant", "string", "", "", false},
+			{"capacity", "number", "How many prepared transactions the database can hold; 0: it sets no limit.", "", false},
+			{"horizon", "string", "What the oldest one keeps from being cleaned up; empty: nothing.", "", false},
+			{"prepared", "list of PreparedTransaction", "The oldest first.", "PreparedTransaction", false},
+			{"error", "Error", "Why the participant did not answer.", "Error", true},
+		}},
+		fromProto("PreparedTransaction", "A transaction that a database holds prepared.", &pb.PreparedTransaction{}),
+		{"Findings", "What was looked at.", []field{
+			{"findings", "list of Finding", "The worst first; what is FINE only with --all.", "Finding", false},
+			{"looked_at", "number", "How many things were looked at.", "", false},
+		}},
+		{"Finding", "One thing that was looked at.", []field{
+			{"about", "string", "cluster, node/ID or participant/NAME.", "", false},
+			{"level", "string", "FINE, ADVICE or BROKEN.", "", false},
+			{"subject", "string", "What was looked at.", "", false},
+			{"message", "string", "What was found.", "", false},
+			{"mend", "string", "What to do about it; empty if FINE.", "", false},
+		}},
 		{"Items", "Keys of a KV participant.", []field{{"items", "list of Item", "", "Item", false}}},
 		{"Item", "One key.", []field{
 			{"key", "string", "", "", false}, {"exists", "boolean", "", "", false},

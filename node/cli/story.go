@@ -178,12 +178,28 @@ func summaryText(t *pb.TransactionResponse, waits []waiting, now time.Time) stri
 	switch {
 	case refused(t):
 		return "ABORTED: the id was refused before a transaction began, for good."
+	case t.GetHeuristic() != pb.Heuristic_HEURISTIC_NONE && !t.GetNeedsOperator():
+		return stateName(t.GetState()) + ", but not as decided everywhere (" + heuristicName(t.GetHeuristic()) + "); an operator has seen to it."
 	case t.GetNeedsOperator():
 		return stateName(t.GetState()) + ", but not as decided everywhere: an operator has to look at it. It is kept until then."
 	case t.GetState() == pb.State_STATE_COMMITTED:
 		return "COMMITTED everywhere."
 	}
 	return "ABORTED everywhere: " + dash(reasonText(t.GetReason())) + "."
+}
+
+// heuristicName is the word for what branches that somebody else settled make
+// of a transaction: that of XA.
+func heuristicName(h pb.Heuristic) string {
+	switch h {
+	case pb.Heuristic_HEURISTIC_ALL_COMMITTED:
+		return "HEURISTIC_COMMIT"
+	case pb.Heuristic_HEURISTIC_ALL_ROLLED_BACK:
+		return "HEURISTIC_ROLLBACK"
+	case pb.Heuristic_HEURISTIC_MAYBE_MIXED:
+		return "HEURISTIC_HAZARD"
+	}
+	return strip(h.String(), "")
 }
 
 func plural(n int, one, many string) string {

@@ -92,6 +92,10 @@ func (a *app) submitted(out *output, req *pb.SubmitRequest, t *pb.TransactionRes
 	case t.GetOutcome() == pb.Outcome_ABORT:
 		fmt.Fprintf(a.stderr, "concordat: transaction %s aborted: %s\n", t.GetId(), printable(reasonText(t.GetReason())))
 		return &statusError{exitAborted}
+	case t.GetHeuristic() != pb.Heuristic_HEURISTIC_NONE: // COMMIT is what was decided, and not what came to be
+		fmt.Fprintf(a.stderr, "concordat: transaction %s was decided COMMIT and did not end so everywhere (%s): see 'concordat tx explain %s'\n",
+			t.GetId(), heuristicName(t.GetHeuristic()), t.GetId())
+		return &statusError{exitError}
 	case req.GetWait() == pb.Wait_COMPLETED && len(t.GetPending()) > 0:
 		fmt.Fprintf(a.stderr, "Transaction %s is committed; still to apply it: %s. They will: nothing needs to be done.\n",
 			t.GetId(), printable(strings.Join(t.GetPending(), ", ")))

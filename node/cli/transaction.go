@@ -26,6 +26,9 @@ func transactionTable(w io.Writer, t *pb.TransactionResponse) error {
 	head.row("ID", t.GetId())
 	head.row("STATE", stateName(t.GetState()))
 	head.row("OUTCOME", outcomeName(t.GetOutcome()))
+	if t.GetHeuristic() != pb.Heuristic_HEURISTIC_NONE {
+		head.row("HEURISTIC", heuristicName(t.GetHeuristic())+": not every branch ended as decided")
+	}
 	if t.GetReason() != nil {
 		head.row("REASON", reasonText(t.GetReason()))
 	}

@@ -124,6 +124,66 @@ func (Results) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{1}
 }
 
+type Heuristic int32
+
+const (
+	// Every branch that is settled ended as decided, or was given up.
+	Heuristic_HEURISTIC_NONE Heuristic = 0
+	// Every branch was committed, against or before the decision.
+	Heuristic_HEURISTIC_ALL_COMMITTED Heuristic = 1
+	// Every branch was rolled back, against or before the decision.
+	Heuristic_HEURISTIC_ALL_ROLLED_BACK Heuristic = 2
+	// Some branches were committed and others rolled back.
+	Heuristic_HEURISTIC_MIXED Heuristic = 3
+	// A branch has no trace where it should have been committed: it may be mixed.
+	Heuristic_HEURISTIC_MAYBE_MIXED Heuristic = 4
+)
+
+// Enum value maps for Heuristic.
+var (
+	Heuristic_name = map[int32]string{
+		0: "HEURISTIC_NONE",
+		1: "HEURISTIC_ALL_COMMITTED",
+		2: "HEURISTIC_ALL_ROLLED_BACK",
+		3: "HEURISTIC_MIXED",
+		4: "HEURISTIC_MAYBE_MIXED",
+	}
+	Heuristic_value = map[string]int32{
+		"HEURISTIC_NONE":            0,
+		"HEURISTIC_ALL_COMMITTED":   1,
+		"HEURISTIC_ALL_ROLLED_BACK": 2,
+		"HEURISTIC_MIXED":           3,
+		"HEURISTIC_MAYBE_MIXED":     4,
+	}
+)
+
+func (x Heuristic) Enum() *Heuristic {
+	p := new(Heuristic)
+	*p = x
+	return p
+}
+
+func (x Heuristic) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Heuristic) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_v1_coordinator_proto_enumTypes[2].Descriptor()
+}
+
+func (Heuristic) Type() protoreflect.EnumType {
+	return &file_concordat_v1_coordinator_proto_enumTypes[2]
+}
+
+func (x Heuristic) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Heuristic.Descriptor instead.
+func (Heuristic) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{2}
+}
+
 type Order int32
 
 const (
@@ -159,11 +219,11 @@ func (x Order) String() string {
 }
 
 func (Order) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_v1_coordinator_proto_enumTypes[2].Descriptor()
+	return file_concordat_v1_coordinator_proto_enumTypes[3].Descriptor()
 }
 
 func (Order) Type() protoreflect.EnumType {
-	return &file_concordat_v1_coordinator_proto_enumTypes[2]
+	return &file_concordat_v1_coordinator_proto_enumTypes[3]
 }
 
 func (x Order) Number() protoreflect.EnumNumber {
@@ -172,7 +232,7 @@ func (x Order) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Order.Descriptor instead.
 func (Order) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{2}
+	return file_concordat_v1_coordinator_proto_rawDescGZIP(), []int{3}
 }
 
 type WatchEvent_Kind int32
@@ -214,11 +274,11 @@ func (x WatchEvent_Kind) String() string {
 }
 
 func (WatchEvent_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_v1_coordinator_proto_enumTypes[3].Descriptor()
+	return file_concordat_v1_coordinator_proto_enumTypes[4].Descriptor()
 }
 
 func (WatchEvent_Kind) Type() protoreflect.EnumType {
-	return &file_concordat_v1_coordinator_proto_enumTypes[3]
+	return &file_concordat_v1_coordinator_proto_enumTypes[4]
 }
 
 func (x WatchEvent_Kind) Number() protoreflect.EnumNumber {
@@ -275,11 +335,11 @@ func (x BranchOutcome_Answer) String() string {
 }
 
 func (BranchOutcome_Answer) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_v1_coordinator_proto_enumTypes[4].Descriptor()
+	return file_concordat_v1_coordinator_proto_enumTypes[5].Descriptor()
 }
 
 func (BranchOutcome_Answer) Type() protoreflect.EnumType {
-	return &file_concordat_v1_coordinator_proto_enumTypes[4]
+	return &file_concordat_v1_coordinator_proto_enumTypes[5]
 }
 
 func (x BranchOutcome_Answer) Number() protoreflect.EnumNumber {
@@ -751,9 +811,13 @@ type TransactionResponse struct {
 	Node string `protobuf:"bytes,12,opt,name=node,proto3" json:"node,omitempty"`
 	// When the transaction began, was decided and finished, by the clock of the
 	// leader of that time: for people. Nothing is decided by them (P11).
-	BegunAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
-	DecidedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
-	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	BegunAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
+	DecidedAt  *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	// What branches that somebody else settled make of the transaction; the
+	// outcome alone is not the truth where it is set. It stays set when an
+	// operator has acknowledged it.
+	Heuristic     Heuristic `protobuf:"varint,16,opt,name=heuristic,proto3,enum=concordat.v1.Heuristic" json:"heuristic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -893,6 +957,13 @@ func (x *TransactionResponse) GetFinishedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TransactionResponse) GetHeuristic() Heuristic {
+	if x != nil {
+		return x.Heuristic
+	}
+	return Heuristic_HEURISTIC_NONE
+}
+
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: all.
@@ -907,7 +978,9 @@ type ListRequest struct {
 	// Only transactions that began at least so long ago, by this node's clock.
 	MinAge *durationpb.Duration `protobuf:"bytes,7,opt,name=min_age,json=minAge,proto3" json:"min_age,omitempty"`
 	// Only transactions that are not finished.
-	Unfinished    bool `protobuf:"varint,8,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
+	Unfinished bool `protobuf:"varint,8,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
+	// Only transactions with a heuristic, acknowledged or not.
+	Heuristic     bool `protobuf:"varint,9,opt,name=heuristic,proto3" json:"heuristic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -994,6 +1067,13 @@ func (x *ListRequest) GetMinAge() *durationpb.Duration {
 func (x *ListRequest) GetUnfinished() bool {
 	if x != nil {
 		return x.Unfinished
+	}
+	return false
+}
+
+func (x *ListRequest) GetHeuristic() bool {
+	if x != nil {
+		return x.Heuristic
 	}
 	return false
 }
@@ -2218,8 +2298,11 @@ type AddParticipantRequest struct {
 	Endpoints []string               `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// An operator accepts data of another incarnation than the registered one.
 	AcceptIncarnation bool `protobuf:"varint,3,opt,name=accept_incarnation,json=acceptIncarnation,proto3" json:"accept_incarnation,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The endpoints are added to those that are registered: one more instance
+	// over the same data. Without it they take the place of the others.
+	Join          bool `protobuf:"varint,4,opt,name=join,proto3" json:"join,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddParticipantRequest) Reset() {
@@ -2269,6 +2352,13 @@ func (x *AddParticipantRequest) GetEndpoints() []string {
 func (x *AddParticipantRequest) GetAcceptIncarnation() bool {
 	if x != nil {
 		return x.AcceptIncarnation
+	}
+	return false
+}
+
+func (x *AddParticipantRequest) GetJoin() bool {
+	if x != nil {
+		return x.Join
 	}
 	return false
 }
@@ -2550,7 +2640,7 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\x05tries\x18\a \x01(\rR\x05tries\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\b \x01(\tR\tlastError\x124\n" +
-	"\bnext_try\x18\t \x01(\v2\x19.google.protobuf.DurationR\anextTry\"\x96\x05\n" +
+	"\bnext_try\x18\t \x01(\v2\x19.google.protobuf.DurationR\anextTry\"\xcd\x05\n" +
 	"\x13TransactionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.concordat.v1.StateR\x05state\x12/\n" +
@@ -2569,7 +2659,8 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\n" +
 	"decided_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12;\n" +
 	"\vfinished_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"finishedAt\"\xae\x02\n" +
+	"finishedAt\x125\n" +
+	"\theuristic\x18\x10 \x01(\x0e2\x17.concordat.v1.HeuristicR\theuristic\"\xcc\x02\n" +
 	"\vListRequest\x12+\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x13.concordat.v1.StateR\x06states\x12 \n" +
 	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12\x14\n" +
@@ -2580,7 +2671,8 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\amin_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06minAge\x12\x1e\n" +
 	"\n" +
 	"unfinished\x18\b \x01(\bR\n" +
-	"unfinished\"\x93\x01\n" +
+	"unfinished\x12\x1c\n" +
+	"\theuristic\x18\t \x01(\bR\theuristic\"\x93\x01\n" +
 	"\fListResponse\x12E\n" +
 	"\ftransactions\x18\x01 \x03(\v2!.concordat.v1.TransactionResponseR\ftransactions\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
@@ -2688,11 +2780,12 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\vundelivered\x18\t \x01(\rR\vundelivered\"\x19\n" +
 	"\x17ListParticipantsRequest\"]\n" +
 	"\x18ListParticipantsResponse\x12A\n" +
-	"\fparticipants\x18\x01 \x03(\v2\x1d.concordat.v1.ParticipantInfoR\fparticipants\"x\n" +
+	"\fparticipants\x18\x01 \x03(\v2\x1d.concordat.v1.ParticipantInfoR\fparticipants\"\x8c\x01\n" +
 	"\x15AddParticipantRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x02 \x03(\tR\tendpoints\x12-\n" +
-	"\x12accept_incarnation\x18\x03 \x01(\bR\x11acceptIncarnation\"c\n" +
+	"\x12accept_incarnation\x18\x03 \x01(\bR\x11acceptIncarnation\x12\x12\n" +
+	"\x04join\x18\x04 \x01(\bR\x04join\"c\n" +
 	"\x18RemoveParticipantRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\agive_up\x18\x02 \x01(\bR\x06giveUp\x12\x1a\n" +
@@ -2712,7 +2805,13 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\aResults\x12\x17\n" +
 	"\x13RESULTS_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10RESULTS_COMPLETE\x10\x01\x12\x17\n" +
-	"\x13RESULTS_UNAVAILABLE\x10\x02*B\n" +
+	"\x13RESULTS_UNAVAILABLE\x10\x02*\x8b\x01\n" +
+	"\tHeuristic\x12\x12\n" +
+	"\x0eHEURISTIC_NONE\x10\x00\x12\x1b\n" +
+	"\x17HEURISTIC_ALL_COMMITTED\x10\x01\x12\x1d\n" +
+	"\x19HEURISTIC_ALL_ROLLED_BACK\x10\x02\x12\x13\n" +
+	"\x0fHEURISTIC_MIXED\x10\x03\x12\x19\n" +
+	"\x15HEURISTIC_MAYBE_MIXED\x10\x04*B\n" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOLDEST_FIRST\x10\x01\x12\x10\n" +
@@ -2749,128 +2848,130 @@ func file_concordat_v1_coordinator_proto_rawDescGZIP() []byte {
 	return file_concordat_v1_coordinator_proto_rawDescData
 }
 
-var file_concordat_v1_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_concordat_v1_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_concordat_v1_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_concordat_v1_coordinator_proto_goTypes = []any{
 	(Wait)(0),                          // 0: concordat.v1.Wait
 	(Results)(0),                       // 1: concordat.v1.Results
-	(Order)(0),                         // 2: concordat.v1.Order
-	(WatchEvent_Kind)(0),               // 3: concordat.v1.WatchEvent.Kind
-	(BranchOutcome_Answer)(0),          // 4: concordat.v1.BranchOutcome.Answer
-	(*Branch)(nil),                     // 5: concordat.v1.Branch
-	(*SubmitRequest)(nil),              // 6: concordat.v1.SubmitRequest
-	(*GetRequest)(nil),                 // 7: concordat.v1.GetRequest
-	(*AbortRequest)(nil),               // 8: concordat.v1.AbortRequest
-	(*ResolveRequest)(nil),             // 9: concordat.v1.ResolveRequest
-	(*BranchStatus)(nil),               // 10: concordat.v1.BranchStatus
-	(*TransactionResponse)(nil),        // 11: concordat.v1.TransactionResponse
-	(*ListRequest)(nil),                // 12: concordat.v1.ListRequest
-	(*ListResponse)(nil),               // 13: concordat.v1.ListResponse
-	(*WatchRequest)(nil),               // 14: concordat.v1.WatchRequest
-	(*WatchEvent)(nil),                 // 15: concordat.v1.WatchEvent
-	(*RetryRequest)(nil),               // 16: concordat.v1.RetryRequest
-	(*RetryResponse)(nil),              // 17: concordat.v1.RetryResponse
-	(*ListAlertsRequest)(nil),          // 18: concordat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),         // 19: concordat.v1.ListAlertsResponse
-	(*TransferLeadershipRequest)(nil),  // 20: concordat.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 21: concordat.v1.TransferLeadershipResponse
-	(*OutcomesRequest)(nil),            // 22: concordat.v1.OutcomesRequest
-	(*BranchOutcome)(nil),              // 23: concordat.v1.BranchOutcome
-	(*OutcomesResponse)(nil),           // 24: concordat.v1.OutcomesResponse
-	(*StatusRequest)(nil),              // 25: concordat.v1.StatusRequest
-	(*NodeInfo)(nil),                   // 26: concordat.v1.NodeInfo
-	(*StatusResponse)(nil),             // 27: concordat.v1.StatusResponse
-	(*ParticipantInfo)(nil),            // 28: concordat.v1.ParticipantInfo
-	(*ListParticipantsRequest)(nil),    // 29: concordat.v1.ListParticipantsRequest
-	(*ListParticipantsResponse)(nil),   // 30: concordat.v1.ListParticipantsResponse
-	(*AddParticipantRequest)(nil),      // 31: concordat.v1.AddParticipantRequest
-	(*RemoveParticipantRequest)(nil),   // 32: concordat.v1.RemoveParticipantRequest
-	(*StateHashRequest)(nil),           // 33: concordat.v1.StateHashRequest
-	(*StateHashResponse)(nil),          // 34: concordat.v1.StateHashResponse
-	(*AnnounceRequest)(nil),            // 35: concordat.v1.AnnounceRequest
-	(*AnnounceResponse)(nil),           // 36: concordat.v1.AnnounceResponse
-	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
-	(Vote)(0),                          // 38: concordat.v1.Vote
-	(*Reason)(nil),                     // 39: concordat.v1.Reason
-	(Settled)(0),                       // 40: concordat.v1.Settled
-	(State)(0),                         // 41: concordat.v1.State
-	(Outcome)(0),                       // 42: concordat.v1.Outcome
-	(*Attempt)(nil),                    // 43: concordat.v1.Attempt
-	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
-	(*Alert)(nil),                      // 45: concordat.v1.Alert
-	(*BranchRef)(nil),                  // 46: concordat.v1.BranchRef
+	(Heuristic)(0),                     // 2: concordat.v1.Heuristic
+	(Order)(0),                         // 3: concordat.v1.Order
+	(WatchEvent_Kind)(0),               // 4: concordat.v1.WatchEvent.Kind
+	(BranchOutcome_Answer)(0),          // 5: concordat.v1.BranchOutcome.Answer
+	(*Branch)(nil),                     // 6: concordat.v1.Branch
+	(*SubmitRequest)(nil),              // 7: concordat.v1.SubmitRequest
+	(*GetRequest)(nil),                 // 8: concordat.v1.GetRequest
+	(*AbortRequest)(nil),               // 9: concordat.v1.AbortRequest
+	(*ResolveRequest)(nil),             // 10: concordat.v1.ResolveRequest
+	(*BranchStatus)(nil),               // 11: concordat.v1.BranchStatus
+	(*TransactionResponse)(nil),        // 12: concordat.v1.TransactionResponse
+	(*ListRequest)(nil),                // 13: concordat.v1.ListRequest
+	(*ListResponse)(nil),               // 14: concordat.v1.ListResponse
+	(*WatchRequest)(nil),               // 15: concordat.v1.WatchRequest
+	(*WatchEvent)(nil),                 // 16: concordat.v1.WatchEvent
+	(*RetryRequest)(nil),               // 17: concordat.v1.RetryRequest
+	(*RetryResponse)(nil),              // 18: concordat.v1.RetryResponse
+	(*ListAlertsRequest)(nil),          // 19: concordat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),         // 20: concordat.v1.ListAlertsResponse
+	(*TransferLeadershipRequest)(nil),  // 21: concordat.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 22: concordat.v1.TransferLeadershipResponse
+	(*OutcomesRequest)(nil),            // 23: concordat.v1.OutcomesRequest
+	(*BranchOutcome)(nil),              // 24: concordat.v1.BranchOutcome
+	(*OutcomesResponse)(nil),           // 25: concordat.v1.OutcomesResponse
+	(*StatusRequest)(nil),              // 26: concordat.v1.StatusRequest
+	(*NodeInfo)(nil),                   // 27: concordat.v1.NodeInfo
+	(*StatusResponse)(nil),             // 28: concordat.v1.StatusResponse
+	(*ParticipantInfo)(nil),            // 29: concordat.v1.ParticipantInfo
+	(*ListParticipantsRequest)(nil),    // 30: concordat.v1.ListParticipantsRequest
+	(*ListParticipantsResponse)(nil),   // 31: concordat.v1.ListParticipantsResponse
+	(*AddParticipantRequest)(nil),      // 32: concordat.v1.AddParticipantRequest
+	(*RemoveParticipantRequest)(nil),   // 33: concordat.v1.RemoveParticipantRequest
+	(*StateHashRequest)(nil),           // 34: concordat.v1.StateHashRequest
+	(*StateHashResponse)(nil),          // 35: concordat.v1.StateHashResponse
+	(*AnnounceRequest)(nil),            // 36: concordat.v1.AnnounceRequest
+	(*AnnounceResponse)(nil),           // 37: concordat.v1.AnnounceResponse
+	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
+	(Vote)(0),                          // 39: concordat.v1.Vote
+	(*Reason)(nil),                     // 40: concordat.v1.Reason
+	(Settled)(0),                       // 41: concordat.v1.Settled
+	(State)(0),                         // 42: concordat.v1.State
+	(Outcome)(0),                       // 43: concordat.v1.Outcome
+	(*Attempt)(nil),                    // 44: concordat.v1.Attempt
+	(*timestamppb.Timestamp)(nil),      // 45: google.protobuf.Timestamp
+	(*Alert)(nil),                      // 46: concordat.v1.Alert
+	(*BranchRef)(nil),                  // 47: concordat.v1.BranchRef
 }
 var file_concordat_v1_coordinator_proto_depIdxs = []int32{
-	5,  // 0: concordat.v1.SubmitRequest.branches:type_name -> concordat.v1.Branch
+	6,  // 0: concordat.v1.SubmitRequest.branches:type_name -> concordat.v1.Branch
 	0,  // 1: concordat.v1.SubmitRequest.wait:type_name -> concordat.v1.Wait
-	37, // 2: concordat.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
-	38, // 3: concordat.v1.BranchStatus.vote:type_name -> concordat.v1.Vote
-	39, // 4: concordat.v1.BranchStatus.reason:type_name -> concordat.v1.Reason
-	40, // 5: concordat.v1.BranchStatus.settled:type_name -> concordat.v1.Settled
-	37, // 6: concordat.v1.BranchStatus.next_try:type_name -> google.protobuf.Duration
-	41, // 7: concordat.v1.TransactionResponse.state:type_name -> concordat.v1.State
-	42, // 8: concordat.v1.TransactionResponse.outcome:type_name -> concordat.v1.Outcome
-	39, // 9: concordat.v1.TransactionResponse.reason:type_name -> concordat.v1.Reason
-	10, // 10: concordat.v1.TransactionResponse.branches:type_name -> concordat.v1.BranchStatus
+	38, // 2: concordat.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
+	39, // 3: concordat.v1.BranchStatus.vote:type_name -> concordat.v1.Vote
+	40, // 4: concordat.v1.BranchStatus.reason:type_name -> concordat.v1.Reason
+	41, // 5: concordat.v1.BranchStatus.settled:type_name -> concordat.v1.Settled
+	38, // 6: concordat.v1.BranchStatus.next_try:type_name -> google.protobuf.Duration
+	42, // 7: concordat.v1.TransactionResponse.state:type_name -> concordat.v1.State
+	43, // 8: concordat.v1.TransactionResponse.outcome:type_name -> concordat.v1.Outcome
+	40, // 9: concordat.v1.TransactionResponse.reason:type_name -> concordat.v1.Reason
+	11, // 10: concordat.v1.TransactionResponse.branches:type_name -> concordat.v1.BranchStatus
 	1,  // 11: concordat.v1.TransactionResponse.results:type_name -> concordat.v1.Results
-	43, // 12: concordat.v1.TransactionResponse.attempt:type_name -> concordat.v1.Attempt
-	43, // 13: concordat.v1.TransactionResponse.priority:type_name -> concordat.v1.Attempt
-	44, // 14: concordat.v1.TransactionResponse.begun_at:type_name -> google.protobuf.Timestamp
-	44, // 15: concordat.v1.TransactionResponse.decided_at:type_name -> google.protobuf.Timestamp
-	44, // 16: concordat.v1.TransactionResponse.finished_at:type_name -> google.protobuf.Timestamp
-	41, // 17: concordat.v1.ListRequest.states:type_name -> concordat.v1.State
-	2,  // 18: concordat.v1.ListRequest.order:type_name -> concordat.v1.Order
-	37, // 19: concordat.v1.ListRequest.min_age:type_name -> google.protobuf.Duration
-	11, // 20: concordat.v1.ListResponse.transactions:type_name -> concordat.v1.TransactionResponse
-	41, // 21: concordat.v1.WatchRequest.states:type_name -> concordat.v1.State
-	3,  // 22: concordat.v1.WatchEvent.kind:type_name -> concordat.v1.WatchEvent.Kind
-	11, // 23: concordat.v1.WatchEvent.transaction:type_name -> concordat.v1.TransactionResponse
-	45, // 24: concordat.v1.ListAlertsResponse.alerts:type_name -> concordat.v1.Alert
-	46, // 25: concordat.v1.OutcomesRequest.branches:type_name -> concordat.v1.BranchRef
-	46, // 26: concordat.v1.BranchOutcome.branch:type_name -> concordat.v1.BranchRef
-	4,  // 27: concordat.v1.BranchOutcome.answer:type_name -> concordat.v1.BranchOutcome.Answer
-	23, // 28: concordat.v1.OutcomesResponse.outcomes:type_name -> concordat.v1.BranchOutcome
-	43, // 29: concordat.v1.OutcomesResponse.floor:type_name -> concordat.v1.Attempt
-	26, // 30: concordat.v1.StatusResponse.nodes:type_name -> concordat.v1.NodeInfo
-	28, // 31: concordat.v1.ListParticipantsResponse.participants:type_name -> concordat.v1.ParticipantInfo
-	26, // 32: concordat.v1.AnnounceRequest.node:type_name -> concordat.v1.NodeInfo
-	6,  // 33: concordat.v1.Coordinator.Submit:input_type -> concordat.v1.SubmitRequest
-	7,  // 34: concordat.v1.Coordinator.Get:input_type -> concordat.v1.GetRequest
-	12, // 35: concordat.v1.Coordinator.List:input_type -> concordat.v1.ListRequest
-	14, // 36: concordat.v1.Coordinator.Watch:input_type -> concordat.v1.WatchRequest
-	8,  // 37: concordat.v1.Coordinator.Abort:input_type -> concordat.v1.AbortRequest
-	9,  // 38: concordat.v1.Coordinator.Resolve:input_type -> concordat.v1.ResolveRequest
-	16, // 39: concordat.v1.Coordinator.Retry:input_type -> concordat.v1.RetryRequest
-	22, // 40: concordat.v1.Coordinator.Outcomes:input_type -> concordat.v1.OutcomesRequest
-	25, // 41: concordat.v1.Cluster.Status:input_type -> concordat.v1.StatusRequest
-	29, // 42: concordat.v1.Cluster.ListParticipants:input_type -> concordat.v1.ListParticipantsRequest
-	31, // 43: concordat.v1.Cluster.AddParticipant:input_type -> concordat.v1.AddParticipantRequest
-	32, // 44: concordat.v1.Cluster.RemoveParticipant:input_type -> concordat.v1.RemoveParticipantRequest
-	33, // 45: concordat.v1.Cluster.StateHash:input_type -> concordat.v1.StateHashRequest
-	18, // 46: concordat.v1.Cluster.ListAlerts:input_type -> concordat.v1.ListAlertsRequest
-	20, // 47: concordat.v1.Cluster.TransferLeadership:input_type -> concordat.v1.TransferLeadershipRequest
-	35, // 48: concordat.v1.Cluster.Announce:input_type -> concordat.v1.AnnounceRequest
-	11, // 49: concordat.v1.Coordinator.Submit:output_type -> concordat.v1.TransactionResponse
-	11, // 50: concordat.v1.Coordinator.Get:output_type -> concordat.v1.TransactionResponse
-	13, // 51: concordat.v1.Coordinator.List:output_type -> concordat.v1.ListResponse
-	15, // 52: concordat.v1.Coordinator.Watch:output_type -> concordat.v1.WatchEvent
-	11, // 53: concordat.v1.Coordinator.Abort:output_type -> concordat.v1.TransactionResponse
-	11, // 54: concordat.v1.Coordinator.Resolve:output_type -> concordat.v1.TransactionResponse
-	17, // 55: concordat.v1.Coordinator.Retry:output_type -> concordat.v1.RetryResponse
-	24, // 56: concordat.v1.Coordinator.Outcomes:output_type -> concordat.v1.OutcomesResponse
-	27, // 57: concordat.v1.Cluster.Status:output_type -> concordat.v1.StatusResponse
-	30, // 58: concordat.v1.Cluster.ListParticipants:output_type -> concordat.v1.ListParticipantsResponse
-	28, // 59: concordat.v1.Cluster.AddParticipant:output_type -> concordat.v1.ParticipantInfo
-	28, // 60: concordat.v1.Cluster.RemoveParticipant:output_type -> concordat.v1.ParticipantInfo
-	34, // 61: concordat.v1.Cluster.StateHash:output_type -> concordat.v1.StateHashResponse
-	19, // 62: concordat.v1.Cluster.ListAlerts:output_type -> concordat.v1.ListAlertsResponse
-	21, // 63: concordat.v1.Cluster.TransferLeadership:output_type -> concordat.v1.TransferLeadershipResponse
-	36, // 64: concordat.v1.Cluster.Announce:output_type -> concordat.v1.AnnounceResponse
-	49, // [49:65] is the sub-list for method output_type
-	33, // [33:49] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	44, // 12: concordat.v1.TransactionResponse.attempt:type_name -> concordat.v1.Attempt
+	44, // 13: concordat.v1.TransactionResponse.priority:type_name -> concordat.v1.Attempt
+	45, // 14: concordat.v1.TransactionResponse.begun_at:type_name -> google.protobuf.Timestamp
+	45, // 15: concordat.v1.TransactionResponse.decided_at:type_name -> google.protobuf.Timestamp
+	45, // 16: concordat.v1.TransactionResponse.finished_at:type_name -> google.protobuf.Timestamp
+	2,  // 17: concordat.v1.TransactionResponse.heuristic:type_name -> concordat.v1.Heuristic
+	42, // 18: concordat.v1.ListRequest.states:type_name -> concordat.v1.State
+	3,  // 19: concordat.v1.ListRequest.order:type_name -> concordat.v1.Order
+	38, // 20: concordat.v1.ListRequest.min_age:type_name -> google.protobuf.Duration
+	12, // 21: concordat.v1.ListResponse.transactions:type_name -> concordat.v1.TransactionResponse
+	42, // 22: concordat.v1.WatchRequest.states:type_name -> concordat.v1.State
+	4,  // 23: concordat.v1.WatchEvent.kind:type_name -> concordat.v1.WatchEvent.Kind
+	12, // 24: concordat.v1.WatchEvent.transaction:type_name -> concordat.v1.TransactionResponse
+	46, // 25: concordat.v1.ListAlertsResponse.alerts:type_name -> concordat.v1.Alert
+	47, // 26: concordat.v1.OutcomesRequest.branches:type_name -> concordat.v1.BranchRef
+	47, // 27: concordat.v1.BranchOutcome.branch:type_name -> concordat.v1.BranchRef
+	5,  // 28: concordat.v1.BranchOutcome.answer:type_name -> concordat.v1.BranchOutcome.Answer
+	24, // 29: concordat.v1.OutcomesResponse.outcomes:type_name -> concordat.v1.BranchOutcome
+	44, // 30: concordat.v1.OutcomesResponse.floor:type_name -> concordat.v1.Attempt
+	27, // 31: concordat.v1.StatusResponse.nodes:type_name -> concordat.v1.NodeInfo
+	29, // 32: concordat.v1.ListParticipantsResponse.participants:type_name -> concordat.v1.ParticipantInfo
+	27, // 33: concordat.v1.AnnounceRequest.node:type_name -> concordat.v1.NodeInfo
+	7,  // 34: concordat.v1.Coordinator.Submit:input_type -> concordat.v1.SubmitRequest
+	8,  // 35: concordat.v1.Coordinator.Get:input_type -> concordat.v1.GetRequest
+	13, // 36: concordat.v1.Coordinator.List:input_type -> concordat.v1.ListRequest
+	15, // 37: concordat.v1.Coordinator.Watch:input_type -> concordat.v1.WatchRequest
+	9,  // 38: concordat.v1.Coordinator.Abort:input_type -> concordat.v1.AbortRequest
+	10, // 39: concordat.v1.Coordinator.Resolve:input_type -> concordat.v1.ResolveRequest
+	17, // 40: concordat.v1.Coordinator.Retry:input_type -> concordat.v1.RetryRequest
+	23, // 41: concordat.v1.Coordinator.Outcomes:input_type -> concordat.v1.OutcomesRequest
+	26, // 42: concordat.v1.Cluster.Status:input_type -> concordat.v1.StatusRequest
+	30, // 43: concordat.v1.Cluster.ListParticipants:input_type -> concordat.v1.ListParticipantsRequest
+	32, // 44: concordat.v1.Cluster.AddParticipant:input_type -> concordat.v1.AddParticipantRequest
+	33, // 45: concordat.v1.Cluster.RemoveParticipant:input_type -> concordat.v1.RemoveParticipantRequest
+	34, // 46: concordat.v1.Cluster.StateHash:input_type -> concordat.v1.StateHashRequest
+	19, // 47: concordat.v1.Cluster.ListAlerts:input_type -> concordat.v1.ListAlertsRequest
+	21, // 48: concordat.v1.Cluster.TransferLeadership:input_type -> concordat.v1.TransferLeadershipRequest
+	36, // 49: concordat.v1.Cluster.Announce:input_type -> concordat.v1.AnnounceRequest
+	12, // 50: concordat.v1.Coordinator.Submit:output_type -> concordat.v1.TransactionResponse
+	12, // 51: concordat.v1.Coordinator.Get:output_type -> concordat.v1.TransactionResponse
+	14, // 52: concordat.v1.Coordinator.List:output_type -> concordat.v1.ListResponse
+	16, // 53: concordat.v1.Coordinator.Watch:output_type -> concordat.v1.WatchEvent
+	12, // 54: concordat.v1.Coordinator.Abort:output_type -> concordat.v1.TransactionResponse
+	12, // 55: concordat.v1.Coordinator.Resolve:output_type -> concordat.v1.TransactionResponse
+	18, // 56: concordat.v1.Coordinator.Retry:output_type -> concordat.v1.RetryResponse
+	25, // 57: concordat.v1.Coordinator.Outcomes:output_type -> concordat.v1.OutcomesResponse
+	28, // 58: concordat.v1.Cluster.Status:output_type -> concordat.v1.StatusResponse
+	31, // 59: concordat.v1.Cluster.ListParticipants:output_type -> concordat.v1.ListParticipantsResponse
+	29, // 60: concordat.v1.Cluster.AddParticipant:output_type -> concordat.v1.ParticipantInfo
+	29, // 61: concordat.v1.Cluster.RemoveParticipant:output_type -> concordat.v1.ParticipantInfo
+	35, // 62: concordat.v1.Cluster.StateHash:output_type -> concordat.v1.StateHashResponse
+	20, // 63: concordat.v1.Cluster.ListAlerts:output_type -> concordat.v1.ListAlertsResponse
+	22, // 64: concordat.v1.Cluster.TransferLeadership:output_type -> concordat.v1.TransferLeadershipResponse
+	37, // 65: concordat.v1.Cluster.Announce:output_type -> concordat.v1.AnnounceResponse
+	50, // [50:66] is the sub-list for method output_type
+	34, // [34:50] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_coordinator_proto_init() }
@@ -2887,7 +2988,7 @@ func file_concordat_v1_coordinator_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_v1_coordinator_proto_rawDesc), len(file_concordat_v1_coordinator_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,

@@ -24,6 +24,581 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type PreparedTransaction_Owner int32
+
+const (
+	PreparedTransaction_OWNER_UNSPECIFIED PreparedTransaction_Owner = 0
+	// A branch of this participant: the cluster settles it.
+	PreparedTransaction_OURS PreparedTransaction_Owner = 1
+	// A branch of another participant of this cluster.
+	PreparedTransaction_OTHER_PARTICIPANT PreparedTransaction_Owner = 2
+	// A branch of another Concordat cluster.
+	PreparedTransaction_OTHER_CLUSTER PreparedTransaction_Owner = 3
+	// Somebody else's: it is never touched.
+	PreparedTransaction_FOREIGN PreparedTransaction_Owner = 4
+)
+
+// Enum value maps for PreparedTransaction_Owner.
+var (
+	PreparedTransaction_Owner_name = map[int32]string{
+		0: "OWNER_UNSPECIFIED",
+		1: "OURS",
+		2: "OTHER_PARTICIPANT",
+		3: "OTHER_CLUSTER",
+		4: "FOREIGN",
+	}
+	PreparedTransaction_Owner_value = map[string]int32{
+		"OWNER_UNSPECIFIED": 0,
+		"OURS":              1,
+		"OTHER_PARTICIPANT": 2,
+		"OTHER_CLUSTER":     3,
+		"FOREIGN":           4,
+	}
+)
+
+func (x PreparedTransaction_Owner) Enum() *PreparedTransaction_Owner {
+	p := new(PreparedTransaction_Owner)
+	*p = x
+	return p
+}
+
+func (x PreparedTransaction_Owner) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PreparedTransaction_Owner) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_v1_participant_proto_enumTypes[0].Descriptor()
+}
+
+func (PreparedTransaction_Owner) Type() protoreflect.EnumType {
+	return &file_concordat_v1_participant_proto_enumTypes[0]
+}
+
+func (x PreparedTransaction_Owner) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PreparedTransaction_Owner.Descriptor instead.
+func (PreparedTransaction_Owner) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{1, 0}
+}
+
+type Finding_Level int32
+
+const (
+	Finding_LEVEL_UNSPECIFIED Finding_Level = 0
+	Finding_FINE              Finding_Level = 1
+	// It works, and may not for long or under load.
+	Finding_ADVICE Finding_Level = 2
+	// Branches cannot be prepared, or not safely.
+	Finding_BROKEN Finding_Level = 3
+)
+
+// Enum value maps for Finding_Level.
+var (
+	Finding_Level_name = map[int32]string{
+		0: "LEVEL_UNSPECIFIED",
+		1: "FINE",
+		2: "ADVICE",
+		3: "BROKEN",
+	}
+	Finding_Level_value = map[string]int32{
+		"LEVEL_UNSPECIFIED": 0,
+		"FINE":              1,
+		"ADVICE":            2,
+		"BROKEN":            3,
+	}
+)
+
+func (x Finding_Level) Enum() *Finding_Level {
+	p := new(Finding_Level)
+	*p = x
+	return p
+}
+
+func (x Finding_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Finding_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_v1_participant_proto_enumTypes[1].Descriptor()
+}
+
+func (Finding_Level) Type() protoreflect.EnumType {
+	return &file_concordat_v1_participant_proto_enumTypes[1]
+}
+
+func (x Finding_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Finding_Level.Descriptor instead.
+func (Finding_Level) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{4, 0}
+}
+
+type CensusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CensusRequest) Reset() {
+	*x = CensusRequest{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CensusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CensusRequest) ProtoMessage() {}
+
+func (x *CensusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CensusRequest.ProtoReflect.Descriptor instead.
+func (*CensusRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{0}
+}
+
+// PreparedTransaction is one that the database holds prepared.
+type PreparedTransaction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the database names it.
+	Name  string                    `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Owner PreparedTransaction_Owner `protobuf:"varint,2,opt,name=owner,proto3,enum=concordat.v1.PreparedTransaction_Owner" json:"owner,omitempty"`
+	// Of a branch of ours: its transaction.
+	Id      string   `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Attempt *Attempt `protobuf:"bytes,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// How long it has been prepared; negative if the database does not say.
+	AgeSeconds float64 `protobuf:"fixed64,5,opt,name=age_seconds,json=ageSeconds,proto3" json:"age_seconds,omitempty"`
+	// The database and the user that prepared it, if the database says so.
+	Database string `protobuf:"bytes,6,opt,name=database,proto3" json:"database,omitempty"`
+	User     string `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
+	// Sessions that wait for its locks, as the database names them; at most 20.
+	Blocks        []string `protobuf:"bytes,8,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreparedTransaction) Reset() {
+	*x = PreparedTransaction{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreparedTransaction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreparedTransaction) ProtoMessage() {}
+
+func (x *PreparedTransaction) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreparedTransaction.ProtoReflect.Descriptor instead.
+func (*PreparedTransaction) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PreparedTransaction) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PreparedTransaction) GetOwner() PreparedTransaction_Owner {
+	if x != nil {
+		return x.Owner
+	}
+	return PreparedTransaction_OWNER_UNSPECIFIED
+}
+
+func (x *PreparedTransaction) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PreparedTransaction) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *PreparedTransaction) GetAgeSeconds() float64 {
+	if x != nil {
+		return x.AgeSeconds
+	}
+	return 0
+}
+
+func (x *PreparedTransaction) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *PreparedTransaction) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *PreparedTransaction) GetBlocks() []string {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+type CensusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 10,000.
+	Prepared []*PreparedTransaction `protobuf:"bytes,1,rep,name=prepared,proto3" json:"prepared,omitempty"`
+	// How many prepared transactions the database can hold; 0: it sets no limit.
+	Capacity uint32 `protobuf:"varint,2,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	// What the oldest one keeps from being cleaned up, in the database's words; empty: nothing.
+	Horizon       string `protobuf:"bytes,3,opt,name=horizon,proto3" json:"horizon,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CensusResponse) Reset() {
+	*x = CensusResponse{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CensusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CensusResponse) ProtoMessage() {}
+
+func (x *CensusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CensusResponse.ProtoReflect.Descriptor instead.
+func (*CensusResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CensusResponse) GetPrepared() []*PreparedTransaction {
+	if x != nil {
+		return x.Prepared
+	}
+	return nil
+}
+
+func (x *CensusResponse) GetCapacity() uint32 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *CensusResponse) GetHorizon() string {
+	if x != nil {
+		return x.Horizon
+	}
+	return ""
+}
+
+type DiagnoseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnoseRequest) Reset() {
+	*x = DiagnoseRequest{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnoseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnoseRequest) ProtoMessage() {}
+
+func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
+func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{3}
+}
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Level Finding_Level          `protobuf:"varint,1,opt,name=level,proto3,enum=concordat.v1.Finding_Level" json:"level,omitempty"`
+	// What was looked at: a setting, a privilege, a version.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// What was found.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// What to do about it, as a statement or a line of the configuration; empty if FINE.
+	Mend          string `protobuf:"bytes,4,opt,name=mend,proto3" json:"mend,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Finding) GetLevel() Finding_Level {
+	if x != nil {
+		return x.Level
+	}
+	return Finding_LEVEL_UNSPECIFIED
+}
+
+func (x *Finding) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Finding) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Finding) GetMend() string {
+	if x != nil {
+		return x.Mend
+	}
+	return ""
+}
+
+type DiagnoseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*Finding             `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnoseResponse) Reset() {
+	*x = DiagnoseResponse{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnoseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnoseResponse) ProtoMessage() {}
+
+func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
+func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DiagnoseResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type AcceptInstanceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The instance that is accepted, as DescribeResponse.instance names it.
+	Instance      string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Operator      string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptInstanceRequest) Reset() {
+	*x = AcceptInstanceRequest{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptInstanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptInstanceRequest) ProtoMessage() {}
+
+func (x *AcceptInstanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptInstanceRequest.ProtoReflect.Descriptor instead.
+func (*AcceptInstanceRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AcceptInstanceRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *AcceptInstanceRequest) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+type AcceptInstanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Former        string                 `protobuf:"bytes,2,opt,name=former,proto3" json:"former,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptInstanceResponse) Reset() {
+	*x = AcceptInstanceResponse{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptInstanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptInstanceResponse) ProtoMessage() {}
+
+func (x *AcceptInstanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptInstanceResponse.ProtoReflect.Descriptor instead.
+func (*AcceptInstanceResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AcceptInstanceResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *AcceptInstanceResponse) GetFormer() string {
+	if x != nil {
+		return x.Former
+	}
+	return ""
+}
+
 // Fence stands at the head of every message from the cluster. A receiver
 // refuses what is not its own (P14).
 type Fence struct {
@@ -43,7 +618,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[0]
+	mi := &file_concordat_v1_participant_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +630,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[0]
+	mi := &file_concordat_v1_participant_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +643,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{0}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Fence) GetClusterId() string {
@@ -129,7 +704,7 @@ type BranchRef struct {
 
 func (x *BranchRef) Reset() {
 	*x = BranchRef{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[1]
+	mi := &file_concordat_v1_participant_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -141,7 +716,7 @@ func (x *BranchRef) String() string {
 func (*BranchRef) ProtoMessage() {}
 
 func (x *BranchRef) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[1]
+	mi := &file_concordat_v1_participant_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -154,7 +729,7 @@ func (x *BranchRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BranchRef.ProtoReflect.Descriptor instead.
 func (*BranchRef) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{1}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BranchRef) GetId() string {
@@ -200,7 +775,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[2]
+	mi := &file_concordat_v1_participant_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -212,7 +787,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[2]
+	mi := &file_concordat_v1_participant_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -225,7 +800,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{2}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PrepareRequest) GetFence() *Fence {
@@ -278,7 +853,7 @@ type PrepareResponse struct {
 
 func (x *PrepareResponse) Reset() {
 	*x = PrepareResponse{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[3]
+	mi := &file_concordat_v1_participant_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +865,7 @@ func (x *PrepareResponse) String() string {
 func (*PrepareResponse) ProtoMessage() {}
 
 func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[3]
+	mi := &file_concordat_v1_participant_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +878,7 @@ func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareResponse.ProtoReflect.Descriptor instead.
 func (*PrepareResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{3}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PrepareResponse) GetBranch() *BranchRef {
@@ -351,7 +926,7 @@ type CommitRequest struct {
 
 func (x *CommitRequest) Reset() {
 	*x = CommitRequest{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[4]
+	mi := &file_concordat_v1_participant_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +938,7 @@ func (x *CommitRequest) String() string {
 func (*CommitRequest) ProtoMessage() {}
 
 func (x *CommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[4]
+	mi := &file_concordat_v1_participant_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +951,7 @@ func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
 func (*CommitRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{4}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CommitRequest) GetFence() *Fence {
@@ -403,7 +978,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[5]
+	mi := &file_concordat_v1_participant_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +990,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[5]
+	mi := &file_concordat_v1_participant_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +1003,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{5}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RollbackRequest) GetFence() *Fence {
@@ -457,7 +1032,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[6]
+	mi := &file_concordat_v1_participant_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +1044,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[6]
+	mi := &file_concordat_v1_participant_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +1057,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{6}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SettleResponse) GetBranch() *BranchRef {
@@ -515,7 +1090,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[7]
+	mi := &file_concordat_v1_participant_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +1102,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[7]
+	mi := &file_concordat_v1_participant_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +1115,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{7}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DescribeRequest) GetFence() *Fence {
@@ -564,14 +1139,19 @@ type DescribeResponse struct {
 	Prepared              uint32  `protobuf:"varint,7,opt,name=prepared,proto3" json:"prepared,omitempty"`
 	OldestPreparedSeconds float64 `protobuf:"fixed64,8,opt,name=oldest_prepared_seconds,json=oldestPreparedSeconds,proto3" json:"oldest_prepared_seconds,omitempty"`
 	// What the participant has alerted about and is not over; optional.
-	Alerts        []*Alert `protobuf:"bytes,9,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	Alerts []*Alert `protobuf:"bytes,9,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	// The instance of the database under the data, and the one that the data are
+	// bound to: if they differ, nothing is rolled back and nothing that is absent
+	// is believed until an operator accepts the new one. Empty: no database.
+	Instance      string `protobuf:"bytes,10,opt,name=instance,proto3" json:"instance,omitempty"`
+	BoundInstance string `protobuf:"bytes,11,opt,name=bound_instance,json=boundInstance,proto3" json:"bound_instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[8]
+	mi := &file_concordat_v1_participant_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +1163,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[8]
+	mi := &file_concordat_v1_participant_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +1176,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{8}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -662,11 +1242,67 @@ func (x *DescribeResponse) GetAlerts() []*Alert {
 	return nil
 }
 
+func (x *DescribeResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetBoundInstance() string {
+	if x != nil {
+		return x.BoundInstance
+	}
+	return ""
+}
+
 var File_concordat_v1_participant_proto protoreflect.FileDescriptor
 
 const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\n" +
-	"\x1econcordat/v1/participant.proto\x12\fconcordat.v1\x1a\x18concordat/v1/types.proto\"\xcb\x01\n" +
+	"\x1econcordat/v1/participant.proto\x12\fconcordat.v1\x1a\x18concordat/v1/types.proto\"\x0f\n" +
+	"\rCensusRequest\"\xf3\x02\n" +
+	"\x13PreparedTransaction\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
+	"\x05owner\x18\x02 \x01(\x0e2'.concordat.v1.PreparedTransaction.OwnerR\x05owner\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12/\n" +
+	"\aattempt\x18\x04 \x01(\v2\x15.concordat.v1.AttemptR\aattempt\x12\x1f\n" +
+	"\vage_seconds\x18\x05 \x01(\x01R\n" +
+	"ageSeconds\x12\x1a\n" +
+	"\bdatabase\x18\x06 \x01(\tR\bdatabase\x12\x12\n" +
+	"\x04user\x18\a \x01(\tR\x04user\x12\x16\n" +
+	"\x06blocks\x18\b \x03(\tR\x06blocks\"_\n" +
+	"\x05Owner\x12\x15\n" +
+	"\x11OWNER_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04OURS\x10\x01\x12\x15\n" +
+	"\x11OTHER_PARTICIPANT\x10\x02\x12\x11\n" +
+	"\rOTHER_CLUSTER\x10\x03\x12\v\n" +
+	"\aFOREIGN\x10\x04\"\x85\x01\n" +
+	"\x0eCensusResponse\x12=\n" +
+	"\bprepared\x18\x01 \x03(\v2!.concordat.v1.PreparedTransactionR\bprepared\x12\x1a\n" +
+	"\bcapacity\x18\x02 \x01(\rR\bcapacity\x12\x18\n" +
+	"\ahorizon\x18\x03 \x01(\tR\ahorizon\"\x11\n" +
+	"\x0fDiagnoseRequest\"\xc6\x01\n" +
+	"\aFinding\x121\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x1b.concordat.v1.Finding.LevelR\x05level\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +
+	"\x04mend\x18\x04 \x01(\tR\x04mend\"@\n" +
+	"\x05Level\x12\x15\n" +
+	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04FINE\x10\x01\x12\n" +
+	"\n" +
+	"\x06ADVICE\x10\x02\x12\n" +
+	"\n" +
+	"\x06BROKEN\x10\x03\"E\n" +
+	"\x10DiagnoseResponse\x121\n" +
+	"\bfindings\x18\x01 \x03(\v2\x15.concordat.v1.FindingR\bfindings\"O\n" +
+	"\x15AcceptInstanceRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\"L\n" +
+	"\x16AcceptInstanceResponse\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x16\n" +
+	"\x06former\x18\x02 \x01(\tR\x06former\"\xcb\x01\n" +
 	"\x05Fence\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1e\n" +
@@ -705,7 +1341,7 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\asettled\x18\x02 \x01(\x0e2\x15.concordat.v1.SettledR\asettled\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"<\n" +
 	"\x0fDescribeRequest\x12)\n" +
-	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\"\xb0\x02\n" +
+	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\"\xf3\x02\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -718,12 +1354,18 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x1a\n" +
 	"\bprepared\x18\a \x01(\rR\bprepared\x126\n" +
 	"\x17oldest_prepared_seconds\x18\b \x01(\x01R\x15oldestPreparedSeconds\x12+\n" +
-	"\x06alerts\x18\t \x03(\v2\x13.concordat.v1.AlertR\x06alerts2\xae\x02\n" +
+	"\x06alerts\x18\t \x03(\v2\x13.concordat.v1.AlertR\x06alerts\x12\x1a\n" +
+	"\binstance\x18\n" +
+	" \x01(\tR\binstance\x12%\n" +
+	"\x0ebound_instance\x18\v \x01(\tR\rboundInstance2\x9b\x04\n" +
 	"\vParticipant\x12F\n" +
 	"\aPrepare\x12\x1c.concordat.v1.PrepareRequest\x1a\x1d.concordat.v1.PrepareResponse\x12C\n" +
 	"\x06Commit\x12\x1b.concordat.v1.CommitRequest\x1a\x1c.concordat.v1.SettleResponse\x12G\n" +
 	"\bRollback\x12\x1d.concordat.v1.RollbackRequest\x1a\x1c.concordat.v1.SettleResponse\x12I\n" +
-	"\bDescribe\x12\x1d.concordat.v1.DescribeRequest\x1a\x1e.concordat.v1.DescribeResponseB*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3"
+	"\bDescribe\x12\x1d.concordat.v1.DescribeRequest\x1a\x1e.concordat.v1.DescribeResponse\x12C\n" +
+	"\x06Census\x12\x1b.concordat.v1.CensusRequest\x1a\x1c.concordat.v1.CensusResponse\x12I\n" +
+	"\bDiagnose\x12\x1d.concordat.v1.DiagnoseRequest\x1a\x1e.concordat.v1.DiagnoseResponse\x12[\n" +
+	"\x0eAcceptInstance\x12#.concordat.v1.AcceptInstanceRequest\x1a$.concordat.v1.AcceptInstanceResponseB*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3"
 
 var (
 	file_concordat_v1_participant_proto_rawDescOnce sync.Once
@@ -737,53 +1379,75 @@ func file_concordat_v1_participant_proto_rawDescGZIP() []byte {
 	return file_concordat_v1_participant_proto_rawDescData
 }
 
-var file_concordat_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_concordat_v1_participant_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_concordat_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_concordat_v1_participant_proto_goTypes = []any{
-	(*Fence)(nil),            // 0: concordat.v1.Fence
-	(*BranchRef)(nil),        // 1: concordat.v1.BranchRef
-	(*PrepareRequest)(nil),   // 2: concordat.v1.PrepareRequest
-	(*PrepareResponse)(nil),  // 3: concordat.v1.PrepareResponse
-	(*CommitRequest)(nil),    // 4: concordat.v1.CommitRequest
-	(*RollbackRequest)(nil),  // 5: concordat.v1.RollbackRequest
-	(*SettleResponse)(nil),   // 6: concordat.v1.SettleResponse
-	(*DescribeRequest)(nil),  // 7: concordat.v1.DescribeRequest
-	(*DescribeResponse)(nil), // 8: concordat.v1.DescribeResponse
-	(*Attempt)(nil),          // 9: concordat.v1.Attempt
-	(Vote)(0),                // 10: concordat.v1.Vote
-	(*Reason)(nil),           // 11: concordat.v1.Reason
-	(Settled)(0),             // 12: concordat.v1.Settled
-	(*Alert)(nil),            // 13: concordat.v1.Alert
+	(PreparedTransaction_Owner)(0), // 0: concordat.v1.PreparedTransaction.Owner
+	(Finding_Level)(0),             // 1: concordat.v1.Finding.Level
+	(*CensusRequest)(nil),          // 2: concordat.v1.CensusRequest
+	(*PreparedTransaction)(nil),    // 3: concordat.v1.PreparedTransaction
+	(*CensusResponse)(nil),         // 4: concordat.v1.CensusResponse
+	(*DiagnoseRequest)(nil),        // 5: concordat.v1.DiagnoseRequest
+	(*Finding)(nil),                // 6: concordat.v1.Finding
+	(*DiagnoseResponse)(nil),       // 7: concordat.v1.DiagnoseResponse
+	(*AcceptInstanceRequest)(nil),  // 8: concordat.v1.AcceptInstanceRequest
+	(*AcceptInstanceResponse)(nil), // 9: concordat.v1.AcceptInstanceResponse
+	(*Fence)(nil),                  // 10: concordat.v1.Fence
+	(*BranchRef)(nil),              // 11: concordat.v1.BranchRef
+	(*PrepareRequest)(nil),         // 12: concordat.v1.PrepareRequest
+	(*PrepareResponse)(nil),        // 13: concordat.v1.PrepareResponse
+	(*CommitRequest)(nil),          // 14: concordat.v1.CommitRequest
+	(*RollbackRequest)(nil),        // 15: concordat.v1.RollbackRequest
+	(*SettleResponse)(nil),         // 16: concordat.v1.SettleResponse
+	(*DescribeRequest)(nil),        // 17: concordat.v1.DescribeRequest
+	(*DescribeResponse)(nil),       // 18: concordat.v1.DescribeResponse
+	(*Attempt)(nil),                // 19: concordat.v1.Attempt
+	(Vote)(0),                      // 20: concordat.v1.Vote
+	(*Reason)(nil),                 // 21: concordat.v1.Reason
+	(Settled)(0),                   // 22: concordat.v1.Settled
+	(*Alert)(nil),                  // 23: concordat.v1.Alert
 }
 var file_concordat_v1_participant_proto_depIdxs = []int32{
-	9,  // 0: concordat.v1.Fence.floor:type_name -> concordat.v1.Attempt
-	9,  // 1: concordat.v1.BranchRef.attempt:type_name -> concordat.v1.Attempt
-	0,  // 2: concordat.v1.PrepareRequest.fence:type_name -> concordat.v1.Fence
-	1,  // 3: concordat.v1.PrepareRequest.branch:type_name -> concordat.v1.BranchRef
-	9,  // 4: concordat.v1.PrepareRequest.priority:type_name -> concordat.v1.Attempt
-	1,  // 5: concordat.v1.PrepareResponse.branch:type_name -> concordat.v1.BranchRef
-	10, // 6: concordat.v1.PrepareResponse.vote:type_name -> concordat.v1.Vote
-	11, // 7: concordat.v1.PrepareResponse.reason:type_name -> concordat.v1.Reason
-	0,  // 8: concordat.v1.CommitRequest.fence:type_name -> concordat.v1.Fence
-	1,  // 9: concordat.v1.CommitRequest.branch:type_name -> concordat.v1.BranchRef
-	0,  // 10: concordat.v1.RollbackRequest.fence:type_name -> concordat.v1.Fence
-	1,  // 11: concordat.v1.RollbackRequest.branch:type_name -> concordat.v1.BranchRef
-	1,  // 12: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
-	12, // 13: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
-	0,  // 14: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
-	13, // 15: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
-	2,  // 16: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
-	4,  // 17: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
-	5,  // 18: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
-	7,  // 19: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
-	3,  // 20: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
-	6,  // 21: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
-	6,  // 22: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
-	8,  // 23: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
-	20, // [20:24] is the sub-list for method output_type
-	16, // [16:20] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	0,  // 0: concordat.v1.PreparedTransaction.owner:type_name -> concordat.v1.PreparedTransaction.Owner
+	19, // 1: concordat.v1.PreparedTransaction.attempt:type_name -> concordat.v1.Attempt
+	3,  // 2: concordat.v1.CensusResponse.prepared:type_name -> concordat.v1.PreparedTransaction
+	1,  // 3: concordat.v1.Finding.level:type_name -> concordat.v1.Finding.Level
+	6,  // 4: concordat.v1.DiagnoseResponse.findings:type_name -> concordat.v1.Finding
+	19, // 5: concordat.v1.Fence.floor:type_name -> concordat.v1.Attempt
+	19, // 6: concordat.v1.BranchRef.attempt:type_name -> concordat.v1.Attempt
+	10, // 7: concordat.v1.PrepareRequest.fence:type_name -> concordat.v1.Fence
+	11, // 8: concordat.v1.PrepareRequest.branch:type_name -> concordat.v1.BranchRef
+	19, // 9: concordat.v1.PrepareRequest.priority:type_name -> concordat.v1.Attempt
+	11, // 10: concordat.v1.PrepareResponse.branch:type_name -> concordat.v1.BranchRef
+	20, // 11: concordat.v1.PrepareResponse.vote:type_name -> concordat.v1.Vote
+	21, // 12: concordat.v1.PrepareResponse.reason:type_name -> concordat.v1.Reason
+	10, // 13: concordat.v1.CommitRequest.fence:type_name -> concordat.v1.Fence
+	11, // 14: concordat.v1.CommitRequest.branch:type_name -> concordat.v1.BranchRef
+	10, // 15: concordat.v1.RollbackRequest.fence:type_name -> concordat.v1.Fence
+	11, // 16: concordat.v1.RollbackRequest.branch:type_name -> concordat.v1.BranchRef
+	11, // 17: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
+	22, // 18: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
+	10, // 19: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
+	23, // 20: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
+	12, // 21: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
+	14, // 22: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
+	15, // 23: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
+	17, // 24: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
+	2,  // 25: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
+	5,  // 26: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
+	8,  // 27: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
+	13, // 28: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
+	16, // 29: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
+	16, // 30: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
+	18, // 31: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
+	4,  // 32: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
+	7,  // 33: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
+	9,  // 34: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_participant_proto_init() }
@@ -797,13 +1461,14 @@ func file_concordat_v1_participant_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_v1_participant_proto_rawDesc), len(file_concordat_v1_participant_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_concordat_v1_participant_proto_goTypes,
 		DependencyIndexes: file_concordat_v1_participant_proto_depIdxs,
+		EnumInfos:         file_concordat_v1_participant_proto_enumTypes,
 		MessageInfos:      file_concordat_v1_participant_proto_msgTypes,
 	}.Build()
 	File_concordat_v1_participant_proto = out.File

@@ -22,10 +22,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Participant_Prepare_FullMethodName  = "/concordat.v1.Participant/Prepare"
-	Participant_Commit_FullMethodName   = "/concordat.v1.Participant/Commit"
-	Participant_Rollback_FullMethodName = "/concordat.v1.Participant/Rollback"
-	Participant_Describe_FullMethodName = "/concordat.v1.Participant/Describe"
+	Participant_Prepare_FullMethodName        = "/concordat.v1.Participant/Prepare"
+	Participant_Commit_FullMethodName         = "/concordat.v1.Participant/Commit"
+	Participant_Rollback_FullMethodName       = "/concordat.v1.Participant/Rollback"
+	Participant_Describe_FullMethodName       = "/concordat.v1.Participant/Describe"
+	Participant_Census_FullMethodName         = "/concordat.v1.Participant/Census"
+	Participant_Diagnose_FullMethodName       = "/concordat.v1.Participant/Diagnose"
+	Participant_AcceptInstance_FullMethodName = "/concordat.v1.Participant/AcceptInstance"
 )
 
 // ParticipantClient is the client API for Participant service.
@@ -41,6 +44,16 @@ type ParticipantClient interface {
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Describe says who this is; it is also the cheap probe for reachability.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
+	// What follows is optional, for participants whose data are in a database
+	// that others use as well; UNIMPLEMENTED says that there is none of it.
+	//
+	// Census lists every prepared transaction of the database. It changes nothing.
+	Census(ctx context.Context, in *CensusRequest, opts ...grpc.CallOption) (*CensusResponse, error)
+	// Diagnose looks at the database and its settings. It changes nothing.
+	Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error)
+	// AcceptInstance is an operator's word that the database, which is another
+	// instance than before (restored, failed over), has everything that was promised.
+	AcceptInstance(ctx context.Context, in *AcceptInstanceRequest, opts ...grpc.CallOption) (*AcceptInstanceResponse, error)
 }
 
 type participantClient struct {
@@ -91,6 +104,36 @@ func (c *participantClient) Describe(ctx context.Context, in *DescribeRequest, o
 	return out, nil
 }
 
+func (c *participantClient) Census(ctx context.Context, in *CensusRequest, opts ...grpc.CallOption) (*CensusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CensusResponse)
+	err := c.cc.Invoke(ctx, Participant_Census_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *participantClient) Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiagnoseResponse)
+	err := c.cc.Invoke(ctx, Participant_Diagnose_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *participantClient) AcceptInstance(ctx context.Context, in *AcceptInstanceRequest, opts ...grpc.CallOption) (*AcceptInstanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptInstanceResponse)
+	err := c.cc.Invoke(ctx, Participant_AcceptInstance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ParticipantServer is the server API for Participant service.
 // All implementations must embed UnimplementedParticipantServer
 // for forward compatibility.
@@ -104,6 +147,16 @@ type ParticipantServer interface {
 	Rollback(context.Context, *RollbackRequest) (*SettleResponse, error)
 	// Describe says who this is; it is also the cheap probe for reachability.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
+	// What follows is optional, for participants whose data are in a database
+	// that others use as well; UNIMPLEMENTED says that there is none of it.
+	//
+	// Census lists every prepared transaction of the database. It changes nothing.
+	Census(context.Context, *CensusRequest) (*CensusResponse, error)
+	// Diagnose looks at the database and its settings. It changes nothing.
+	Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error)
+	// AcceptInstance is an operator's word that the database, which is another
+	// instance than before (restored, failed over), has everything that was promised.
+	AcceptInstance(context.Context, *AcceptInstanceRequest) (*AcceptInstanceResponse, error)
 	mustEmbedUnimplementedParticipantServer()
 }
 
@@ -125,6 +178,15 @@ func (UnimplementedParticipantServer) Rollback(context.Context, *RollbackRequest
 }
 func (UnimplementedParticipantServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
+}
+func (UnimplementedParticipantServer) Census(context.Context, *CensusRequest) (*CensusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Census not implemented")
+}
+func (UnimplementedParticipantServer) Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Diagnose not implemented")
+}
+func (UnimplementedParticipantServer) AcceptInstance(context.Context, *AcceptInstanceRequest) (*AcceptInstanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptInstance not implemented")
 }
 func (UnimplementedParticipantServer) mustEmbedUnimplementedParticipantServer() {}
 func (UnimplementedParticipantServer) testEmbeddedByValue()                     {}
@@ -219,6 +281,60 @@ func _Participant_Describe_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Participant_Census_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CensusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParticipantServer).Census(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Participant_Census_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParticipantServer).Census(ctx, req.(*CensusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Participant_Diagnose_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiagnoseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParticipantServer).Diagnose(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Participant_Diagnose_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParticipantServer).Diagnose(ctx, req.(*DiagnoseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Participant_AcceptInstance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptInstanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParticipantServer).AcceptInstance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Participant_AcceptInstance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParticipantServer).AcceptInstance(ctx, req.(*AcceptInstanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Participant_ServiceDesc is the grpc.ServiceDesc for Participant service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -241,6 +357,18 @@ var Participant_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Describe",
 			Handler:    _Participant_Describe_Handler,
+		},
+		{
+			MethodName: "Census",
+			Handler:    _Participant_Census_Handler,
+		},
+		{
+			MethodName: "Diagnose",
+			Handler:    _Participant_Diagnose_Handler,
+		},
+		{
+			MethodName: "AcceptInstance",
+			Handler:    _Participant_AcceptInstance_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -11,7 +11,11 @@ import (
 // shows it; entries are stamped by way of cluster.Config.Wall.
 func TestNothingIsMeasuredByTheWallClock(t *testing.T) {
 	shown := map[string]bool{
-		"node/observe.go": true, // when a leadership was established, as a metric
+		"cluster/propose.go":    true, // the stamp of an entry
+		"node/observe.go":       true, // when a leadership was established, as a metric
+		"node/read.go":          true, // min_age of a list, against such stamps
+		"node/alertmarks.go":    true, // since when an alert stands
+		"rpc/alerting/alert.go": true, // the same
 	}
 	for _, s := range goFiles(t) {
 		if s.test() || strings.HasPrefix(s.path, "test/") || shown[s.path] {
@@ -19,16 +23,12 @@ func TestNothingIsMeasuredByTheWallClock(t *testing.T) {
 		}
 		set, parsed := s.parse(t)
 		ast.Inspect(parsed, func(n ast.Node) bool {
-			outer, ok := n.(*ast.SelectorExpr)
-			if !ok || !strings.HasPrefix(outer.Sel.Name, "Unix") {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || len(call.Args) > 0 {
 				return true
 			}
-			call, ok := outer.X.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			if inner, ok := call.Fun.(*ast.SelectorExpr); ok && inner.Sel.Name == "Now" {
-				t.Errorf("%s: time.Now().%s", set.Position(n.Pos()), outer.Sel.Name)
+			if f, ok := call.Fun.(*ast.SelectorExpr); ok && strings.HasPrefix(f.Sel.Name, "Unix") {
+				t.Errorf("%s: a moment becomes a number by %s", set.Position(n.Pos()), f.Sel.Name)
 			}
 			return true
 		})
