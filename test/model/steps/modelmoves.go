@@ -72,3 +72,31 @@ func ModelMoves(kind string, arg func(key string) string) []Move {
 	}
 	return nil
 }
+
+// FloorMoves are the moves for one event of the model of the floor, with one
+// participant and two ids; id is that of the attempt, as its submit named it. What
+// ModelMoves says of events goes for these, too. The model aborts when it likes:
+// that is left to the caller.
+//
+//	submit a id       Submit, by the leader or the deposed one
+//	apply forget      ForgetID, ApplyNext
+//	arrives a         Prepare: one that a slow worker has at hand
+//	floor, drop       ForgetAt
+func FloorMoves(kind string, arg func(key string) string, id int) []Move {
+	switch kind {
+	case "submit":
+		number, _ := strconv.Atoi(arg("a")) // a model prints numbers
+		return []Move{{Do: Submit, Attempt: number, ID: id}}
+	case "apply":
+		next := Move{Do: ApplyNext, What: arg("what")}
+		if next.What == "forget" {
+			return []Move{{Do: ForgetID}, next}
+		}
+		return []Move{next}
+	case "arrives":
+		return ModelMoves("prepared", arg)
+	case "floor", "drop":
+		return []Move{{Do: ForgetAt}}
+	}
+	return ModelMoves(kind, arg)
+}

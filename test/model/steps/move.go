@@ -1,8 +1,8 @@
 package steps
 
 // Move is one abstract event of a schedule from outside, as a model checker
-// knows it: of one transaction id, begun many times. What a move does not name
-// is -1 or 0.
+// knows it: of one transaction id, or two, begun many times. What a move does not
+// name is -1 or 0.
 type Move struct {
 	Do Verb
 	// Attempt counts the Submits, from 0, whether or not one made an attempt. A
@@ -19,6 +19,8 @@ type Move struct {
 	What string
 	// Content is which of two contents a Submit has, 0 or 1.
 	Content int
+	// ID is which of two ids a Submit or AbortID names, 0 or 1.
+	ID int
 }
 
 // Who is a node by its role.
@@ -36,9 +38,9 @@ type Verb uint8
 
 // The verbs.
 const (
-	// Submit is the client's call of the id, at Node.
+	// Submit is the client's call of an id, at Node.
 	Submit Verb = iota + 1
-	// AbortID is the client's call to abort the id.
+	// AbortID is the client's call to abort an id.
 	AbortID
 	// Elect makes another node the leader, which keeps Keep entries; the old one
 	// lives on with its copy.

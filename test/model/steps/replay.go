@@ -31,8 +31,11 @@ type Standing struct {
 	Branches []string // by participant: "none", "prepared", "committed", "refused"
 }
 
+// ids are those that schedules name.
+var ids = [2]string{"t", "u"}
+
 // Replay drives a world by a schedule instead of by chance: one transaction id
-// with a branch at each of the parties, no fault but those of the schedule.
+// or two with a branch at each of the parties, no fault but those of the schedule.
 // What the schedule does not order happens by itself and at once: writes are
 // synced, proposals go into the log, clients' calls arrive. Timers do not run
 // but for Tick, and no message arrives but for its move. At the end everything
@@ -77,19 +80,22 @@ type replay struct {
 	deposed  *lead
 	next     int                 // the number of the next Submit
 	named    map[int]fsm.Attempt // attempts by their numbers
-	branches [2][]*pb.Branch
+	branches [2][2][]*pb.Branch  // by id and content
 	no       [partyCount]bool
 }
 
-// contents makes the two contents, of the same keys.
+// contents makes the two contents of each id, of its own keys.
 func (x *replay) contents(parties int) {
-	for i := range x.branches {
-		for _, p := range x.w.parties[:parties] {
-			payload := []byte{0, 0, 0, 1}
-			if i == 1 {
-				payload = append(payload, 0, 1, 1)
+	for id := range x.branches {
+		key := byte(2 * id)
+		for i := range x.branches[id] {
+			for _, p := range x.w.parties[:parties] {
+				payload := []byte{0, 0, key, 1}
+				if i == 1 {
+					payload = append(payload, 0, key+1, 1)
+				}
+				x.branches[id][i] = append(x.branches[id][i], &pb.Branch{Participant: p.name, Payload: payload})
 			}
-			x.branches[i] = append(x.branches[i], &pb.Branch{Participant: p.name, Payload: payload})
 		}
 	}
 	x.w.clients = append(x.w.clients, x.client)
@@ -200,7 +206,7 @@ func (x *replay) submit(m Move) bool {
 	c.job++
 	c.working = false // nobody tries again by itself
 	c.began = x.w.truth.led
-	req := &pb.SubmitRequest{Id: "t", Branches: x.branches[m.Content&1], Timeout: durationpb.New(time.Minute)}
+	req := &pb.SubmitRequest{Id: ids[m.ID&1], Branches: x.branches[m.ID&1][m.Content&1], Timeout: durationpb.New(time.Minute)}
 	r := &request{client: c, job: c.job, submit: req, open: true, abort: m.Do == AbortID}
 	r.content, r.digests = drive.ContentDigest(req.GetBranches())
 	r.heard = func(rec *fsm.Txn) {
@@ -300,21 +306,30 @@ func (x *replay) standings() []Standing {
 		if l != nil {
 			s.Begun, s.Decision = true, l.decision.String()
 		}
-		for _, p := range x.w.parties[:len(x.branches[0])] {
-			state, e := "none", p.disk.entry("t")
-			refuses := func(r participant.Ref) bool { return r.Attempt == a }
-			b := x.w.truth.branch(a, p)
-			switch {
-			case e.Held != nil && e.Held.Attempt == a:
-				state = "prepared"
-			case b != nil && b.committed > 0:
-				state = "committed"
-			case b != nil && b.rolledBack, slices.ContainsFunc(e.Refused, refuses):
-				state = "refused"
-			}
-			s.Branches = append(s.Branches, state)
+		for _, p := range x.w.parties[:len(x.branches[0][0])] {
+			s.Branches = append(s.Branches, x.branchOf(a, p))
 		}
 		list = append(list, s)
 	}
 	return list
+}
+
+// branchOf is how an attempt's branch stands at a participant.
+func (x *replay) branchOf(a fsm.Attempt, p *party) string {
+	b := x.w.truth.branch(a, p)
+	var held, refused bool
+	for _, id := range ids {
+		e := p.disk.entry(id)
+		held = held || e.Held != nil && e.Held.Attempt == a
+		refused = refused || slices.ContainsFunc(e.Refused, func(r participant.Ref) bool { return r.Attempt == a })
+	}
+	switch {
+	case held:
+		return "prepared"
+	case b != nil && b.committed > 0:
+		return "committed"
+	case b != nil && b.rolledBack, refused:
+		return "refused"
+	}
+	return "none"
 }
