@@ -510,7 +510,7 @@ func (x *Reason) GetMessage() string {
 type Alert struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is wrong: undelivered, preparing, needs_operator, disk_reserve of
-	// nodes; in_doubt, settle, forgotten, mismatch, generation of participants.
+	// nodes; in_doubt, settle, forgotten, mismatch, generation, instance of participants.
 	Name     string         `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Severity Alert_Severity `protobuf:"varint,2,opt,name=severity,proto3,enum=concordat.v1.Alert_Severity" json:"severity,omitempty"`
 	// Who raised it: "cluster", "node/ID" or "participant/NAME".
