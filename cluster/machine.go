@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -20,6 +21,9 @@ type machine struct {
 	// belongs is called with the cluster id once an applied entry or a
 	// snapshot has told it. It must not block.
 	belongs func(clusterID string)
+	// space is the room for snapshots.
+	space func() (DiskSpace, error)
+	log   hclog.Logger
 
 	mu       sync.RWMutex // guards what follows
 	state    *fsm.Machine
@@ -30,8 +34,11 @@ type machine struct {
 
 var _ raft.FSM = (*machine)(nil)
 
-func newMachine(file, dir string, fail *failure, belongs func(string)) *machine {
-	return &machine{file: file, dir: dir, fail: fail, belongs: belongs, state: fsm.New()}
+func newMachine(file, dir string, fail *failure, belongs func(string), log hclog.Logger) *machine {
+	return &machine{
+		file: file, dir: dir, fail: fail, belongs: belongs, log: log, state: fsm.New(),
+		space: func() (DiskSpace, error) { return diskSpace(dir) },
+	}
 }
 
 // Apply implements raft.FSM: the answer is a []fsm.Result. It does not return
@@ -80,21 +87,8 @@ func (m *machine) advance(index uint64) {
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return machineSnapshot{m.state.Snapshot()}, nil
+	return machineSnapshot{m.state.Snapshot(), m.space, m.log}, nil
 }
-
-type machineSnapshot struct{ snapshot *fsm.Snapshot }
-
-// Persist implements raft.FSMSnapshot.
-func (s machineSnapshot) Persist(sink raft.SnapshotSink) error {
-	if _, err := s.snapshot.WriteTo(sink); err != nil {
-		return fmt.Errorf("write the snapshot: %w", err) // Raft cancels the sink
-	}
-	return nil // Raft closes the sink
-}
-
-// Release implements raft.FSMSnapshot.
-func (machineSnapshot) Release() {}
 
 // Restore implements raft.FSM: the new state is complete before the old one goes.
 func (m *machine) Restore(r io.ReadCloser) error {

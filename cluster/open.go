@@ -100,7 +100,7 @@ func (r *Replica) openFiles() error {
 	r.bolt = bolt
 	r.store = &guardedStore{store: bolt, file: path, dog: r.dog, sync: r.meters.sync}
 	r.logs = newLogCache(r.store, logCacheEntries, logCacheBytes)
-	r.machine = newMachine(path, r.snaps.dir, r.fail, r.learnCluster)
+	r.machine = newMachine(path, r.snaps.dir, r.fail, r.learnCluster, r.cfg.Logger)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -94,6 +95,39 @@ func TestSnapshotAndRestartGiveTheSameState(t *testing.T) {
 	}
 	if s := r.Status(); s.SnapshotInstalls != 0 {
 		t.Errorf("the node's own snapshot counts as installed: %+v", s)
+	}
+}
+
+// A snapshot for which there is no room is not begun, since it would take the
+// log's: the node goes on, and takes one when there is.
+func TestNoSnapshotWithoutRoom(t *testing.T) {
+	c := startedCluster(t, 1)
+	node := c.nodes[0]
+	for i := range 20 {
+		c.announce(fmt.Sprintf("node-%d", i))
+	}
+	disk := DiskSpace{Free: 2200, Total: 100_000} // the log keeps 2,000, and the snapshot has more than 200
+	var mu sync.Mutex
+	node.replica.machine.space = func() (DiskSpace, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return disk, nil
+	}
+	if err := node.replica.Snapshot(within(t)); err == nil || !strings.Contains(err.Error(), "are the log's") {
+		t.Fatalf("a snapshot without room: %v", err)
+	}
+	c.announce("goes on")
+	if s := node.replica.Status(); s.SnapshotIndex != 0 {
+		t.Errorf("status %+v", s)
+	}
+	mu.Lock()
+	disk.Free = 20_000
+	mu.Unlock()
+	if err := node.replica.Snapshot(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if node.replica.Status().SnapshotIndex == 0 {
+		t.Error("no snapshot with room")
 	}
 }
 

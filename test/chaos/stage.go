@@ -21,7 +21,7 @@ const (
 	nodes         = 3
 	clients       = 2
 	workersEach   = 8
-	diskMegabytes = 160
+	diskMegabytes = 640 // an hour of transactions, their log and three snapshots of them
 	// budget of the clients' transactions: less than settleWithin, so that what
 	// is not decided when the last fault ends is decided by then.
 	budget      = 3 * time.Second

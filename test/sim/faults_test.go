@@ -241,13 +241,19 @@ func (n *nemesis) failingDisk(host string, err error) bool {
 	p := n.world.processes[host]
 	d := p.currentDisk()
 	d.failNext(err)
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) && !p.wish.Load(); {
-		time.Sleep(10 * time.Millisecond) // polls a condition with a deadline
+	until := func(limit time.Duration) {
+		for deadline := time.Now().Add(limit); time.Now().Before(deadline) && !p.wish.Load(); {
+			time.Sleep(10 * time.Millisecond) // polls a condition with a deadline
+		}
 	}
+	until(5 * time.Second)
 	d.mu.Lock()
 	failed := d.failed > 0
 	d.fail = 0
 	d.mu.Unlock()
+	if failed {
+		until(time.Second) // the write has begun and may take its time
+	}
 	if failed && !p.wish.Load() {
 		n.world.fail("a write of %s failed (%v) and it goes on", host, err)
 	}

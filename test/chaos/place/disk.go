@@ -137,13 +137,15 @@ func (d *Disk) Fill() error {
 		return err
 	}
 	defer f.Close()
-	block := make([]byte, 1<<20)
-	for size := len(block); size >= 512; {
-		_, err := f.Write(block[:size])
-		if errors.Is(err, syscall.ENOSPC) {
+	for at, size := int64(0), int64(1<<30); size >= 512; {
+		err := syscall.Fallocate(int(f.Fd()), 0, at, size)
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
 			size /= 2
-		} else if err != nil {
+		case err != nil:
 			return err
+		default:
+			at += size
 		}
 	}
 	return nil

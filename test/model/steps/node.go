@@ -80,6 +80,9 @@ func (n *node) planApply() {
 			return false
 		}
 		n.applying = false
+		if n.machine.Index() >= n.known { // a snapshot was installed meanwhile
+			return false
+		}
 		n.apply()
 		n.planApply()
 		return true
