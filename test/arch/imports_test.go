@@ -55,8 +55,9 @@ func forbidden(from, to string) string {
 	return "imports point one way: " + layer + " may import " + strings.Join(below[layer], ", ") + " only"
 }
 
-// shared are the packages below participant that are no kind: what the kinds for SQL databases have in common.
-var shared = []string{"participant/sqlbranch", "participant/statements"}
+// shared are the packages below participant that are no kind: what the kinds for SQL databases have in common,
+// and the file of those that keep a journal of their own.
+var shared = []string{"participant/sqlbranch", "participant/statements", "participant/durable"}
 
 // participants: each kind of participant stands on the runtime, not on another kind.
 func participants(from, to string) string {
@@ -141,6 +142,7 @@ func TestImportRules(t *testing.T) {
 		{"participant/kv", "rpc/kvop", true},
 		{"participant/kv/lock", "participant/kv", true},
 		{"participant/postgres", "participant/sqlbranch", true},
+		{"participant/kv", "participant/durable", true},
 		{"node", "cluster", true},
 		{"node", "rpc/pb", true},
 		{"node", "node/drive", true},
@@ -159,6 +161,7 @@ func TestImportRules(t *testing.T) {
 		{"participant", "participant/kv", false},
 		{"participant", "participant/sqlbranch", false},
 		{"participant/sqlbranch", "participant/postgres", false},
+		{"participant/durable", "participant/kv", false},
 		{"participant/kv", "participant/postgres", false},
 		{"node", "participant", false},
 		{"node", "participant/kv", false},
