@@ -17,7 +17,6 @@ var bucketData = []byte("data")
 // Options.Fatal is told as well; anything the file system says.
 func Open(path string, options Options) (*Store, error) {
 	s := &Store{options: options.withDefaults(), held: map[string]*branch{}, meters: newMeters()}
-	s.preparing.busy = map[string]chan struct{}{}
 	var err error
 	s.file, err = durable.Open(path, durable.Options{
 		Kind: s.options.Kind, Buckets: []durable.Bucket{{Name: bucketData, Check: checkValue}}, CheckRecord: checkRecord,

@@ -51,10 +51,10 @@ func (s *Store) Prepare(ctx context.Context, w participant.Work) (participant.Vo
 		return participant.Aborted(pb.Reason_INVALID, err.Error()), nil
 	}
 	s.locks.saw(w.Attempt)
-	if err := s.preparing.enter(ctx, w.ID); err != nil {
+	if err := s.preparing.Enter(ctx, w.ID); err != nil {
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended behind another Prepare of this id"), nil
 	}
-	defer s.preparing.leave(w.ID)
+	defer s.preparing.Leave(w.ID)
 
 	for {
 		execute, err := s.mustExecute(w)

@@ -58,7 +58,7 @@ type Store struct {
 	options   Options
 	file      *durable.File
 	locks     *lockTable
-	preparing serial
+	preparing durable.Serial
 	meters    *meters
 
 	closeOnce sync.Once
