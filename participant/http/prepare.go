@@ -92,25 +92,22 @@ func (m *Manager) intend(ctx context.Context, w participant.Work) (t intent, vot
 // intend finds the reservation that is open for the work of w, also when an
 // older attempt began it, or opens one under key.
 func (r *record) intend(w participant.Work, key string) (t intent, vote participant.Vote, changed bool) {
-	for i, o := range r.open {
+	for _, o := range r.open {
 		switch {
 		case w.Attempt.Less(o.ref.Attempt):
 			return t, participant.Aborted(pb.Reason_SUPERSEDED, "the newer attempt "+o.ref.Attempt.String()+" is at work"), false
 		case o.cancelled && o.ref == w.Ref:
 			return t, participant.Aborted(pb.Reason_SUPERSEDED, "the reservation of this attempt is being cancelled"), false
-		case !o.cancelled && o.ref.Digest == w.Digest:
-			if o.ref == w.Ref {
-				return intent{key: o.key}, vote, false
-			}
-			t, changed = intent{key: o.key}, true
-			r.open[i].ref = w.Ref
 		}
 	}
-	if !changed {
-		t, changed = intent{key: key, fresh: true}, true
-		r.open = append(r.open, reservation{ref: w.Ref, key: key})
+	for i, o := range r.open {
+		if !o.cancelled && o.ref.Digest == w.Digest {
+			r.open[i].ref = w.Ref
+			return intent{key: o.key}, vote, o.ref != w.Ref
+		}
 	}
-	return t, vote, changed
+	r.open = append(r.open, reservation{ref: w.Ref, key: key})
+	return intent{key: key, fresh: true}, vote, true
 }
 
 // key names a branch to the service, among all clusters and participants that
