@@ -126,8 +126,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.pause(call, back)
 	if again {
 		g.late.Go(func() { // the same bytes once more, and later
-			time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // a delay is what is tested
-			_, _, _ = g.pass(r, body)                                    // nobody waits for the answer
+			<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond)
+			_, _, _ = g.pass(r, body) // nobody waits for the answer
 		})
 	}
 	if err != nil || loseBack {

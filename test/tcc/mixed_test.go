@@ -31,6 +31,13 @@ func TestMixedTransaction(t *testing.T) {
 		r.GetReason().GetParticipant() != "seats" || r.GetReason().GetMessage() != "LH1 has 98 seats left" {
 		t.Fatalf("%v, %v", r, err)
 	}
+	// A payload that makes no sense is refused, too.
+	r, err = w.client.Submit(within(t, patience), &pb.SubmitRequest{
+		Id: "odd", Wait: pb.Wait_COMPLETED, Branches: []*pb.Branch{{Participant: "seats", Payload: []byte(`{"flight": "LH1"}`)}},
+	})
+	if err != nil || r.GetOutcome() != pb.Outcome_ABORT || r.GetReason().GetMessage() != "the payload makes no sense: KeyError('seats')" {
+		t.Fatalf("%v, %v", r, err)
+	}
 	// The account refuses: nothing stays reserved.
 	r, err = w.book("poor", "LH1", 1, "bob", 0, 5*time.Second)
 	if err != nil || r.GetOutcome() != pb.Outcome_ABORT || r.GetReason().GetCode() != pb.Reason_CONDITION {

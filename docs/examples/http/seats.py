@@ -6,12 +6,10 @@
 import argparse, hashlib, hmac, json, sqlite3, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-args = argparse.ArgumentParser()
-args.add_argument("--port", type=int, default=8080)
-args.add_argument("--db", default="seats.db")
-args.add_argument("--secret-file", required=True)
-args.add_argument("--capacity", type=int, default=100, help="seats of every flight")
-args = args.parse_args()
+parser = argparse.ArgumentParser()
+for flag, default in [("--port", 8080), ("--db", "seats.db"), ("--secret-file", "seats.secret"), ("--capacity", 100)]:
+    parser.add_argument(flag, type=type(default), default=default)
+args = parser.parse_args()
 secret = open(args.secret_file, "rb").read().removesuffix(b"\n").removesuffix(b"\r")
 
 
@@ -24,12 +22,11 @@ def database():
 
 def act(db, call, branch, body):
     """One call is one transaction; the branch's row says what was done before."""
-    row = db.execute("SELECT seats, state FROM seats WHERE branch = ?", [branch]).fetchone()
-    seats, state = row or (0, None)
+    seats, state = db.execute("SELECT seats, state FROM seats WHERE branch = ?", [branch]).fetchone() or (0, None)
     if call == "try" and state is None:
         want = json.loads(body)
-        taken = "SELECT coalesce(sum(seats), 0) FROM seats WHERE flight = ? AND state != 'cancelled'"
-        left = args.capacity - db.execute(taken, [want["flight"]]).fetchone()[0]
+        sold = "SELECT coalesce(sum(seats), 0) FROM seats WHERE flight = ? AND state != 'cancelled'"
+        left = args.capacity - db.execute(sold, [want["flight"]]).fetchone()[0]
         if want["seats"] > left:
             return 409, f"{want['flight']} has {left} seats left"
         db.execute("INSERT INTO seats VALUES (?, ?, ?, 'reserved')", [branch, want["flight"], want["seats"]])
@@ -50,11 +47,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def signed(self, body):
-        stamp, branch = self.headers.get("Concordat-Timestamp", ""), self.headers.get("Concordat-Branch", "")
+        stamp, branch = (self.headers.get("Concordat-" + name, "") for name in ["Timestamp", "Branch"])
         text = "\n".join(["v1", stamp, self.command, self.path, branch, ""]).encode() + body
         want = "v1=" + hmac.new(secret, text, hashlib.sha256).hexdigest()
-        fresh = stamp.isdigit() and abs(time.time() - int(stamp)) <= 300
-        return hmac.compare_digest(want, self.headers.get("Concordat-Signature", "")) and fresh
+        same = hmac.compare_digest(want, self.headers.get("Concordat-Signature", ""))
+        return same and abs(time.time() - int(stamp)) <= 300
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -62,13 +59,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(401, "the signature is missing, wrong or too old")
         db = database()
         db.execute("BEGIN IMMEDIATE")  # an exception leaves here, and nothing is answered or done
-        status, text = act(db, self.path.rsplit("/", 1)[1], self.headers["Concordat-Branch"], body)
+        try:
+            status, text = act(db, self.path.rsplit("/", 1)[1], self.headers["Concordat-Branch"], body)
+        except (KeyError, TypeError, ValueError) as e:
+            status, text = 409, f"the payload makes no sense: {e!r}"
         db.execute("COMMIT")
         self.answer(status, text)
 
     def do_GET(self):
-        found = "SELECT state, sum(seats) FROM seats WHERE flight = ? GROUP BY state"
-        self.answer(200, json.dumps(dict(database().execute(found, [self.path.rsplit("/", 1)[1]]))))
+        states = "SELECT state, sum(seats) FROM seats WHERE flight = ? GROUP BY state"
+        self.answer(200, json.dumps(dict(database().execute(states, [self.path.rsplit("/", 1)[1]]))))
 
     def answer(self, status, text):
         self.send_response(status)
