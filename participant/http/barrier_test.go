@@ -266,6 +266,38 @@ func TestUnansweredTry(t *testing.T) {
 	})
 }
 
+// TestTryOutlastsItsBudget: the budget ends while the service is at work, and
+// the cancel overtakes the try there. The service is asked to refuse it then.
+func TestTryOutlastsItsBudget(t *testing.T) {
+	s := newService(t)
+	a := newAgent(t, s, nil)
+	w := work("t", 1)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	s.stand(func(call, _ string, _ nethttp.ResponseWriter) bool {
+		if call == callTry {
+			close(reached)
+			<-goOn
+		}
+		return false
+	}, nil)
+	ctx, cancel := context.WithCancel(soon(t))
+	out := make(chan error, 1)
+	go func() { _, err := a.Prepare(ctx, w); out <- err }()
+	<-reached
+	cancel()
+	if err := <-out; err == nil {
+		t.Fatal("a vote without an answer")
+	}
+	a.settles(w, false, done)
+	a.votes(w, pb.Vote_VOTE_ABORTED, pb.Reason_SUPERSEDED)
+	close(goOn)
+	eventually(t, "the try has arrived", func() bool { return len(s.events(w)) == 2 })
+	s.saw(w, "cancel 200", "try 409")
+	if n := a.open(); n != 0 {
+		t.Errorf("%d reservations are open", n)
+	}
+}
+
 // TestUnreachableServiceNeedsNoCancel: what was never sent leaves nothing behind.
 func TestUnreachableServiceNeedsNoCancel(t *testing.T) {
 	s := newService(t)
