@@ -236,6 +236,18 @@ func TestUnansweredTry(t *testing.T) {
 		a.crash()
 		eventually(t, "it is cancelled", func() bool { return slices.Equal(s.events(w), []string{"try 200", "cancel 200"}) && a.open() == 0 })
 	})
+	t.Run("nobody says anything, and a newer attempt is held", func(t *testing.T) {
+		s, a, w := lost(t, func(o *Options) { o.abandonAfter = 50 * time.Millisecond })
+		newer := payload("t", 2, `{"flight":"other","seats":1}`)
+		a.prepared(newer)
+		eventually(t, "the older one is cancelled", func() bool { return slices.Equal(s.events(w), []string{"try 200", "cancel 200"}) && a.open() == 0 })
+		a.settles(w, false, pb.Settled_SETTLED_UNSPECIFIED) // the newer one is held
+		a.votes(w, pb.Vote_VOTE_ABORTED, pb.Reason_SUPERSEDED)
+		a.settles(newer, true, done)
+		a.settles(w, false, done)
+		s.saw(newer, "try 200", "confirm 200")
+		s.saw(w, "try 200", "cancel 200")
+	})
 	t.Run("tried again", func(t *testing.T) {
 		s, a, w := lost(t, nil)
 		a.prepared(w)
