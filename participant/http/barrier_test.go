@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,12 +137,13 @@ func (s *service) saw(w participant.Work, want ...string) {
 }
 
 // losing answers nothing to the first n calls of that name, after they were done or before.
-func losing(name string, n int) func(string, string, nethttp.ResponseWriter) bool {
+func losing(name string, n int64) func(string, string, nethttp.ResponseWriter) bool {
+	var left atomic.Int64
+	left.Store(n)
 	return func(call, _ string, _ nethttp.ResponseWriter) bool {
-		if call != name || n == 0 {
+		if call != name || left.Add(-1) < 0 {
 			return false
 		}
-		n--
 		panic(nethttp.ErrAbortHandler)
 	}
 }
