@@ -91,6 +91,7 @@ func (s *stage) params(dir string) testscript.Params {
 			"jsonfields":  jsonFieldsCommand,
 			"freeaddress": freeAddressCommand,
 			"participant": s.participant,
+			"service":     s.service,
 			"stubborn":    s.stubborn,
 			"node":        s.node,
 			"leader":      s.leader,

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 )
@@ -68,15 +69,17 @@ func anyRecord(id string) *rapid.Generator[record] {
 	})
 }
 
+func encoded(r record) []byte { return r.journal().Encode() }
+
 func TestRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := anyRecord("id").Draw(t, "record")
-		b := encodeRecord(want)
+		b := encoded(want)
 		got, err := decodeRecord("id", b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := encodeRecord(got); !bytes.Equal(b, again) {
+		if again := encoded(got); !bytes.Equal(b, again) {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
 		if !reflect.DeepEqual(got.entry, want.entry) || !reflect.DeepEqual(got.locks, want.locks) || len(got.redo) != len(want.redo) {
@@ -88,35 +91,6 @@ func TestRecordRoundTrip(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestBindingRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		want := participant.Binding{
-			ClusterID: rapid.String().Draw(t, "cluster"), Generation: rapid.Uint32().Draw(t, "generation"),
-			Term: rapid.Uint64().Draw(t, "term"), Floor: anyAttempt().Draw(t, "floor"),
-		}
-		if got, err := decodeBinding(encodeBinding(want)); err != nil || got != want {
-			t.Fatalf("got %+v, %v, want %+v", got, err, want)
-		}
-	})
-}
-
-// TestSealCoversItsPlace: a value under another key or in another bucket does
-// not verify, whatever the lengths.
-func TestSealCoversItsPlace(t *testing.T) {
-	sealed := seal([]byte("data"), []byte("ab"), []byte("c"))
-	if v, ok := unseal([]byte("data"), []byte("ab"), sealed); !ok || string(v) != "c" {
-		t.Fatalf("got %q %t", v, ok)
-	}
-	for _, place := range [][2]string{{"data", "a"}, {"data", "abc"}, {"dataa", "b"}, {"dat", "aab"}, {"journal", "ab"}} {
-		if _, ok := unseal([]byte(place[0]), []byte(place[1]), sealed); ok {
-			t.Errorf("verifies in bucket %q under key %q", place[0], place[1])
-		}
-	}
-	if _, ok := unseal([]byte("data"), []byte("ab"), sealed[:3]); ok {
-		t.Error("a value shorter than its checksum verifies")
-	}
 }
 
 // TestFormatIsStable: these bytes are on disks.
@@ -131,7 +105,7 @@ func TestFormatIsStable(t *testing.T) {
 	}
 	want := "\x01" + at(2) + "\x00\x00" + "\x01" + at(3) + "\x01" + string(make([]byte, 15)) + at(1) + "\x01r" +
 		"\x03" + "\x01a\x01\x02\x01" + "\x01b\x00" + "\x01c\x01\x03\x01\x01\x01x" + "\x02" + "\x01a\x02" + "\x01d\x01"
-	if got := string(encodeRecord(r)); got != want {
+	if got := string(encoded(r)); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
@@ -139,28 +113,22 @@ func TestFormatIsStable(t *testing.T) {
 // FuzzDecode: no bytes make the decoders panic or allocate beyond reason, and
 // what they accept is written back the same.
 func FuzzDecode(f *testing.F) {
-	f.Add(encodeRecord(record{entry: participant.Entry{Max: attempt(1), Refused: []participant.Ref{{ID: "id", Attempt: attempt(1)}}}}))
-	f.Add(encodeRecord(record{
+	f.Add(encoded(record{entry: participant.Entry{Max: attempt(1), Refused: []participant.Ref{{ID: "id", Attempt: attempt(1)}}}}))
+	f.Add(encoded(record{
 		entry: participant.Entry{Held: &participant.HeldBranch{Attempt: attempt(1), Result: []byte("x")}},
 		redo:  []effect{{"k", kvop.ListOf(kvop.Number(1), kvop.Text("a"))}, {"j", kvop.Value{}}}, locks: []keyMode{{"k", exclusive}},
 	}))
 	f.Add(encodeValue(kvop.ListOf(kvop.Number(1), kvop.Text("x"))))
-	f.Add(encodeBinding(participant.Binding{ClusterID: "c", Generation: 1, Term: 2, Floor: attempt(3)}))
-	f.Add([]byte{formatVersion + 1})
+	f.Add([]byte{durable.FormatVersion + 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeRecord("id", b); err == nil {
-			if r2, err := decodeRecord("id", encodeRecord(r)); err != nil || !reflect.DeepEqual(r, r2) {
+			if r2, err := decodeRecord("id", encoded(r)); err != nil || !reflect.DeepEqual(r, r2) {
 				t.Fatalf("record %+v became %+v, %v", r, r2, err)
 			}
 		}
 		if v, err := decodeValue(b); err == nil {
 			if v2, err := decodeValue(encodeValue(v)); err != nil || !v.Equal(v2) {
 				t.Fatalf("value %v became %v, %v", v, v2, err)
-			}
-		}
-		if v, err := decodeBinding(b); err == nil {
-			if v2, err := decodeBinding(encodeBinding(v)); err != nil || v != v2 {
-				t.Fatalf("binding %v became %v, %v", v, v2, err)
 			}
 		}
 	})

@@ -16,7 +16,7 @@ var errKilled = errors.New("killed by the test")
 // kill abandons a store: what is queued or in flight fails, and nothing more
 // is written. Closing bbolt writes nothing either.
 func (s *Store) kill() error {
-	_ = s.check(&WriteError{File: s.path, Err: errKilled})
+	s.file.Fail(errKilled)
 	return s.Close()
 }
 

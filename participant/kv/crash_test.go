@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -285,9 +286,8 @@ func TestFinishedGoesRound(t *testing.T) {
 func (s *Store) records(t testing.TB) int {
 	t.Helper()
 	n := 0
-	err := s.view(func(p *pages) error {
-		n = p.tx.Bucket(bucketJournal).Stats().KeyN
-		return nil
+	err := s.view(func(p pages) error {
+		return p.EachRecord(func(string, durable.Record) error { n++; return nil })
 	})
 	if err != nil {
 		t.Fatal(err)

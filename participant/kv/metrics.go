@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,18 +37,9 @@ func (s *Store) Collectors() []prometheus.Collector {
 	}
 	return []prometheus.Collector{
 		s.meters.lockWait, s.meters.sync,
-		counter("writes_total", "Durable changes: votes, acknowledgements, forgetting, fence.", s.committer.writes.Load),
-		counter("syncs_total", "Syncs that made them durable.", s.committer.syncs.Load),
+		counter("writes_total", "Durable changes: votes, acknowledgements, forgetting, fence.", s.file.Writes),
+		counter("syncs_total", "Syncs that made them durable.", s.file.Syncs),
 		gauge("locks", "Locks held, one a branch and key.", func() float64 { return float64(s.Locks()) }),
-		gauge("file_bytes", "Size of the store's file.", s.fileBytes),
+		gauge("file_bytes", "Size of the store's file.", func() float64 { return float64(s.file.Bytes()) }),
 	}
-}
-
-// fileBytes is 0 if the file cannot be asked.
-func (s *Store) fileBytes() float64 {
-	info, err := os.Stat(s.path)
-	if err != nil {
-		return 0
-	}
-	return float64(info.Size())
 }

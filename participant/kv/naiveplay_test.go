@@ -44,7 +44,14 @@ func (p *play) open(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.db.NoSync = true // the processes crash here, not the machine
+	tx, err := s.file.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx.DB().NoSync = true // the processes crash here, not the machine
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
 	p.store = s
 }
 

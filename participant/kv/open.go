@@ -1,107 +1,61 @@
 package kv
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime/debug"
 	"time"
 
-	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
-
-	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 )
 
-// openTimeout is how long Open waits for the lock on the file. Whoever has it
-// is another participant with the same data, which does not go away by waiting.
-const openTimeout = time.Second
-
-// mapBytes is the least address space for the memory map. A map that must
-// grow waits for every reader, so it starts larger than most files get.
-const mapBytes = 64 << 20
+var bucketData = []byte("data")
 
 // Open opens the store at path, and makes it if there is none. It reads and
 // checks every record, and takes the locks of every branch that is still
 // prepared, before it returns. Errors: ErrInUse; a *CorruptError, of which
 // Options.Fatal is told as well; anything the file system says.
 func Open(path string, options Options) (*Store, error) {
-	s := &Store{path: path, options: options.withDefaults(), held: map[string]*branch{}, meters: newMeters()}
-	s.preparing.busy = map[string]chan struct{}{}
-	if err := s.open(); err != nil {
-		if s.db != nil {
-			_ = s.db.Close()
-		}
-		return nil, s.check(fmt.Errorf("kv: open %s: %w", path, err))
+	s := &Store{options: options.withDefaults(), held: map[string]*branch{}, meters: newMeters()}
+	var err error
+	s.file, err = durable.Open(path, durable.Options{
+		Kind: s.options.Kind, Buckets: []durable.Bucket{{Name: bucketData, Check: checkValue}}, CheckRecord: checkRecord,
+		NewIncarnation: options.NewIncarnation, Logger: options.Logger, Fatal: options.Fatal,
+		Sync: options.Sync, SyncSeconds: s.meters.sync, OpenFile: options.openFile,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kv: %w", err)
 	}
-	go s.committer.run()
+	s.locks = newLockTable(s.file.Begin)
+	s.locks.waited = s.meters.lockWait
+	if err := s.restore(); err != nil {
+		_ = s.file.Close()
+		return nil, fmt.Errorf("kv: open %s: %w", path, err)
+	}
 	return s, nil
 }
 
-func (s *Store) open() error {
-	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
-		if err := create(s.path); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return err
-	}
-	if err := s.verify(); err != nil {
-		return err
-	}
-	db, err := s.openForWriting()
-	if err != nil {
-		return openError(err)
-	}
-	s.db = db
-	s.locks = newLockTable(func() (*bbolt.Tx, error) { return db.Begin(false) })
-	s.locks.waited = s.meters.lockWait
-	s.committer = newCommitter(s)
-	if err := s.restore(); err != nil {
-		return err
-	}
-	if s.options.NewIncarnation {
-		return s.reincarnate()
-	}
-	return nil
-}
-
-func (s *Store) openForWriting() (db *bbolt.DB, err error) {
-	defer guard(s.path, &err, debug.SetPanicOnFault(true))
-	return bbolt.Open(s.path, 0o600, &bbolt.Options{
-		Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
-		InitialMmapSize: mapBytes, OpenFile: s.options.openFile,
-	})
-}
-
-func openError(err error) error {
-	if errors.Is(err, berrors.ErrTimeout) {
-		return ErrInUse
-	}
+func checkValue(_, value []byte) error {
+	_, err := decodeValue(value)
 	return err
 }
 
-// restore reads the fence and the held branches, and takes their locks.
+func checkRecord(id string, b []byte) error {
+	_, err := decodeRecord(id, b)
+	return err
+}
+
+// restore reads the held branches and takes their locks.
 func (s *Store) restore() error {
 	now := time.Now()
-	return s.view(func(p *pages) (err error) {
-		if s.incarnation, err = p.incarnation(); err != nil {
-			return err
-		}
-		if s.binding, err = p.binding(); err != nil {
-			return err
-		}
-		return p.tx.Bucket(bucketJournal).ForEach(func(key, sealed []byte) error {
-			r, err := p.openRecord(key, sealed)
+	return s.view(func(p pages) error {
+		return p.EachRecord(func(id string, j durable.Record) error {
+			r, err := p.recordOf(id, j)
 			if err != nil || r.entry.Held == nil {
 				return err
 			}
 			h := r.entry.Held
-			ref := participant.Ref{ID: string(key), Attempt: h.Attempt, Digest: h.Digest}
+			ref := participant.Ref{ID: id, Attempt: h.Attempt, Digest: h.Digest}
 			o := newOwner(participant.Work{Ref: ref, Priority: h.Priority})
 			if !mutant.On("locks-not-restored") {
 				s.locks.restore(o, r.locks)
@@ -110,115 +64,5 @@ func (s *Store) restore() error {
 			s.held[ref.ID] = &branch{owner: o, held: participant.Held{Ref: ref, Priority: h.Priority, Since: now}}
 			return nil
 		})
-	})
-}
-
-func (s *Store) reincarnate() error {
-	incarnation := newIncarnation()
-	failpoint.Hit("participant.incarnation.write.before")
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		p := &pages{tx: tx, file: s.path}
-		return errors.Join(p.putIncarnation(incarnation), p.finish())
-	})
-	failpoint.Hit("participant.incarnation.write.after")
-	if err != nil {
-		return &WriteError{File: s.path, Err: err}
-	}
-	s.incarnation = incarnation
-	return nil
-}
-
-// create makes an empty store under another name and then gives it its own,
-// so that a file at path is always a whole store, wherever the power fails.
-// Link, unlike rename, never replaces a store that somebody made meanwhile.
-func create(path string) error {
-	failpoint.Hit("participant.store.create.before")
-	temporary := fmt.Sprintf("%s.new-%s", path, newIncarnation())
-	defer func() {
-		failpoint.Hit("participant.store.unlink.before")
-		_ = os.Remove(temporary)
-		failpoint.Hit("participant.store.unlink.after")
-	}()
-	db, err := bbolt.Open(temporary, 0o600, &bbolt.Options{Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, bucket := range [][]byte{bucketData, bucketJournal, bucketMeta} {
-			if _, err := tx.CreateBucket(bucket); err != nil {
-				return err
-			}
-		}
-		p := &pages{tx: tx, file: path, counts: &counts{}}
-		return errors.Join(p.putIncarnation(newIncarnation()), p.finish())
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	failpoint.Hit("participant.store.create.after")
-	failpoint.Hit("participant.store.link.before")
-	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	err = syncDirectory(filepath.Dir(path))
-	failpoint.Hit("participant.store.link.after")
-	return err
-}
-
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// verify checks the whole file before bbolt may write to it. It opens the file
-// for reading first, because bbolt answers some damage with a panic of its own
-// when it opens a file for writing.
-func (s *Store) verify() error {
-	// bbolt would take an empty file for a new one.
-	if info, err := os.Stat(s.path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
-		return &CorruptError{File: s.path, Reason: "the file is empty"}
-	}
-	db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: openTimeout, ReadOnly: true})
-	if err != nil {
-		if err := openError(err); errors.Is(err, ErrInUse) {
-			return err
-		}
-		var errno *fs.PathError
-		if errors.As(err, &errno) {
-			return err
-		}
-		return &CorruptError{File: s.path, Reason: err.Error()}
-	}
-	err = s.verifyPages(db)
-	return errors.Join(err, db.Close())
-}
-
-func (s *Store) verifyPages(db *bbolt.DB) (err error) {
-	if err := verifyStructure(s.path); err != nil {
-		return err
-	}
-	defer guard(s.path, &err, debug.SetPanicOnFault(true))
-	tx, err := db.Begin(false)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	p := &pages{tx: tx, file: s.path}
-	if err := p.verifyBucket(bucketMeta, nil); err != nil {
-		return err
-	}
-	err = p.verifyBucket(bucketJournal, func(key, sealed []byte) error {
-		_, err := p.openRecord(key, sealed)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return p.verifyBucket(bucketData, func(key, sealed []byte) error {
-		_, err := p.openValue(key, sealed)
-		return err
 	})
 }

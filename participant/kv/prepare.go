@@ -10,6 +10,7 @@ import (
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -50,10 +51,10 @@ func (s *Store) Prepare(ctx context.Context, w participant.Work) (participant.Vo
 		return participant.Aborted(pb.Reason_INVALID, err.Error()), nil
 	}
 	s.locks.saw(w.Attempt)
-	if err := s.preparing.enter(ctx, w.ID); err != nil {
+	if err := s.preparing.Enter(ctx, w.ID); err != nil {
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended behind another Prepare of this id"), nil
 	}
-	defer s.preparing.leave(w.ID)
+	defer s.preparing.Leave(w.ID)
 
 	for {
 		execute, err := s.mustExecute(w)
@@ -74,9 +75,9 @@ func (s *Store) Prepare(ctx context.Context, w participant.Work) (participant.Vo
 
 // mustExecute is the quick look at the journal before any lock is taken.
 func (s *Store) mustExecute(w participant.Work) (bool, error) {
-	floor := s.bound().Floor
+	floor := s.file.Bound().Floor
 	var step participant.PrepareStep
-	err := s.view(func(p *pages) error {
+	err := s.view(func(p pages) error {
 		r, err := p.record(w.ID)
 		step = r.entry.OnPrepare(w.Ref, floor).Step
 		return err
@@ -114,12 +115,12 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vo
 func (s *Store) hold(ctx context.Context, w participant.Work, x *execution) (participant.Vote, error) {
 	var vote participant.Vote
 	var synced func()
-	apply := func(p *pages) error {
+	apply := func(p pages) error {
 		r, err := p.record(w.ID)
 		if err != nil {
 			return err
 		}
-		binding, err := p.binding()
+		binding, err := p.Binding()
 		if err != nil {
 			return err
 		}
@@ -150,13 +151,13 @@ func (s *Store) hold(ctx context.Context, w participant.Work, x *execution) (par
 		return p.putRecord(w.ID, r)
 	}
 	failpoint.Hit("participant.prepared.write.before")
-	err := s.committer.submit(ctx, apply, func() {
+	err := s.submit(ctx, apply, func() {
 		if synced != nil {
 			synced()
 		}
 	})
 	failpoint.Hit("participant.prepared.write.after")
-	if errors.Is(err, errNotQueued) {
+	if errors.Is(err, durable.ErrNotQueued) {
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before the branch could be made durable"), nil
 	}
 	return vote, err

@@ -3,8 +3,8 @@ package kv
 import (
 	"fmt"
 
-	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 )
 
@@ -31,128 +31,98 @@ type keyMode struct {
 	mode mode
 }
 
-func encodeRecord(r record) []byte {
-	e := newEncoder()
-	e.attempt(r.entry.Max)
-	e.refs(r.entry.Committed)
-	e.refs(r.entry.Refused)
-	h := r.entry.Held
-	if h == nil {
-		e.byte(0)
-		return e.b
+// journal is r as the journal takes it.
+func (r record) journal() durable.Record {
+	j := durable.Record{Entry: r.entry}
+	if r.entry.Held == nil {
+		return j
 	}
-	e.byte(1)
-	e.attempt(h.Attempt)
-	e.digest(h.Digest)
-	e.attempt(h.Priority)
-	e.bytes(h.Result)
-	e.count(len(r.redo))
+	e := durable.NewTail()
+	e.Count(len(r.redo))
 	for _, f := range r.redo {
-		e.text(f.key)
+		e.Text(f.key)
 		if f.value.Type() == 0 {
-			e.byte(0)
+			e.Byte(0)
 			continue
 		}
-		e.byte(1)
-		e.value(f.value)
+		e.Byte(1)
+		appendValue(e, f.value)
 	}
-	e.count(len(r.locks))
+	e.Count(len(r.locks))
 	for _, l := range r.locks {
-		e.text(l.key)
-		e.byte(byte(l.mode))
+		e.Text(l.key)
+		e.Byte(byte(l.mode))
 	}
-	return e.b
+	j.Tail = e.Encoded()
+	return j
 }
 
+// decodeRecord reads what the journal has of id.
 func decodeRecord(id string, b []byte) (record, error) {
-	d := newDecoder(b)
-	var r record
-	r.entry.Max = d.attempt()
-	r.entry.Committed = d.refs(id)
-	r.entry.Refused = d.refs(id)
-	switch d.byte() {
-	case 0:
-	case 1:
-		decodeHeld(d, &r)
-	default:
-		d.bad = true
+	entry, d := durable.DecodeEntry(id, b)
+	r := record{entry: entry}
+	if entry.Held != nil {
+		r.readTail(d)
 	}
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return record{}, fmt.Errorf("journal: %w", err)
 	}
 	return r, nil
 }
 
-func decodeHeld(d *decoder, r *record) {
-	r.entry.Held = &participant.HeldBranch{Attempt: d.attempt(), Digest: d.digest(), Priority: d.attempt(), Result: d.bytes()}
-	for n := d.count(); n > 0 && !d.bad; n-- {
-		f := effect{key: d.text()}
-		switch d.byte() {
+func (r *record) readTail(d *durable.Decoder) {
+	for n := d.Count(); n > 0 && !d.Bad(); n-- {
+		f := effect{key: d.Text()}
+		switch d.Byte() {
 		case 0:
 		case 1:
-			f.value = d.value(false)
+			f.value = readValue(d, false)
 		default:
-			d.bad = true
+			d.Spoil()
 		}
 		r.redo = append(r.redo, f)
 	}
-	for n := d.count(); n > 0 && !d.bad; n-- {
-		l := keyMode{key: d.text(), mode: mode(d.byte())}
+	for n := d.Count(); n > 0 && !d.Bad(); n-- {
+		l := keyMode{key: d.Text(), mode: mode(d.Byte())}
 		if l.mode != shared && l.mode != exclusive {
-			d.bad = true
+			d.Spoil()
 		}
 		r.locks = append(r.locks, l)
 	}
 }
 
+// pages is a point in time of the file, read as a store.
+type pages struct{ *durable.Pages }
+
 // record reads what is remembered of id; the zero record if nothing is.
-func (p *pages) record(id string) (record, error) {
-	b, err := p.get(bucketJournal, journalKey(id))
-	if err != nil || b == nil {
-		return record{}, err
-	}
-	return p.readRecord(id, b)
-}
-
-// journalKey is the key of an id: the id itself, whole (P16).
-func journalKey(id string) []byte {
-	if mutant.On("short-ids") {
-		return []byte(id[:min(len(id), 5)])
-	}
-	return []byte(id)
-}
-
-// openRecord is a record as a cursor found it.
-func (p *pages) openRecord(key, sealed []byte) (record, error) {
-	b, err := p.open(bucketJournal, key, sealed)
+func (p pages) record(id string) (record, error) {
+	j, err := p.Record(id)
 	if err != nil {
 		return record{}, err
 	}
-	return p.readRecord(string(key), b)
+	return p.recordOf(id, j)
 }
 
-func (p *pages) readRecord(id string, b []byte) (record, error) {
-	r, err := decodeRecord(id, b)
-	if err != nil {
-		return record{}, p.corrupt(bucketJournal, []byte(id), err.Error())
+// recordOf reads a record of the journal.
+func (p pages) recordOf(id string, j durable.Record) (record, error) {
+	r := record{entry: j.Entry}
+	if j.Entry.Held == nil {
+		return r, nil
+	}
+	d := durable.DecodeTail(j.Tail)
+	r.readTail(d)
+	if err := d.End(); err != nil {
+		return record{}, p.CorruptRecord(id, err)
 	}
 	return r, nil
 }
 
 // putRecord stores r, or drops the id if there is nothing left to remember.
-func (p *pages) putRecord(id string, r record) error {
-	if r.entry.Held == nil {
-		r.redo, r.locks = nil, nil
-	}
-	if r.entry.IsZero() {
-		return p.delete(bucketJournal, journalKey(id))
-	}
-	return p.put(bucketJournal, journalKey(id), encodeRecord(r))
-}
+func (p pages) putRecord(id string, r record) error { return p.PutRecord(id, r.journal()) }
 
 // value reads a key; false if it does not exist.
-func (p *pages) value(key string) (kvop.Value, bool, error) {
-	b, err := p.get(bucketData, []byte(key))
+func (p pages) value(key string) (kvop.Value, bool, error) {
+	b, err := p.Get(bucketData, []byte(key))
 	if err != nil || b == nil {
 		return kvop.Value{}, false, err
 	}
@@ -161,30 +131,30 @@ func (p *pages) value(key string) (kvop.Value, bool, error) {
 }
 
 // openValue is a value as a cursor found it.
-func (p *pages) openValue(key, sealed []byte) (kvop.Value, error) {
-	b, err := p.open(bucketData, key, sealed)
+func (p pages) openValue(key, sealed []byte) (kvop.Value, error) {
+	b, err := p.Open(bucketData, key, sealed)
 	if err != nil {
 		return kvop.Value{}, err
 	}
 	return p.readValue(key, b)
 }
 
-func (p *pages) readValue(key, b []byte) (kvop.Value, error) {
+func (p pages) readValue(key, b []byte) (kvop.Value, error) {
 	v, err := decodeValue(b)
 	if err != nil {
-		return kvop.Value{}, p.corrupt(bucketData, key, err.Error())
+		return kvop.Value{}, p.Corrupt(bucketData, key, err.Error())
 	}
 	return v, nil
 }
 
 // apply makes the effects of a branch final.
-func (p *pages) apply(redo []effect) error {
+func (p pages) apply(redo []effect) error {
 	for _, f := range redo {
 		var err error
 		if f.value.Type() == 0 {
-			err = p.delete(bucketData, []byte(f.key))
+			err = p.Delete(bucketData, []byte(f.key))
 		} else {
-			err = p.put(bucketData, []byte(f.key), encodeValue(f.value))
+			err = p.Put(bucketData, []byte(f.key), encodeValue(f.value))
 		}
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm/mutant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -40,7 +41,7 @@ func (s *Store) Read(ctx context.Context, request *pb.ReadRequest) (*pb.ReadResp
 		}
 	}
 	response := &pb.ReadResponse{Items: make([]*pb.KeyValue, 0, len(keys))}
-	read := func(p *pages) error {
+	read := func(p pages) error {
 		size := 0
 		for _, key := range keys {
 			v, exists, err := p.value(key)
@@ -67,8 +68,8 @@ func (s *Store) Read(ctx context.Context, request *pb.ReadRequest) (*pb.ReadResp
 	return response, nil
 }
 
-func (s *Store) readLocked(ctx context.Context, keys []string, read func(*pages) error) error {
-	if err := s.failure(); err != nil {
+func (s *Store) readLocked(ctx context.Context, keys []string, read func(pages) error) error {
+	if err := s.file.Failure(); err != nil {
 		return err
 	}
 	waiting, cancel := beforeDeadline(ctx)
@@ -77,7 +78,7 @@ func (s *Store) readLocked(ctx context.Context, keys []string, read func(*pages)
 	if err != nil {
 		return err
 	}
-	return s.viewIn(tx, read)
+	return s.file.ViewIn(tx, func(p *durable.Pages) error { return read(pages{p}) })
 }
 
 // meant refuses a read of another participant's data: an endpoint may be wrong
@@ -138,8 +139,8 @@ func (s *Store) Scan(_ context.Context, request *pb.ScanRequest) (*pb.ScanRespon
 	// Counted before the snapshot: with no lock held, what it shows is whole.
 	response := &pb.ScanResponse{Locks: uint32(s.Locks())}
 	prefix := request.GetPrefix()
-	err := s.view(func(p *pages) error {
-		cursor := p.tx.Bucket(bucketData).Cursor()
+	err := s.view(func(p pages) error {
+		cursor := p.Cursor(bucketData)
 		from := prefix
 		if after := request.GetAfter(); after >= prefix && after != "" {
 			from = after + "\x00"

@@ -2,16 +2,14 @@ package kv
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
-	"go.etcd.io/bbolt"
 
-	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
+	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -49,19 +47,6 @@ func (o Options) withDefaults() Options {
 	if o.Kind == "" {
 		o.Kind = "kv"
 	}
-	if o.Logger == nil {
-		o.Logger = hclog.Default()
-	}
-	if o.Fatal == nil {
-		logger := o.Logger
-		o.Fatal = func(err error) {
-			logger.Error("the store cannot go on", "error", err)
-			os.Exit(1)
-		}
-	}
-	if o.Sync == nil {
-		o.Sync = func(sync func() error) error { return sync() }
-	}
 	return o
 }
 
@@ -70,29 +55,18 @@ func (o Options) withDefaults() Options {
 type Store struct {
 	pb.UnimplementedKVServer
 
-	path      string
 	options   Options
-	db        *bbolt.DB
+	file      *durable.File
 	locks     *lockTable
-	committer *committer
-	preparing serial
+	preparing durable.Serial
 	meters    *meters
-
-	failOnce sync.Once
-	failed   atomic.Pointer[error]
 
 	closeOnce sync.Once
 	closeErr  error
 
 	// mu guards what the committer changes after a sync and others read.
-	mu          sync.Mutex
-	held        map[string]*branch
-	incarnation string
-	binding     participant.Binding
-
-	// finishedMu guards where the next Finished begins.
-	finishedMu    sync.Mutex
-	finishedAfter string
+	mu   sync.Mutex
+	held map[string]*branch
 }
 
 var (
@@ -117,57 +91,41 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	held := len(s.held)
 	s.mu.Unlock()
-	return Stats{Writes: s.committer.writes.Load(), Syncs: s.committer.syncs.Load(), Locks: s.Locks(), Held: held}
+	return Stats{Writes: s.file.Writes(), Syncs: s.file.Syncs(), Locks: s.Locks(), Held: held}
 }
 
 // Locks is how many locks are held now: pairs of branch and key.
 func (s *Store) Locks() int { return s.locks.held() }
 
 // Path is the file.
-func (s *Store) Path() string { return s.path }
+func (s *Store) Path() string { return s.file.Path() }
 
 // Identity is what the data know of themselves.
-func (s *Store) Identity(context.Context) (participant.Identity, error) {
-	if err := s.failure(); err != nil {
-		return participant.Identity{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return participant.Identity{Kind: s.options.Kind, Incarnation: s.incarnation, Binding: s.binding}, nil
+func (s *Store) Identity(ctx context.Context) (participant.Identity, error) {
+	return s.file.Identity(ctx)
 }
 
 // Bind makes a new Binding durable. A floor that Forget has raised meanwhile stays.
-func (s *Store) Bind(ctx context.Context, b participant.Binding) error {
-	next := b
-	apply := func(p *pages) error {
-		old, err := p.binding()
-		if err != nil {
-			return err
-		}
-		if next.Floor.Less(old.Floor) {
-			next.Floor = old.Floor
-		}
-		if next == old {
-			return nil
-		}
-		return p.putBinding(next)
-	}
-	failpoint.Hit("participant.fence.write.before")
-	err := s.committer.submit(ctx, apply, func() { s.rebind(next) })
-	failpoint.Hit("participant.fence.write.after")
-	return err
+func (s *Store) Bind(ctx context.Context, b participant.Binding) error { return s.file.Bind(ctx, b) }
+
+// Finished lists up to limit finished references.
+func (s *Store) Finished(ctx context.Context, limit int) ([]participant.Ref, error) {
+	return s.file.Finished(ctx, limit)
 }
 
-func (s *Store) rebind(b participant.Binding) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.binding = b
+// Forget drops finished references below floor and raises the floor, in one write.
+func (s *Store) Forget(ctx context.Context, floor rpc.Attempt, refs []participant.Ref) error {
+	return s.file.Forget(ctx, floor, refs)
 }
 
-func (s *Store) bound() participant.Binding {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.binding
+// view runs f over one point in time. What it sees may not be synced yet (I2).
+func (s *Store) view(f func(pages) error) error {
+	return s.file.View(func(p *durable.Pages) error { return f(pages{p}) })
+}
+
+// submit makes one change durable; synced runs after that, in the committer.
+func (s *Store) submit(ctx context.Context, apply func(pages) error, synced func()) error {
+	return s.file.Submit(ctx, func(p *durable.Pages) error { return apply(pages{p}) }, synced)
 }
 
 // Close ends all waiting, makes durable what is queued, and closes the file.
@@ -175,11 +133,7 @@ func (s *Store) bound() participant.Binding {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.locks.close()
-		close(s.committer.closing)
-		<-s.committer.done
-		if err := s.db.Close(); err != nil {
-			s.closeErr = errors.Join(errors.New("kv: closing "+s.path), err)
-		}
+		s.closeErr = s.file.Close()
 	})
 	return s.closeErr
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -116,7 +117,7 @@ func (tx *Tx) fetch(keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	err := tx.store.view(func(p *pages) error {
+	err := tx.store.view(func(p pages) error {
 		for _, key := range keys {
 			v, _, err := p.value(key)
 			if err != nil {
@@ -254,7 +255,7 @@ func voteOn(err error) (participant.Vote, error) {
 		return participant.Aborted(pb.Reason_TIMEOUT, timeout.Error()), nil
 	case errors.As(err, &abort):
 		return participant.Aborted(abort.Code, abort.Message), nil
-	case isFatal(err), errors.Is(err, ErrClosed), participant.IsTransient(err):
+	case durable.IsFatal(err), errors.Is(err, ErrClosed), participant.IsTransient(err):
 		return participant.Vote{}, err
 	}
 	return participant.Aborted(pb.Reason_FAILED, err.Error()), nil

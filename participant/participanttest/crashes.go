@@ -118,17 +118,19 @@ func (s *subject) crashOnce(st step, w participant.Work, n int, when When) bool 
 }
 
 // commitIsWhole demands that after a crash in a Commit either the branch is
-// held and without effect, or it is not and has it.
+// held and without effect, or it is not and has it. An effect outside may be
+// there already; that it is there once is seen when the Commit has come again.
 func (s *subject) commitIsWhole(w participant.Work, before bool) {
 	s.Helper()
 	held := s.isHeld(w.Ref)
 	if before && !held {
 		s.Fatalf("the branch is not held although the crash came before the first write of its commit")
 	}
-	if held {
-		s.effect(w.ID, 0)
-	} else {
+	switch {
+	case !held:
 		s.effect(w.ID, 1)
+	case !s.h.Outside:
+		s.effect(w.ID, 0)
 	}
 }
 

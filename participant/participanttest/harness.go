@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // Harness is one resource manager on one set of data, empty at first. The
@@ -20,8 +21,10 @@ type Harness struct {
 	Crash func() error
 	// Work is a payload whose effect adds one to the committed count of key.
 	Work func(key string) []byte
-	// Refused is a payload whose work on key votes ABORTED(CONDITION).
+	// Refused is a payload whose work on key votes ABORTED(RefusedCode).
 	Refused func(key string) []byte
+	// RefusedCode is CONDITION if it is not set.
+	RefusedCode pb.Reason_Code
 	// Effect reads the committed count of key, without waiting for prepared
 	// branches; 0 if there is none.
 	Effect func(ctx context.Context, key string) (int64, error)
@@ -34,6 +37,10 @@ type Harness struct {
 	// Exclusive says that a branch that is prepared keeps others off its key
 	// until it is settled: they wait or vote ABORTED(CONFLICT).
 	Exclusive bool
+	// Outside says that effects are not in the data that Open opens, but with a
+	// service that is told: a crash in a Commit may leave a branch held whose
+	// effect is there already. It must be there once when the Commit has come again.
+	Outside bool
 }
 
 // When says on which side of a durable write a crash falls.

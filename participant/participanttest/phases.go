@@ -1,6 +1,7 @@
 package participanttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,10 +43,11 @@ func prepareTwice(s *subject) {
 
 func conditionRefused(s *subject) {
 	w := s.payload("t", 1, s.h.Refused("k"))
-	s.prepare(w, pb.Vote_VOTE_ABORTED, pb.Reason_CONDITION)
+	code := cmp.Or(s.h.RefusedCode, pb.Reason_CONDITION)
+	s.prepare(w, pb.Vote_VOTE_ABORTED, code)
 	s.held()
 	// A vote other than PREPARED may be cast anew (P9); here it is the same.
-	s.prepare(w, pb.Vote_VOTE_ABORTED, pb.Reason_CONDITION)
+	s.prepare(w, pb.Vote_VOTE_ABORTED, code)
 	s.rollback(w, done)
 	s.superseded(w)
 	s.effect("k", 0)

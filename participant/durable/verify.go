@@ -1,4 +1,4 @@
-package kv
+package durable
 
 import (
 	"bytes"
@@ -10,33 +10,37 @@ import (
 
 // verifyBucket reads every record of a bucket: in order, with its checksum,
 // found again from the root, and as many as the census says. The others find
-// damage to the pages above the records, which no checksum of ours covers.
-func (p *pages) verifyBucket(bucket []byte, each func(key, sealed []byte) error) error {
+// damage to the Pages above the records, which no checksum of ours covers.
+func (p *Pages) verifyBucket(bucket []byte, each func(key, value []byte) error) error {
 	b := p.tx.Bucket(bucket)
 	if b == nil {
-		return p.corrupt(bucket, nil, "the bucket is missing")
+		return p.Corrupt(bucket, nil, "the bucket is missing")
 	}
 	var last []byte
 	var found census
 	err := b.ForEach(func(key, sealed []byte) error {
 		switch {
 		case sealed == nil:
-			return p.corrupt(bucket, key, "a bucket where a record should be")
+			return p.Corrupt(bucket, key, "a bucket where a record should be")
 		case last != nil && bytes.Compare(last, key) >= 0:
-			return p.corrupt(bucket, key, "the keys are not in order")
+			return p.Corrupt(bucket, key, "the keys are not in order")
 		}
 		last = key
-		if _, err := p.open(bucket, key, sealed); err != nil {
+		value, err := p.Open(bucket, key, sealed)
+		if err != nil {
 			return err
 		}
 		if !bytes.Equal(b.Get(key), sealed) {
-			return p.corrupt(bucket, key, "the record is not found under its key")
+			return p.Corrupt(bucket, key, "the record is not found under its key")
 		}
 		found.add(sealed)
 		if each == nil {
 			return nil
 		}
-		return each(key, sealed)
+		if err := each(key, value); err != nil {
+			return p.Corrupt(bucket, key, err.Error())
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -45,14 +49,14 @@ func (p *pages) verifyBucket(bucket []byte, each func(key, sealed []byte) error)
 	if err != nil {
 		return err
 	}
-	if want := counts.of(bucket); want != nil && *want != found {
+	if want := p.file.censusOf(counts, bucket); want != nil && *want != found {
 		reason := fmt.Sprintf("the bucket has %d records and should have %d, or some are older than they should be", found.count, want.count)
-		return &CorruptError{File: p.file, Bucket: string(bucket), Reason: reason}
+		return &CorruptError{File: p.file.path, Bucket: string(bucket), Reason: reason}
 	}
 	return nil
 }
 
-// The layout of bbolt's two meta pages (version 2 of its format): a page
+// The layout of bbolt's two meta Pages (version 2 of its format): a page
 // header of 16 bytes, then these fields, in the byte order of the machine.
 const (
 	metaHeader   = 16
@@ -68,7 +72,7 @@ const (
 // verifyStructure checks what bbolt would pass over: with one bad meta page
 // it silently goes back to the other, which is one transaction older, and a
 // vote would be forgotten. A meta page lies within one sector, so a crash does not tear it.
-// It also compares the length of the file with what the pages need, and walks them.
+// It also compares the length of the file with what the Pages need, and walks them.
 func verifyStructure(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -98,11 +102,11 @@ func verifyStructure(path string) error {
 		pageSize := binary.NativeEndian.Uint32(m[metaPageSize:])
 		if txid := binary.NativeEndian.Uint64(m[metaTxid:]); txid >= newest {
 			newest, root = txid, binary.NativeEndian.Uint64(m[metaRoot:])
-			t.pages, t.pageSize = binary.NativeEndian.Uint64(m[metaPages:]), uint64(pageSize)
+			t.Pages, t.pageSize = binary.NativeEndian.Uint64(m[metaPages:]), uint64(pageSize)
 		}
 		offset = int64(pageSize)
 	}
-	if need := t.pages * t.pageSize; uint64(info.Size()) < need {
+	if need := t.Pages * t.pageSize; uint64(info.Size()) < need {
 		return &CorruptError{File: path, Reason: fmt.Sprintf("the file is truncated: it has %d bytes and needs %d", info.Size(), need)}
 	}
 	return t.walk(root)

@@ -1,4 +1,4 @@
-package kv
+package durable
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package kv
+package durable
 
 import (
 	"encoding/binary"
@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// The layout of bbolt's pages: a header of 16 bytes (id, flags, count,
+// The layout of bbolt's Pages: a header of 16 bytes (id, flags, count,
 // overflow), then count elements of 16 bytes that say where keys and values
 // stand, counted from the element itself.
 const (
@@ -18,7 +18,7 @@ const (
 	bucketHeader = 16   // root page and sequence; root 0: the page follows inline
 )
 
-// tree walks bbolt's pages as they are in the file, and checks what bbolt
+// tree walks bbolt's Pages as they are in the file, and checks what bbolt
 // takes for granted: that a page is the one it was linked as, linked once, and
 // points to nothing outside of itself. bbolt answers such damage with a fault, a panic in a
 // goroutine of its own, or a count to four billion.
@@ -26,7 +26,7 @@ type tree struct {
 	file     io.ReaderAt
 	path     string
 	pageSize uint64
-	pages    uint64 // pages in use: the next free page id
+	Pages    uint64 // Pages in use: the next free page id
 	seen     map[uint64]bool
 }
 
@@ -45,8 +45,8 @@ func (t *tree) walk(id uint64) error {
 
 // read is a whole page with its overflow.
 func (t *tree) read(id uint64) ([]byte, error) {
-	if id < 2 || id >= t.pages {
-		return nil, t.damaged(id, "linked, but the file uses pages 2 to %d", t.pages-1)
+	if id < 2 || id >= t.Pages {
+		return nil, t.damaged(id, "linked, but the file uses Pages 2 to %d", t.Pages-1)
 	}
 	header := make([]byte, pageHeader)
 	if _, err := t.file.ReadAt(header, int64(id*t.pageSize)); err != nil {
@@ -56,8 +56,8 @@ func (t *tree) read(id uint64) ([]byte, error) {
 		return nil, t.damaged(id, "calls itself page %d", got)
 	}
 	last := id + uint64(binary.NativeEndian.Uint32(header[12:]))
-	if last >= t.pages {
-		return nil, t.damaged(id, "goes on to page %d, but the file uses %d", last, t.pages)
+	if last >= t.Pages {
+		return nil, t.damaged(id, "goes on to page %d, but the file uses %d", last, t.Pages)
 	}
 	for n := id; n <= last; n++ {
 		if t.seen[n] {

@@ -1,4 +1,4 @@
-package kv
+package durable
 
 import (
 	"context"
@@ -18,15 +18,15 @@ import (
 // size of one batch. Callers beyond it wait for room.
 const queueLength = 1024
 
-// errNotQueued: the caller's context ended before its write was queued, so
+// ErrNotQueued: the caller's context ended before its write was queued, so
 // the write does not happen.
-var errNotQueued = errors.New("kv: the write queue is full")
+var ErrNotQueued = errors.New("the write queue is full")
 
 // write is one durable change, made in a batch with others.
 type write struct {
-	// apply decides, then writes (I3): an error that is not fatal means that
+	// apply decides, then writes (I2): an error that is not fatal means that
 	// it has written nothing. It may run once only.
-	apply func(*pages) error
+	apply func(*Pages) error
 	// synced runs after the batch is durable and before the caller is
 	// answered, in the order of the batch, in the committer. nil is nothing.
 	synced func()
@@ -40,7 +40,7 @@ type write struct {
 // up the next one. So there is no timer, a lone caller never waits for company,
 // and under load one sync carries many votes and acknowledgements.
 type committer struct {
-	store   *Store
+	file    *File
 	queue   chan *write
 	closing chan struct{}
 	done    chan struct{}
@@ -49,21 +49,21 @@ type committer struct {
 	syncs  atomic.Uint64
 }
 
-func newCommitter(s *Store) *committer {
-	return &committer{store: s, queue: make(chan *write, queueLength), closing: make(chan struct{}), done: make(chan struct{})}
+func newCommitter(s *File) *committer {
+	return &committer{file: s, queue: make(chan *write, queueLength), closing: make(chan struct{}), done: make(chan struct{})}
 }
 
 // submit queues a write and waits for its real fate: once it is queued, ctx
-// has no say any more. errNotQueued says that it was not.
-func (c *committer) submit(ctx context.Context, apply func(*pages) error, synced func()) error {
+// has no say any more. ErrNotQueued says that it was not.
+func (c *committer) submit(ctx context.Context, apply func(*Pages) error, synced func()) error {
 	w := &write{apply: apply, synced: synced, fate: make(chan error, 1)}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", errNotQueued, err)
+		return fmt.Errorf("%w: %w", ErrNotQueued, err)
 	}
 	select {
 	case c.queue <- w:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", errNotQueued, ctx.Err())
+		return fmt.Errorf("%w: %w", ErrNotQueued, ctx.Err())
 	case <-c.closing:
 		return ErrClosed
 	}
@@ -117,9 +117,9 @@ func (c *committer) batch(first *write) []*write {
 
 // commit makes a batch durable and answers everyone in it.
 func (c *committer) commit(batch []*write) {
-	err := c.store.failure()
+	err := c.file.Failure()
 	if err == nil {
-		err = c.store.check(c.transact(batch))
+		err = c.file.check(c.transact(batch))
 	}
 	c.answer(batch, err)
 }
@@ -142,11 +142,11 @@ func (c *committer) answer(batch []*write, err error) {
 
 // transact runs a batch as one bbolt transaction. An error is final (P15).
 func (c *committer) transact(batch []*write) (err error) {
-	tx, err := c.store.db.Begin(true)
+	tx, err := c.file.db.Begin(true)
 	if err != nil {
-		return &WriteError{File: c.store.path, Err: err}
+		return &WriteError{File: c.file.path, Err: err}
 	}
-	p := &pages{tx: tx, file: c.store.path}
+	p := &Pages{tx: tx, file: c.file}
 	if err := c.applyAll(p, batch); err != nil {
 		_ = tx.Rollback()
 		return err
@@ -160,10 +160,10 @@ func (c *committer) transact(batch []*write) (err error) {
 	return c.sync(tx, len(batch))
 }
 
-func (c *committer) applyAll(p *pages, batch []*write) (err error) {
-	defer guard(p.file, &err, debug.SetPanicOnFault(true))
+func (c *committer) applyAll(p *Pages, batch []*write) (err error) {
+	defer guard(p.file.path, &err, debug.SetPanicOnFault(true))
 	for _, w := range batch {
-		if w.err = w.apply(p); isFatal(w.err) {
+		if w.err = w.apply(p); IsFatal(w.err) {
 			return w.err
 		}
 	}
@@ -171,17 +171,19 @@ func (c *committer) applyAll(p *pages, batch []*write) (err error) {
 }
 
 func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
-	defer guard(c.store.path, &err, debug.SetPanicOnFault(true))
+	defer guard(c.file.path, &err, debug.SetPanicOnFault(true))
 	began := time.Now()
 	failpoint.Hit("participant.store.commit.before")
-	err = c.store.options.Sync(tx.Commit)
+	err = c.file.options.Sync(tx.Commit)
 	failpoint.Hit("participant.store.commit.after")
 	if err != nil {
 		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
-		return &WriteError{File: c.store.path, Err: err}
+		return &WriteError{File: c.file.path, Err: err}
 	}
 	c.writes.Add(uint64(writes))
 	c.syncs.Add(1)
-	c.store.meters.sync.Observe(time.Since(began).Seconds())
+	if o := c.file.options.SyncSeconds; o != nil {
+		o.Observe(time.Since(began).Seconds())
+	}
 	return nil
 }
