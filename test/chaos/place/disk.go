@@ -122,10 +122,17 @@ func (d *Disk) Restore() error {
 	if _, err := os.Stat(kept); err != nil {
 		return fmt.Errorf("what was synced is gone: %w", err)
 	}
-	if _, err := os.Stat(lost); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s was not synced and is still there: %w", lost, err)
+	// Its name is there if the child synced a file of its own in between: that
+	// writes down what the directories are, and not what is in other files.
+	switch text, err := os.ReadFile(lost); {
+	case errors.Is(err, os.ErrNotExist):
+		return os.Remove(kept)
+	case err != nil:
+		return err
+	case len(text) > 0:
+		return fmt.Errorf("%s was not synced and still has %q in it", lost, text)
 	}
-	return os.Remove(kept)
+	return errors.Join(os.Remove(kept), os.Remove(lost))
 }
 
 const fillFile = ".fill"
