@@ -72,8 +72,29 @@ func newBench(t testing.TB, p *database.Postgres) *bench {
 			b.life.kill()
 			b.store.Close()
 		}
+		clear(t, p, name)
 	})
 	return b
+}
+
+// clear rolls back what is left prepared in a database: the names are the whole server's.
+func clear(t testing.TB, p *database.Postgres, name string) {
+	conn := connect(t, p.AdminDSN(name))
+	defer conn.Close(context.Background())
+	found, err := conn.Query(within(t, patience), "SELECT gid FROM pg_prepared_xacts WHERE database = $1", name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	gids, err := pgx.CollectRows(found, pgx.RowTo[string])
+	if err != nil {
+		t.Error(err)
+	}
+	for _, gid := range gids {
+		if _, err := conn.Exec(within(t, patience), "ROLLBACK PREPARED '"+gid+"'"); err != nil && !isCode(err, "42704") {
+			t.Error(err)
+		}
+	}
 }
 
 func (b *bench) open(ctx context.Context, o Options) (_ *Store, err error) {

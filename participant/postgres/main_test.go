@@ -18,6 +18,9 @@ import (
 var server *database.Postgres
 
 func TestMain(m *testing.M) {
+	if dsn := os.Getenv(childVariable); dsn != "" {
+		os.Exit(child(dsn))
+	}
 	flag.Parse()
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
