@@ -53,6 +53,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.check(ctx, config.ConnConfig); err != nil {
 		return err
 	}
+	config.AfterConnect = s.recognise
 	work := config.Copy()
 	work.MaxConns = int32(s.options.MaxBranches)
 	work.AfterRelease = s.clean
@@ -61,7 +62,6 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	control := config.Copy()
 	control.MaxConns = controlConnections
-	control.AfterConnect = s.recognise
 	if s.control, err = pgxpool.NewWithConfig(ctx, control); err != nil {
 		return err
 	}
