@@ -230,11 +230,11 @@ func (x *execution) unknown(ctx context.Context, result []byte, cause error) (pa
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleUnknown)
 	defer cancel()
 	held := false
-	err := x.s.withID(look, x.w.ID, func(conn *pgx.Conn) error {
-		if err := x.s.endSessions(look, conn, x.w.Ref); err != nil {
+	err := x.s.withID(look, x.w.ID, func(l *locked, _ sqlbranch.Found) error {
+		if err := x.s.endSessions(look, l.Conn, x.w.Ref); err != nil {
 			return err
 		}
-		f, err := x.s.look(look, conn, x.w.ID)
+		f, err := x.s.look(look, l.Conn, x.w.ID)
 		held = len(f.Held) == 1 && f.Held[0] == x.w.Ref
 		return err
 	})

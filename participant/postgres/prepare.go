@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
@@ -50,21 +48,17 @@ const (
 // prepareHeld answers a Prepare whose id is not free: a branch is held, or an
 // overlay is left to be folded, or another session is at work.
 func (s *Store) prepareHeld(ctx context.Context, w participant.Work) (vote participant.Vote, n next, err error) {
-	err = s.withID(ctx, w.ID, func(conn *pgx.Conn) error {
-		f, err := s.look(ctx, conn, w.ID)
-		if err != nil {
-			return err
-		}
+	err = s.withID(ctx, w.ID, func(l *locked, f sqlbranch.Found) error {
 		m := sqlbranch.Merge(f)
 		switch {
 		case m.Undone:
 			n = again
-			return s.finishUndone(ctx, conn, m.Branch)
+			return s.finishUndone(ctx, l.Conn, m.Branch)
 		case m.Left:
 			n = again
-			return s.fold(ctx, conn, w.ID)
+			return s.fold(ctx, l.Conn, f)
 		}
-		_, bound, err := s.binding(ctx, conn, "")
+		_, bound, err := s.binding(ctx, l.Conn, "")
 		if err != nil {
 			return err
 		}
@@ -76,11 +70,11 @@ func (s *Store) prepareHeld(ctx context.Context, w participant.Work) (vote parti
 			n = again
 			return nil
 		case participant.TakeOver:
-			err = s.putOverlay(ctx, conn, sqlbranch.For(f.Overlay, m.Branch).TakeOver(w.Attempt), true)
+			err = s.putOverlay(ctx, l.Conn, sqlbranch.For(f.Overlay, m.Branch).TakeOver(w.Attempt), true)
 		case participant.Refuse:
 			vote = participant.Aborted(v.Code, v.Reason)
 			if v.Store {
-				err = s.putOverlay(ctx, conn, sqlbranch.For(f.Overlay, m.Branch).Refuse(w.Ref), true)
+				err = s.putOverlay(ctx, l.Conn, sqlbranch.For(f.Overlay, m.Branch).Refuse(w.Ref), true)
 			}
 			return err
 		}
