@@ -66,6 +66,15 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+func TestOldVersionsAreRefused(t *testing.T) {
+	if err := suits(130014, 200, false); err == nil || !strings.Contains(err.Error(), "PostgreSQL 13 is too old") {
+		t.Error(err)
+	}
+	if err := suits(140000, 200, false); err != nil {
+		t.Error(err)
+	}
+}
+
 // The tables may be made by somebody else, for a role that may do little.
 func TestSchemaMadeByTheOwner(t *testing.T) {
 	name, dsn := fresh(t, server)
