@@ -61,6 +61,9 @@ var abortAdvice = map[pb.Reason_Code]string{
 	pb.Reason_SUPERSEDED:  "The participant had rolled the attempt back. Submit again under a new id.",
 	pb.Reason_INCARNATION: "The participant's data are not those that are registered. Check that nothing is missing in them and accept them, then submit again.",
 	pb.Reason_EXHAUSTED:   "The participant had no room for it. Submit again later under a new id.",
+	pb.Reason_CONSTRAINT:  "A constraint of the participant's data does not allow it. Nothing was changed; mend the payload, then submit it under a new id.",
+	pb.Reason_UNSUPPORTED: "The payload asks for what cannot be part of a branch. Mend it, then submit it under a new id.",
+	pb.Reason_APPLICATION: "The participant's application refused. Nothing was changed; the message says why.",
 }
 
 func (e *explanation) adviseFinished(t *pb.TransactionResponse) {

@@ -273,6 +273,12 @@ const (
 	Reason_INCARNATION Reason_Code = 9
 	// The participant is out of capacity.
 	Reason_EXHAUSTED Reason_Code = 10
+	// A constraint of the participant's data does not allow it (unique, foreign key, check).
+	Reason_CONSTRAINT Reason_Code = 11
+	// The payload asks for what cannot be part of a branch.
+	Reason_UNSUPPORTED Reason_Code = 12
+	// The application that runs as the participant, or in its database, refused.
+	Reason_APPLICATION Reason_Code = 13
 )
 
 // Enum value maps for Reason_Code.
@@ -289,6 +295,9 @@ var (
 		8:  "SUPERSEDED",
 		9:  "INCARNATION",
 		10: "EXHAUSTED",
+		11: "CONSTRAINT",
+		12: "UNSUPPORTED",
+		13: "APPLICATION",
 	}
 	Reason_Code_value = map[string]int32{
 		"CODE_UNSPECIFIED": 0,
@@ -302,6 +311,9 @@ var (
 		"SUPERSEDED":       8,
 		"INCARNATION":      9,
 		"EXHAUSTED":        10,
+		"CONSTRAINT":       11,
+		"UNSUPPORTED":      12,
+		"APPLICATION":      13,
 	}
 )
 
@@ -660,11 +672,11 @@ const file_concordat_v1_types_proto_rawDesc = "" +
 	"generation\x18\x01 \x01(\rR\n" +
 	"generation\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"\xa2\x02\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\"\xd4\x02\n" +
 	"\x06Reason\x12-\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x19.concordat.v1.Reason.CodeR\x04code\x12 \n" +
 	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xac\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xde\x01\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tCONDITION\x10\x01\x12\f\n" +
@@ -679,7 +691,11 @@ const file_concordat_v1_types_proto_rawDesc = "" +
 	"SUPERSEDED\x10\b\x12\x0f\n" +
 	"\vINCARNATION\x10\t\x12\r\n" +
 	"\tEXHAUSTED\x10\n" +
-	"\"\xe0\x03\n" +
+	"\x12\x0e\n" +
+	"\n" +
+	"CONSTRAINT\x10\v\x12\x0f\n" +
+	"\vUNSUPPORTED\x10\f\x12\x0f\n" +
+	"\vAPPLICATION\x10\r\"\xe0\x03\n" +
 	"\x05Alert\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
 	"\bseverity\x18\x02 \x01(\x0e2\x1c.concordat.v1.Alert.SeverityR\bseverity\x12\x16\n" +
