@@ -1,0 +1,62 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+
+	"github.com/concordat-tx/concordat/participant"
+)
+
+// probe calls f with the rows of an id while no branch of it is at work or
+// prepared, or returns an error that isLocked. It changes nothing.
+func (m *Manager) probe(ctx context.Context, id string, f func(s sight)) error {
+	tx, err := m.control.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	var entry []byte
+	err = tx.QueryRowContext(ctx, "SELECT body FROM concordat_entry WHERE participant = ? AND id = ?"+m.server.lockNow(),
+		m.options.Name, id).Scan(&entry)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	overlay, err := lockOverlay(ctx, tx, m.options.Name, id)
+	if err != nil {
+		return err
+	}
+	var s sight
+	if err := s.read(id, entry, overlay); err != nil {
+		return err
+	}
+	f(s)
+	return nil
+}
+
+// known are the branches that this process has prepared and not seen settled.
+type known struct {
+	mu   sync.Mutex
+	refs map[participant.Ref]bool
+}
+
+func newKnown() *known { return &known{refs: make(map[participant.Ref]bool)} }
+
+func (k *known) add(ref participant.Ref) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refs[ref] = true
+}
+
+func (k *known) remove(ref participant.Ref) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.refs, ref)
+}
+
+func (k *known) has(ref participant.Ref) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refs[ref]
+}
