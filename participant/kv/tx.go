@@ -11,6 +11,7 @@ import (
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/kvop"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -260,7 +261,7 @@ func voteOn(err error) (participant.Vote, error) {
 	return participant.Aborted(pb.Reason_FAILED, err.Error()), nil
 }
 
-func quoteKey(key string) string { return kvop.Clip(strconv.Quote(key)) }
+func quoteKey(key string) string { return strictjson.Clip(strconv.Quote(key)) }
 
 // describe is a value in a message.
 func describe(v kvop.Value) string {
@@ -268,7 +269,7 @@ func describe(v kvop.Value) string {
 		return "nothing"
 	}
 	if s, ok := v.Text(); ok && len(s) > 1024 {
-		return kvop.Clip(strconv.Quote(s[:1024]))
+		return strictjson.Clip(strconv.Quote(s[:1024]))
 	}
-	return kvop.Clip(v.String())
+	return strictjson.Clip(v.String())
 }

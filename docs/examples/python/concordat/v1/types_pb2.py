@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63oncordat/v1/types.proto\x12\x0c\x63oncordat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x07\x41ttempt\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\x86\x02\n\x06Reason\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.concordat.v1.Reason.Code\x12\x13\n\x0bparticipant\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xac\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\r\n\tCONDITION\x10\x01\x12\x0c\n\x08\x43ONFLICT\x10\x02\x12\x0b\n\x07TIMEOUT\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0b\n\x07INVALID\x10\x05\x12\r\n\tREQUESTED\x10\x06\x12\x0c\n\x08MISMATCH\x10\x07\x12\x0e\n\nSUPERSEDED\x10\x08\x12\x0f\n\x0bINCARNATION\x10\t\x12\r\n\tEXHAUSTED\x10\n\"\xf0\x02\n\x05\x41lert\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x08severity\x18\x02 \x01(\x0e\x32\x1c.concordat.v1.Alert.Severity\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x13\n\x0bparticipant\x18\x04 \x01(\t\x12-\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\t\x12\x14\n\x0ctransactions\x18\t \x03(\t\x12\r\n\x05\x63ount\x18\n \x01(\x04\x12\x0f\n\x07retries\x18\x0b \x01(\x04\x12\x10\n\x08notified\x18\x0c \x01(\x08\"?\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x0b\n\x07WARNING\x10\x01\x12\x0c\n\x08\x43RITICAL\x10\x02*U\n\x04Vote\x12\x14\n\x10VOTE_UNSPECIFIED\x10\x00\x12\x11\n\rVOTE_PREPARED\x10\x01\x12\x12\n\x0eVOTE_READ_ONLY\x10\x02\x12\x10\n\x0cVOTE_ABORTED\x10\x03*\x85\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_PREPARING\x10\x01\x12\x14\n\x10STATE_COMMITTING\x10\x02\x12\x12\n\x0eSTATE_ABORTING\x10\x03\x12\x13\n\x0fSTATE_COMMITTED\x10\x04\x12\x11\n\rSTATE_ABORTED\x10\x05*9\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06\x43OMMIT\x10\x01\x12\t\n\x05\x41\x42ORT\x10\x02*\x86\x01\n\x07Settled\x12\x17\n\x13SETTLED_UNSPECIFIED\x10\x00\x12\x10\n\x0cSETTLED_DONE\x10\x01\x12\x14\n\x10HEURISTIC_COMMIT\x10\x02\x12\x16\n\x12HEURISTIC_ROLLBACK\x10\x03\x12\x14\n\x10HEURISTIC_HAZARD\x10\x04\x12\x0c\n\x08GIVEN_UP\x10\x05\x42*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63oncordat/v1/types.proto\x12\x0c\x63oncordat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x07\x41ttempt\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xb8\x02\n\x06Reason\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.concordat.v1.Reason.Code\x12\x13\n\x0bparticipant\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xde\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\r\n\tCONDITION\x10\x01\x12\x0c\n\x08\x43ONFLICT\x10\x02\x12\x0b\n\x07TIMEOUT\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0b\n\x07INVALID\x10\x05\x12\r\n\tREQUESTED\x10\x06\x12\x0c\n\x08MISMATCH\x10\x07\x12\x0e\n\nSUPERSEDED\x10\x08\x12\x0f\n\x0bINCARNATION\x10\t\x12\r\n\tEXHAUSTED\x10\n\x12\x0e\n\nCONSTRAINT\x10\x0b\x12\x0f\n\x0bUNSUPPORTED\x10\x0c\x12\x0f\n\x0b\x41PPLICATION\x10\r\"\xf0\x02\n\x05\x41lert\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x08severity\x18\x02 \x01(\x0e\x32\x1c.concordat.v1.Alert.Severity\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x13\n\x0bparticipant\x18\x04 \x01(\t\x12-\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\t\x12\x14\n\x0ctransactions\x18\t \x03(\t\x12\r\n\x05\x63ount\x18\n \x01(\x04\x12\x0f\n\x07retries\x18\x0b \x01(\x04\x12\x10\n\x08notified\x18\x0c \x01(\x08\"?\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x0b\n\x07WARNING\x10\x01\x12\x0c\n\x08\x43RITICAL\x10\x02*U\n\x04Vote\x12\x14\n\x10VOTE_UNSPECIFIED\x10\x00\x12\x11\n\rVOTE_PREPARED\x10\x01\x12\x12\n\x0eVOTE_READ_ONLY\x10\x02\x12\x10\n\x0cVOTE_ABORTED\x10\x03*\x85\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_PREPARING\x10\x01\x12\x14\n\x10STATE_COMMITTING\x10\x02\x12\x12\n\x0eSTATE_ABORTING\x10\x03\x12\x13\n\x0fSTATE_COMMITTED\x10\x04\x12\x11\n\rSTATE_ABORTED\x10\x05*9\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06\x43OMMIT\x10\x01\x12\t\n\x05\x41\x42ORT\x10\x02*\x86\x01\n\x07Settled\x12\x17\n\x13SETTLED_UNSPECIFIED\x10\x00\x12\x10\n\x0cSETTLED_DONE\x10\x01\x12\x14\n\x10HEURISTIC_COMMIT\x10\x02\x12\x16\n\x12HEURISTIC_ROLLBACK\x10\x03\x12\x14\n\x10HEURISTIC_HAZARD\x10\x04\x12\x0c\n\x08GIVEN_UP\x10\x05\x42*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concordat.v1.types_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z(github.com/concordat-tx/concordat/rpc/pb'
-  _globals['_VOTE']._serialized_start=774
-  _globals['_VOTE']._serialized_end=859
-  _globals['_STATE']._serialized_start=862
-  _globals['_STATE']._serialized_end=995
-  _globals['_OUTCOME']._serialized_start=997
-  _globals['_OUTCOME']._serialized_end=1054
-  _globals['_SETTLED']._serialized_start=1057
-  _globals['_SETTLED']._serialized_end=1191
+  _globals['_VOTE']._serialized_start=824
+  _globals['_VOTE']._serialized_end=909
+  _globals['_STATE']._serialized_start=912
+  _globals['_STATE']._serialized_end=1045
+  _globals['_OUTCOME']._serialized_start=1047
+  _globals['_OUTCOME']._serialized_end=1104
+  _globals['_SETTLED']._serialized_start=1107
+  _globals['_SETTLED']._serialized_end=1241
   _globals['_ATTEMPT']._serialized_start=75
   _globals['_ATTEMPT']._serialized_end=136
   _globals['_REASON']._serialized_start=139
-  _globals['_REASON']._serialized_end=401
+  _globals['_REASON']._serialized_end=451
   _globals['_REASON_CODE']._serialized_start=229
-  _globals['_REASON_CODE']._serialized_end=401
-  _globals['_ALERT']._serialized_start=404
-  _globals['_ALERT']._serialized_end=772
-  _globals['_ALERT_SEVERITY']._serialized_start=709
-  _globals['_ALERT_SEVERITY']._serialized_end=772
+  _globals['_REASON_CODE']._serialized_end=451
+  _globals['_ALERT']._serialized_start=454
+  _globals['_ALERT']._serialized_end=822
+  _globals['_ALERT_SEVERITY']._serialized_start=759
+  _globals['_ALERT_SEVERITY']._serialized_end=822
 # @@protoc_insertion_point(module_scope)
