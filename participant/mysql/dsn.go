@@ -35,7 +35,8 @@ func parseDSN(dsn string) (*mysql.Config, error) {
 	}
 	// As PostgreSQL counts: what a statement finds, whether or not it changes it.
 	cfg.ClientFoundRows = true
-	cfg.InterpolateParams = true
+	// The driver would put arguments where a question mark is within a string.
+	cfg.InterpolateParams = false
 	cfg.Logger = &mysql.NopLogger{} // what it says is in the errors as well
 	return cfg, nil
 }

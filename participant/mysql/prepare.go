@@ -44,6 +44,9 @@ func (m *Manager) patiently(ctx context.Context, f func() error) error {
 }
 
 func (m *Manager) tryPrepare(ctx context.Context, w participant.Work) (participant.Vote, error) {
+	if err := fsm.CheckID("id", w.ID); err != nil {
+		return participant.Vote{}, err
+	}
 	fresh, err := m.isFresh(ctx, w.ID)
 	if err != nil {
 		return participant.Vote{}, err
@@ -165,8 +168,8 @@ func (m *Manager) perform(ctx context.Context, s *session, w participant.Work) (
 		vote, err = m.refuse(ctx, err)
 		return nil, vote, err
 	}
-	_, err = s.conn.ExecContext(ctx, "UPDATE concordat_entry SET body = ?, result = ? WHERE participant = ? AND id = ?",
-		sqlbranch.EncodeEntry(sqlbranch.AfterCommit(e, w.Ref)), result, m.options.Name, w.ID)
+	_, err = s.conn.ExecContext(ctx, fmt.Sprintf("UPDATE concordat_entry SET body = X'%x', result = X'%x' WHERE "+m.row(w.ID),
+		sqlbranch.EncodeEntry(sqlbranch.AfterCommit(e, w.Ref)), result))
 	if err != nil {
 		vote, err = m.refuse(ctx, err)
 	}
@@ -189,9 +192,9 @@ func (m *Manager) work(ctx context.Context, s *session, w participant.Work) (res
 // claim takes the lock of the entry's row, and reads what it is to be judged by
 // after it has it: nobody changes that any more.
 func (m *Manager) claim(ctx context.Context, s *session, w participant.Work) (e participant.Entry, vote participant.Vote, err error) {
-	_, err = s.conn.ExecContext(ctx, "INSERT INTO concordat_entry (participant, id, body, branch, session) VALUES (?, ?, '', ?, ?)"+
-		" ON DUPLICATE KEY UPDATE branch = VALUES(branch), session = VALUES(session), result = NULL",
-		m.options.Name, w.ID, writeBranch(w.Ref), s.raw.thread)
+	_, err = s.conn.ExecContext(ctx, fmt.Sprintf("INSERT INTO concordat_entry (participant, id, body, branch, session) VALUES ("+
+		"'%s', '%s', '', X'%x', %d) ON DUPLICATE KEY UPDATE branch = VALUES(branch), session = VALUES(session), result = NULL",
+		m.options.Name, w.ID, writeBranch(w.Ref), s.raw.thread))
 	if err != nil {
 		if isLocked(err) {
 			s.abandon()
@@ -214,11 +217,16 @@ func (m *Manager) claim(ctx context.Context, s *session, w participant.Work) (e 
 	return e, vote, nil
 }
 
+// row is the condition that finds an id's row. Neither name nor id has anything
+// in it that SQL reads as more than text: both are checked.
+func (m *Manager) row(id string) string {
+	return fmt.Sprintf("participant = '%s' AND id = '%s'", m.options.Name, id)
+}
+
 // claimed reads the rows of an id whose entry the session has locked.
 func (m *Manager) claimed(ctx context.Context, s *session, id string) (seen sight, err error) {
 	var entry, overlay []byte
-	err = s.conn.QueryRowContext(ctx, "SELECT body FROM concordat_entry WHERE participant = ? AND id = ? FOR UPDATE",
-		m.options.Name, id).Scan(&entry)
+	err = s.conn.QueryRowContext(ctx, "SELECT body FROM concordat_entry WHERE "+m.row(id)+" FOR UPDATE").Scan(&entry)
 	if err != nil {
 		return seen, err
 	}

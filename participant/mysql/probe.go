@@ -35,28 +35,29 @@ func (m *Manager) probe(ctx context.Context, id string, f func(s sight)) error {
 	return nil
 }
 
-// known are the branches that this process has prepared and not seen settled.
+// known are the branches that this process has prepared and not seen settled:
+// of an id the attempt that it stands for.
 type known struct {
 	mu   sync.Mutex
-	refs map[participant.Ref]bool
+	refs map[string]participant.Ref
 }
 
-func newKnown() *known { return &known{refs: make(map[participant.Ref]bool)} }
+func newKnown() *known { return &known{refs: make(map[string]participant.Ref)} }
 
 func (k *known) add(ref participant.Ref) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refs[ref] = true
+	k.refs[ref.ID] = ref
 }
 
-func (k *known) remove(ref participant.Ref) {
+func (k *known) remove(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.refs, ref)
+	delete(k.refs, id)
 }
 
 func (k *known) has(ref participant.Ref) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.refs[ref]
+	return k.refs[ref.ID] == ref
 }

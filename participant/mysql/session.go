@@ -55,7 +55,7 @@ func (m *Manager) start(ctx context.Context, branch participant.Ref) (*session, 
 		return nil, errors.Join(err, s.conn.Close())
 	}
 	var got sql.NullInt64
-	if err := s.conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)", m.lockName(branch)).Scan(&got); err != nil {
+	if err := s.conn.QueryRowContext(ctx, "SELECT GET_LOCK('"+m.lockName(branch)+"', 0)").Scan(&got); err != nil {
 		s.destroy()
 		return nil, err
 	}

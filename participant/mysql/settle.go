@@ -32,8 +32,8 @@ func (m *Manager) settle(ctx context.Context, verb string, ref participant.Ref, 
 		}
 		return err
 	})
-	if err == nil && st.Settled != pb.Settled_SETTLED_UNSPECIFIED {
-		m.known.remove(ref)
+	if err == nil && st.Settled == pb.Settled_SETTLED_DONE {
+		m.known.remove(ref.ID)
 	}
 	return st, m.shown(verb+" "+ref.ID, err)
 }
