@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // driverConn is what the driver's connections can do.
@@ -32,11 +34,11 @@ type conn struct {
 	driverConn
 	thread uint64 // CONNECTION_ID()
 
-	mu      sync.Mutex // guards what follows
-	bound   bool
-	judge   func(query string) error // nil: no branch is at work
-	fault   error
-	checked int // statements judged
+	mu    sync.Mutex // guards what follows
+	bound bool
+	judge func(query string) error // nil: no branch is at work
+	fault error
+	open  int // rows that are not closed
 }
 
 // bind makes the connection a branch's own, until unbind.
@@ -65,6 +67,9 @@ func (c *conn) worked() error {
 	defer c.mu.Unlock()
 	// What is still to come of the work, say of a goroutine it left behind, is refused.
 	c.judge = func(string) error { return errWorkIsOver }
+	if c.fault == nil && c.open > 0 {
+		return Abort(pb.Reason_APPLICATION, "the work has left rows open: close them")
+	}
 	return c.fault
 }
 
@@ -191,14 +196,29 @@ type driverRows interface {
 // rows fail late: a lock may time out between two of them.
 type rows struct {
 	driverRows
-	c *conn
+	c      *conn
+	closed bool
 }
 
 func (c *conn) rows(r driver.Rows) driver.Rows {
-	if full, ok := r.(driverRows); ok {
-		return &rows{full, c}
+	full, ok := r.(driverRows)
+	if !ok {
+		return r
 	}
-	return r
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open++
+	return &rows{driverRows: full, c: c}
+}
+
+func (r *rows) Close() error {
+	r.c.mu.Lock()
+	if !r.closed {
+		r.closed = true
+		r.c.open--
+	}
+	r.c.mu.Unlock()
+	return r.driverRows.Close()
 }
 
 func (r *rows) Next(dest []driver.Value) error {

@@ -179,7 +179,9 @@ func (m *Manager) perform(ctx context.Context, s *session, w participant.Work) (
 // work is Options.Work; a panic in it must not keep the branch's connection.
 func (m *Manager) work(ctx context.Context, s *session, w participant.Work) (result []byte, err error) {
 	over := false
+	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
+		cancel()   // it closes what the work has left open
 		if !over { // a panic goes on to the runtime
 			s.abandon()
 		}

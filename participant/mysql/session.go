@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -155,6 +154,8 @@ func (s *session) kill() {
 // destroy closes the connection.
 func (s *session) destroy() {
 	s.over = true
-	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
-	_ = s.conn.Close()
+	_ = s.raw.driverConn.Close()
+	// The pool takes it back when the work has closed its rows: for ever, if the
+	// work has forgotten some that it read without its context. Nobody waits for that.
+	go func() { _ = s.conn.Close() }()
 }

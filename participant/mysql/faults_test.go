@@ -1,0 +1,408 @@
+package mysql
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc/pb"
+	"github.com/concordat-tx/concordat/test/database"
+)
+
+func restart(t *testing.T) {
+	t.Helper()
+	if err := mariaDB.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := mariaDB.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kill -9 of the database around every durable write: what was promised is
+// there, what was not answered comes to one end, and the same message again to
+// the same. Money is constant.
+func TestKillOfTheDatabase(t *testing.T) {
+	dsn, db := newDatabase(t)
+	mustExec(t, db, "INSERT INTO counts VALUES ('ann', 1000), ('bob', 1000)")
+	killAt, before := 0, false
+	around := func(write func() error) error {
+		if killAt--; killAt != 0 {
+			return write()
+		}
+		if before {
+			return errors.Join(mariaDB.Kill(), write())
+		}
+		return errors.Join(write(), mariaDB.Kill())
+	}
+	m := open(t, Options{Name: "p", DSN: dsn, around: around})
+	n := uint64(0)
+	moved := 0
+	for _, step := range []string{"prepare", "commit", "rollback"} {
+		for at := 1; at <= 2; at++ {
+			for _, before = range []bool{true, false} {
+				name := fmt.Sprintf("%s-%d-%v", step, at, before)
+				n++
+				w := sqlWork(name, n, plain("UPDATE counts SET n = n - 1 WHERE k = 'ann'"), plain("UPDATE counts SET n = n + 1 WHERE k = 'bob'"))
+				settle, want := m.Commit, pb.Settled_SETTLED_DONE
+				if step == "rollback" {
+					settle = m.Rollback
+				} else {
+					moved++
+				}
+				call := func() error {
+					_, err := settle(t.Context(), w.Ref)
+					return err
+				}
+				if step == "prepare" {
+					call = func() error {
+						v, err := m.Prepare(t.Context(), w)
+						if err == nil && v.Kind != pb.Vote_VOTE_PREPARED {
+							t.Errorf("%s: voted %v %s", name, v.Code, v.Message)
+						}
+						return err
+					}
+				} else {
+					mustPrepare(t, m, w)
+				}
+				killAt = at
+				err := call()
+				killed := killAt <= 0
+				killAt = 0
+				if killed && err != nil && !participant.IsTransient(err) {
+					t.Errorf("%s: %v is not one that is tried again", name, err)
+				}
+				if killed {
+					if err := mariaDB.Restart(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if step != "rollback" {
+					mustPrepareOrDone(t, m, w)
+				}
+				if st, err := settle(t.Context(), w.Ref); err != nil || st.Settled != want {
+					t.Errorf("%s: %v %s, %v", name, st.Settled, st.Message, err)
+				}
+			}
+		}
+	}
+	for key, want := range map[string]int64{"ann": 1000 - int64(moved), "bob": 1000 + int64(moved)} {
+		if n, err := counted(t.Context(), db, key); err != nil || n != want {
+			t.Errorf("%s has %d, %v; want %d", key, n, err, want)
+		}
+	}
+	if held, err := m.Held(t.Context()); err != nil || len(held) != 0 {
+		t.Errorf("held: %v, %v", held, err)
+	}
+}
+
+// mustPrepareOrDone repeats a Prepare of a branch that may be settled already.
+func mustPrepareOrDone(t *testing.T, m *Manager, w participant.Work) {
+	t.Helper()
+	v, err := m.Prepare(t.Context(), w)
+	if err != nil || v.Kind != pb.Vote_VOTE_PREPARED && v.Code != pb.Reason_SUPERSEDED {
+		t.Errorf("Prepare of %s again: %v %s, %v", w.ID, v.Code, v.Message, err)
+	}
+}
+
+// While the database is down everything is an error that is tried again, and
+// none of them shows the password.
+func TestDatabaseThatIsDown(t *testing.T) {
+	dsn, _ := newDatabase(t)
+	m := open(t, Options{Name: "p", DSN: dsn, Work: count})
+	held, other := work("t", 1, "k"), work("u", 2, "k2")
+	mustPrepare(t, m, held)
+	if err := mariaDB.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_, errPrepare := m.Prepare(t.Context(), other)
+	_, errCommit := m.Commit(t.Context(), held.Ref)
+	_, errRollback := m.Rollback(t.Context(), other.Ref)
+	_, errHeld := m.Held(t.Context())
+	_, errOpen := Open(t.Context(), Options{Name: "p", DSN: dsn, Work: count})
+	for what, err := range map[string]error{"Prepare": errPrepare, "Commit": errCommit, "Rollback": errRollback, "Held": errHeld, "Open": errOpen} {
+		if err == nil || !participant.IsTransient(err) || strings.Contains(err.Error(), database.MariaDBPassword) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	began := time.Now()
+	if err := mariaDB.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the server answers after %s", time.Since(began))
+	began = time.Now()
+	mustCommit(t, m, held)
+	t.Logf("settled %s after the database was reachable again", time.Since(began))
+}
+
+// Branches of others on the same server, made by hand, by another cluster or by
+// another participant, are never touched or shown as ours.
+func TestForeignBranchesAreNotTouched(t *testing.T) {
+	dsn, db := newDatabase(t)
+	mustExec(t, db, "CREATE TABLE notes (k INT PRIMARY KEY) ENGINE=InnoDB")
+	c, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"XA START 'by-hand','1',1", "INSERT INTO notes VALUES (1)", "XA END 'by-hand','1',1", "XA PREPARE 'by-hand','1',1"} {
+		if _, err := c.ExecContext(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := open(t, Options{Name: "p", DSN: dsn, Work: count})
+	neighbour := open(t, Options{Name: "q", DSN: dsn, Work: count})
+	stranger, err := Open(t.Context(), Options{Name: "s", DSN: dsn, Work: count})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stranger.Close() })
+	if err := stranger.Bind(t.Context(), participant.Binding{ClusterID: "another", Generation: 1, Term: 1}); err != nil {
+		t.Fatal(err)
+	}
+	mine := work("t", 1, "k1")
+	for i, other := range []*Manager{neighbour, stranger} { // the same id, attempt and all
+		mustPrepare(t, other, participant.Work{Ref: mine.Ref, Payload: fmt.Appendf(nil, "o%d", i)})
+	}
+	mustPrepare(t, m, mine)
+	if held, err := m.Held(t.Context()); err != nil || len(held) != 1 || held[0].Ref != mine.Ref {
+		t.Errorf("held: %v, %v", held, err)
+	}
+	mustCommit(t, m, mine)
+	if st, err := m.Rollback(t.Context(), work("u", 2, "k2").Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {
+		t.Errorf("Rollback: %+v, %v", st, err)
+	}
+	for name, other := range map[string]*Manager{"neighbour": neighbour, "stranger": stranger} {
+		if held, err := other.Held(t.Context()); err != nil || len(held) != 1 {
+			t.Errorf("%s holds %v, %v", name, held, err)
+		}
+		if st, err := other.Rollback(t.Context(), mine.Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {
+			t.Errorf("%s: %+v, %v", name, st, err)
+		}
+	}
+	if _, err := c.ExecContext(t.Context(), "XA COMMIT 'by-hand','1',1"); err != nil {
+		t.Errorf("the branch made by hand is gone: %v", err)
+	}
+	var rows int
+	if err := db.QueryRow("SELECT COUNT(*) FROM notes").Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("its row: %d, %v", rows, err)
+	}
+	if err := m.Bind(t.Context(), participant.Binding{ClusterID: "another", Generation: 1, Term: 1}); err == nil {
+		t.Error("data of one cluster were bound to another")
+	}
+}
+
+// Branches that somebody settles by hand are found out, and never called success.
+func TestSettledByHand(t *testing.T) {
+	dsn, db := newDatabase(t)
+	m := open(t, Options{Name: "p", DSN: dsn, Work: count})
+	byHand := func(w participant.Work, verb string) {
+		t.Helper()
+		m.pinned.take(w.Ref).destroy()
+		if err := m.release(t.Context(), w.Ref); err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, db, verb+" "+m.xid(w.Ref))
+	}
+	a, b := work("a", 1, "ka"), work("b", 2, "kb")
+	mustPrepare(t, m, a)
+	mustPrepare(t, m, b)
+	byHand(a, "XA COMMIT")
+	byHand(b, "XA ROLLBACK")
+	if st, err := m.Rollback(t.Context(), a.Ref); err != nil || st.Settled != pb.Settled_HEURISTIC_COMMIT {
+		t.Errorf("rollback of what was committed by hand: %+v, %v", st, err)
+	}
+	if st, err := m.Commit(t.Context(), b.Ref); err != nil || st.Settled != pb.Settled_HEURISTIC_ROLLBACK {
+		t.Errorf("commit of what was rolled back by hand: %+v, %v", st, err)
+	}
+}
+
+// The session of a work in progress is ended by the rollback that another
+// instance is told of; the work is never prepared after that.
+func TestRollbackEndsTheWorkOfAnotherInstance(t *testing.T) {
+	dsn, db := newDatabase(t)
+	ctx := t.Context()
+	slow := open(t, Options{Name: "p", DSN: dsn})
+	other := open(t, Options{Name: "p", DSN: dsn, Work: count})
+	w := sqlWork("t", 1, plain("INSERT INTO counts VALUES ('k', 1)"), plain("SELECT SLEEP(20)"))
+	var wg sync.WaitGroup
+	began := time.Now()
+	wg.Go(func() {
+		if v, err := slow.Prepare(ctx, w); err == nil && v.Kind == pb.Vote_VOTE_PREPARED {
+			t.Error("the work was prepared after its rollback")
+		}
+	})
+	for { // until it sleeps
+		tr, err := other.trace(ctx, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tr.branch == w.Ref {
+			break
+		}
+		if err := pause(ctx, goneEvery); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := other.Rollback(ctx, w.Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {
+		t.Errorf("Rollback: %+v, %v", st, err)
+	}
+	wg.Wait()
+	if d := time.Since(began); d > 15*time.Second {
+		t.Errorf("it took %s", d)
+	}
+	if v, err := slow.Prepare(ctx, w); err != nil || v.Code != pb.Reason_SUPERSEDED {
+		t.Errorf("Prepare after the rollback: %+v, %v", v, err)
+	}
+	if n, err := counted(ctx, db, "k"); err != nil || n != 0 {
+		t.Errorf("k counts %d, %v", n, err)
+	}
+}
+
+// On a copy of the data nothing is rolled back and nothing missing is believed,
+// until an operator says that the copy is what counts.
+func TestRestoredCopyMustBeAccepted(t *testing.T) {
+	dir, err := os.MkdirTemp("", "concordat-restored-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	server, err := database.StartMariaDB(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	dsn, err := server.Create(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := Options{Name: "p", DSN: dsn}
+	m := open(t, options)
+	committed, doomed := sqlWork("a", 1, plain("SELECT 1")), sqlWork("b", 2, plain("SELECT 1"))
+	mustPrepare(t, m, committed)
+	mustPrepare(t, m, doomed)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reopen := func() *Manager {
+		t.Helper()
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return open(t, options)
+	}
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	m = reopen()
+	if old, now, changed := m.InstanceChanged(); changed {
+		t.Fatalf("a restart is taken for another instance: %q, %q", old, now)
+	}
+	_ = m.Close()
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	copied := server.Dir() + ".copy"
+	for _, c := range [][]string{{"cp", "-a", server.Dir(), copied}, {"mv", server.Dir(), server.Dir() + ".old"}, {"mv", copied, server.Dir()}} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v %s", c, err, out)
+		}
+	}
+	m = reopen()
+	if _, _, changed := m.InstanceChanged(); !changed {
+		t.Fatal("a copy of the data is taken for the original")
+	}
+	mustCommit(t, m, committed) // a known decision is delivered and proven
+	for what, call := range map[string]func() (participant.Settlement, error){
+		"rollback of a held one": func() (participant.Settlement, error) { return m.Rollback(t.Context(), doomed.Ref) },
+		"rollback of a lost one": func() (participant.Settlement, error) { return m.Rollback(t.Context(), sqlWork("c", 3).Ref) },
+		"commit of a lost one":   func() (participant.Settlement, error) { return m.Commit(t.Context(), sqlWork("c", 3).Ref) },
+	} {
+		if st, err := call(); err == nil || !participant.IsTransient(err) || !strings.Contains(err.Error(), "an operator must accept it") {
+			t.Errorf("%s: %+v, %v", what, st, err)
+		}
+	}
+	mustAbort(t, m, sqlWork("d", 4, plain("SELECT 1")), pb.Reason_INCARNATION, "an operator must accept it")
+	if held, err := m.Held(t.Context()); err != nil || len(held) != 1 {
+		t.Errorf("held: %v, %v", held, err)
+	}
+	if err := open(t, options).AcceptInstance(t.Context()); err != nil { // as a command would, beside it
+		t.Fatal(err)
+	}
+	if st, err := m.Rollback(t.Context(), doomed.Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {
+		t.Errorf("after the word of an operator: %+v, %v", st, err)
+	}
+	mustPrepare(t, m, sqlWork("d", 4, plain("SELECT 1")))
+}
+
+// Each of these is refused at the start, with what to do about it.
+func TestOpenRefuses(t *testing.T) {
+	dsn, _ := newDatabase(t)
+	db := mariaDB.Admin()
+	name := dsn[strings.LastIndex(dsn, "/")+1:]
+	user := func(n string, grants ...string) string {
+		mustExec(t, db, "CREATE USER "+n+"@'127.0.0.1' IDENTIFIED BY '"+database.MariaDBPassword+"'")
+		for _, g := range grants {
+			mustExec(t, db, "GRANT "+g+" TO "+n+"@'127.0.0.1'")
+		}
+		return mariaDB.DSN(n, database.MariaDBPassword, name)
+	}
+	all := "ALL ON " + name + ".*"
+	tests := map[string]struct{ dsn, says string }{
+		"no DSN":          {"", "user:password@tcp(host:port)/database"},
+		"no database":     {mariaDB.DSN("x", database.MariaDBPassword, ""), "names no database"},
+		"unreadable":      {"x:" + database.MariaDBPassword + "@tcp(127.0.0.1:1/db?p=%zz", "must have the form"},
+		"unreadable port": {"x:" + database.MariaDBPassword + "@tcp(127.0.0.1:none)/db", ""},
+		"bad option":      {dsn + "?parseTime=" + database.MariaDBPassword, "must have the form"},
+		"many statements": {dsn + "?multiStatements=true", "multiStatements"},
+		"wrong password":  {strings.Replace(dsn, database.MariaDBPassword, "x"+database.MariaDBPassword, 1), "1045"},
+		"no PROCESS":      {user("noprocess", all), "GRANT PROCESS"},
+		"no CREATE":       {user("nocreate", "PROCESS ON *.*", "SELECT, INSERT ON "+name+".*"), "GRANT CREATE"},
+		"no such schema":  {mariaDB.DSN(name, database.MariaDBPassword, "nowhere"), "104"},
+		"nobody there":    {"x:" + database.MariaDBPassword + "@tcp(127.0.0.1:1)/db", "refused"},
+	}
+	for what, test := range tests {
+		var log strings.Builder
+		m, err := Open(t.Context(), Options{Name: "p", DSN: test.dsn, Logger: hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Trace})})
+		if err == nil {
+			t.Errorf("%s: opened", what)
+			_ = m.Close()
+			continue
+		}
+		if text := err.Error(); !strings.Contains(text, test.says) || strings.Contains(text+log.String(), database.MariaDBPassword) {
+			t.Errorf("%s: %v\n%s", what, err, log.String())
+		}
+	}
+	set := func(variable, bad, good, says string) {
+		t.Helper()
+		mustExec(t, db, "SET GLOBAL "+variable+" = "+bad)
+		defer mustExec(t, db, "SET GLOBAL "+variable+" = "+good)
+		if _, err := Open(t.Context(), Options{Name: "p", DSN: dsn}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s = %s: %v", variable, bad, err)
+		}
+	}
+	set("innodb_flush_log_at_trx_commit", "2", "1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+	set("read_only", "ON", "OFF", "the DSN of the primary")
+	set("max_connections", "40", "300", "raise it")
+	for version, supported := range map[string]bool{
+		"10.4.32-MariaDB": false, "5.5.5-10.3.1-MariaDB-log": false, "10.5.0-MariaDB": true, "10.11.19-MariaDB-0+deb12u1": true, "11.4.2-MariaDB": true,
+		"5.7.6": false, "5.6.51-log": false, "5.7.7": true, "8.0.36": true, "8.4.0-commercial": true,
+	} {
+		if s, err := readVersion(version); err != nil || (s.supported() == nil) != supported {
+			t.Errorf("version %s: %v, %v; want supported %v", version, s.supported(), err, supported)
+		}
+	}
+	if _, err := readVersion("ten"); err == nil {
+		t.Error("an unreadable version was read")
+	}
+}
