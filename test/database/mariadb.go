@@ -5,10 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -33,7 +31,7 @@ type MariaDB struct {
 	dir, socket string
 	port        int
 	args        []string
-	owner       *syscall.Credential // nil: whoever runs the tests
+	user        account
 	admin       *sql.DB
 	made        atomic.Int64
 
@@ -41,38 +39,39 @@ type MariaDB struct {
 	exited chan struct{}
 }
 
-// StartMariaDB makes a data directory below dir, which must exist and be
-// reachable by other users, and starts a server on it. args are further
-// arguments of mariadbd.
-func StartMariaDB(ctx context.Context, dir string, args ...string) (*MariaDB, error) {
+// StartMariaDB makes a server and starts it. args are further arguments of mariadbd.
+func StartMariaDB(ctx context.Context, args ...string) (*MariaDB, error) {
 	install, err := mariaDBProgram("mariadb-install-db")
 	if err != nil {
 		return nil, err
 	}
-	m := &MariaDB{dir: filepath.Join(dir, "mariadb"), args: args}
+	m := &MariaDB{args: args}
+	if m.user, err = unprivileged("mysql"); err != nil {
+		return nil, err
+	}
+	if m.dir, err = m.user.directory("concordat-mariadb-"); err != nil {
+		return nil, err
+	}
 	m.socket = filepath.Join(m.dir, "socket")
-	if err := os.Mkdir(m.dir, 0o700); err != nil {
-		return nil, err
-	}
-	if m.owner, err = unprivileged(m.dir); err != nil {
-		return nil, err
-	}
-	if m.port, err = freePort(); err != nil {
-		return nil, err
-	}
-	made := exec.CommandContext(ctx, install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
-		"--datadir="+filepath.Join(m.dir, "data"), "--innodb-log-file-size=16M")
-	made.Dir, made.SysProcAttr = m.dir, &syscall.SysProcAttr{Credential: m.owner}
-	if out, err := made.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
-	}
-	if m.admin, err = m.openAdmin(); err != nil {
-		return nil, err
-	}
-	if err := m.Restart(ctx); err != nil {
+	if err := m.start(ctx, install); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+func (m *MariaDB) start(ctx context.Context, install string) (err error) {
+	if m.port, err = freePort(); err != nil {
+		return err
+	}
+	made := m.user.command(install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
+		"--datadir="+m.Dir(), "--innodb-log-file-size=16M")
+	if out, err := made.CombinedOutput(); err != nil {
+		return fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
+	}
+	if m.admin, err = m.openAdmin(); err != nil {
+		return err
+	}
+	return m.Restart(ctx)
 }
 
 // mariaDBProgram finds a program of the server. A missing one is a failure of
@@ -85,36 +84,6 @@ func mariaDBProgram(name string) (string, error) {
 		return path, nil
 	}
 	return "", fmt.Errorf("%s is not installed: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core", name)
-}
-
-// unprivileged gives dir to a user that is not root, if this process is root:
-// the servers refuse to run as root.
-func unprivileged(dir string) (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("nobody")
-	if err != nil {
-		return nil, err
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, int(uid), int(gid))
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func (m *MariaDB) openAdmin() (*sql.DB, error) {
@@ -140,14 +109,13 @@ func (m *MariaDB) Restart(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	m.server = exec.Command(server, append([]string{
-		"--no-defaults", "--datadir=" + filepath.Join(m.dir, "data"), "--socket=" + m.socket,
+	m.server = m.user.command(server, append([]string{
+		"--no-defaults", "--datadir=" + m.Dir(), "--socket=" + m.socket,
 		"--pid-file=" + filepath.Join(m.dir, "pid"), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(m.port),
 		"--skip-name-resolve", "--innodb-log-file-size=16M", "--innodb-buffer-pool-size=64M", "--max-connections=300",
 		"--performance-schema=off",
 	}, m.args...)...)
-	m.server.Dir, m.server.Stdout, m.server.Stderr = m.dir, log, log
-	m.server.SysProcAttr = &syscall.SysProcAttr{Credential: m.owner}
+	m.server.Stdout, m.server.Stderr = log, log
 	if err := m.server.Start(); err != nil {
 		return err
 	}
@@ -228,9 +196,11 @@ func (m *MariaDB) Admin() *sql.DB { return m.admin }
 // down, is a backup.
 func (m *MariaDB) Dir() string { return filepath.Join(m.dir, "data") }
 
-// Close kills the server. Its directory is the caller's.
+// Close kills the server and removes its data.
 func (m *MariaDB) Close() error {
 	err := m.Kill()
-	_ = m.admin.Close() // it complains of connections that the kill has ended
-	return err
+	if m.admin != nil {
+		_ = m.admin.Close() // it complains of connections that the kill has ended
+	}
+	return errors.Join(err, os.RemoveAll(m.dir))
 }

@@ -2,22 +2,13 @@ package database
 
 import (
 	"context"
-	"os"
 	"strings"
 	"testing"
 )
 
 func startMariaDB(t *testing.T) *MariaDB {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "concordat-mariadb-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	m, err := StartMariaDB(t.Context(), dir)
+	m, err := StartMariaDB(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
