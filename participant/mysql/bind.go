@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -13,7 +14,7 @@ const bindingColumns = "incarnation, cluster_id, generation, term, floor_generat
 
 // Identity reads the participant's row.
 func (m *Manager) Identity(ctx context.Context) (participant.Identity, error) {
-	id := participant.Identity{Kind: m.server.kind()}
+	id := participant.Identity{Kind: cmp.Or(m.options.Kind, m.server.kind())}
 	err := scanBinding(m.control.QueryRowContext(ctx,
 		"SELECT "+bindingColumns+" FROM concordat_participant WHERE name = ?", m.options.Name), &id)
 	return id, m.shown("identity", err)

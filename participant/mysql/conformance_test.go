@@ -38,7 +38,7 @@ func conformanceHarness(t testing.TB) participanttest.Harness {
 	})
 	return participanttest.Harness{
 		Open: func(ctx context.Context) (_ participant.ResourceManager, err error) {
-			m, err = Open(ctx, Options{Name: "suite", DSN: dsn, Work: count, Connections: 40, around: around})
+			m, err = Open(ctx, Options{Name: "suite", DSN: dsn, Work: count, around: around})
 			return m, err
 		},
 		Crash:   func() error { return m.Close() },

@@ -57,8 +57,8 @@ func mustCommit(t testing.TB, m *Manager, w participant.Work) {
 func TestDetachedBranchesAreNeverLost(t *testing.T) {
 	const branches, workers = 1000, 25
 	dsn, db := newDatabase(t)
-	owner := open(t, Options{Name: "p", DSN: dsn, Work: count, Connections: 2 * workers})
-	finisher := open(t, Options{Name: "p", DSN: dsn, Work: count, Connections: 8})
+	owner := open(t, Options{Name: "p", DSN: dsn, Work: count, MaxBranches: workers})
+	finisher := open(t, Options{Name: "p", DSN: dsn, Work: count, MaxBranches: 8})
 	var wg sync.WaitGroup
 	for n := range workers {
 		wg.Go(func() {

@@ -213,7 +213,7 @@ func TestConnectionOfAFailedBranchIsDestroyed(t *testing.T) {
 		}
 		return nil, nil
 	}
-	m := open(t, Options{Name: "p", DSN: dsn, Work: fail, Connections: 1})
+	m := open(t, Options{Name: "p", DSN: dsn, Work: fail, MaxBranches: 1})
 	seen := map[uint64]bool{}
 	for i, how := range []string{"error", "statement", "close", "rows", "panic", "good", "error"} {
 		func() {

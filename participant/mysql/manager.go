@@ -25,9 +25,12 @@ const (
 	controlConnections = 16
 	looseConnections   = 8
 	// reserve of max_connections is for operators.
-	reserve = 8
-	// defaultConnections do the work of branches or hold prepared ones.
-	defaultConnections = 64
+	reserve            = 8
+	defaultMaxBranches = 16
+	maxMaxBranches     = 10_000
+	// pinnedPerBranch is how many sessions of prepared branches are kept for
+	// each that may be at work.
+	pinnedPerBranch = 2
 	// openTimeout bounds Open.
 	openTimeout = 30 * time.Second
 )
@@ -46,9 +49,12 @@ type Options struct {
 	DSN string
 	// Work is the work of a branch; nil: Statements.
 	Work Work
-	// Connections do the work of branches; on MariaDB each prepared branch
-	// keeps one until it is settled, half of them at most. 0: 64.
-	Connections int
+	// Kind is what Identity says; empty: mariadb or mysql, as the server is.
+	Kind string
+	// MaxBranches is how many branches are worked on at the same time, each on a
+	// connection; 0 is 16. On MariaDB prepared branches keep theirs until they
+	// are settled, twice as many at most; those above that are finished detached.
+	MaxBranches int
 	// NewIncarnation: these data were restored from a backup.
 	NewIncarnation bool
 	// Logger; nil logs nothing.
@@ -70,6 +76,7 @@ type Manager struct {
 	server   server
 	schema   string // the database, as the server names it
 	owner    atomic.Pointer[sqlbranch.Owner]
+	turns    chan struct{} // room for the branches at work
 	pinned   *pinned
 	attached *attached
 	engines  *engines
@@ -90,8 +97,18 @@ var _ participant.ResourceManager = (*Manager)(nil)
 // Open connects to the database, refuses it if a vote could not be a promise
 // there, and makes the journal's tables if they are missing.
 func Open(ctx context.Context, options Options) (*Manager, error) {
-	if options.Connections == 0 {
-		options.Connections = defaultConnections
+	if options.MaxBranches == 0 {
+		options.MaxBranches = defaultMaxBranches
+	}
+	if options.MaxBranches < 1 || options.MaxBranches > maxMaxBranches {
+		return nil, fmt.Errorf("mysql: %w", &fsm.FieldError{
+			Field: "MaxBranches", Limit: fmt.Sprintf("1 to %d", maxMaxBranches), Got: fmt.Sprint(options.MaxBranches),
+		})
+	}
+	if len(options.Kind) > fsm.MaxKindBytes {
+		return nil, fmt.Errorf("mysql: %w", &fsm.FieldError{
+			Field: "Kind", Limit: fmt.Sprintf("at most %d bytes", fsm.MaxKindBytes), Got: fmt.Sprintf("%d bytes", len(options.Kind)),
+		})
 	}
 	if options.Logger == nil {
 		options.Logger = hclog.NewNullLogger()
@@ -112,7 +129,8 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 	options.DSN = "" // it is not needed any more, and must not show
 	m := &Manager{
 		options: options, log: options.Logger, secret: secret(cfg.Passwd),
-		pinned: newPinned(options.Connections / 2), instance: &instance{}, known: newKnown(),
+		pinned: newPinned(pinnedPerBranch * options.MaxBranches), instance: &instance{}, known: newKnown(),
+		turns: make(chan struct{}, options.MaxBranches),
 	}
 	if err := m.open(ctx, cfg); err != nil {
 		return nil, errors.Join(m.shown("open", err), m.Close())
@@ -147,8 +165,8 @@ func (m *Manager) open(ctx context.Context, cfg *mysql.Config) error {
 	m.loose = pool(looseConnections, "READ UNCOMMITTED")
 	// The work keeps the isolation level that the database or the DSN gives it.
 	m.branches = sql.OpenDB(&connector{Connector: plain, setup: own[:2], see: m.instance.see})
-	m.branches.SetMaxOpenConns(m.options.Connections)
-	m.branches.SetMaxIdleConns(m.options.Connections)
+	m.branches.SetMaxOpenConns(m.sessions())
+	m.branches.SetMaxIdleConns(m.options.MaxBranches)
 	m.attached = newAttached(m)
 	m.engines = newEngines(m)
 	if err := m.inspect(ctx); err != nil {
@@ -184,6 +202,9 @@ func (m *Manager) enter(ctx context.Context) error {
 	m.adopt(id.Binding.ClusterID)
 	return m.engines.warn(ctx)
 }
+
+// sessions is how many connections branches may have.
+func (m *Manager) sessions() int { return (1 + pinnedPerBranch) * m.options.MaxBranches }
 
 func newIncarnation() string {
 	var b [16]byte

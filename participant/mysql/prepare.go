@@ -100,12 +100,18 @@ func (m *Manager) execute(ctx context.Context, w participant.Work) (participant.
 	if err := m.trusted(ctx); err != nil {
 		return participant.Aborted(pb.Reason_INCARNATION, err.Error()), nil
 	}
+	select {
+	case m.turns <- struct{}{}:
+		defer func() { <-m.turns }()
+	case <-ctx.Done():
+		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before it was this branch's turn; "+retry), nil
+	}
 	s, err := m.start(ctx, w.Ref)
 	switch {
 	case errors.Is(err, errBusy), number(err) == errXaDuplicate:
 		return participant.Vote{}, m.unblock(ctx, w.Ref)
 	case err != nil && ctx.Err() != nil:
-		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before a connection was free"), nil
+		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before a connection was free; "+retry), nil
 	case err != nil:
 		return m.refuse(ctx, err)
 	}

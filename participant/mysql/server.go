@@ -126,9 +126,9 @@ func (m *Manager) inspect(ctx context.Context) error {
 			v["innodb_flush_log_at_trx_commit"])
 	case isOn(v["read_only"]) || isOn(v["super_read_only"]):
 		return fmt.Errorf("the server is read-only (a replica?): give the DSN of the primary")
-	case limit > 0 && limit < m.options.Connections+controlConnections+reserve:
-		return fmt.Errorf("max_connections is %d, and %d are needed: raise it, or lower the participant's connections",
-			limit, m.options.Connections+controlConnections+reserve)
+	case limit > 0 && limit < m.sessions()+controlConnections+looseConnections+reserve:
+		return fmt.Errorf("max_connections is %d, and %d are needed: raise it, or lower the participant's MaxBranches",
+			limit, m.sessions()+controlConnections+looseConnections+reserve)
 	}
 	if isOn(v["log_bin"]) && v["sync_binlog"] != "1" {
 		m.log.Warn("the binary log is not synced at every commit: after a crash of the machine, replicas and recovery may miss branches; "+

@@ -64,7 +64,7 @@ func (m *MariaDB) start(ctx context.Context, install string) (err error) {
 		return err
 	}
 	made := m.user.command(install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
-		"--datadir="+m.Dir(), "--innodb-log-file-size=16M")
+		"--datadir="+m.Dir(), "--tmpdir="+m.dir, "--innodb-log-file-size=16M")
 	if out, err := made.CombinedOutput(); err != nil {
 		return fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
 	}
@@ -110,7 +110,8 @@ func (m *MariaDB) Restart(ctx context.Context) error {
 	}
 	defer log.Close()
 	m.server = m.user.command(server, append([]string{
-		"--no-defaults", "--datadir=" + m.Dir(), "--socket=" + m.socket,
+		// A server that starts removes what others have in a shared directory for temporary files.
+		"--no-defaults", "--datadir=" + m.Dir(), "--tmpdir=" + m.dir, "--socket=" + m.socket,
 		"--pid-file=" + filepath.Join(m.dir, "pid"), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(m.port),
 		"--skip-name-resolve", "--innodb-log-file-size=16M", "--innodb-buffer-pool-size=64M", "--max-connections=300",
 		"--performance-schema=off",
