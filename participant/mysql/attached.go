@@ -40,6 +40,7 @@ type attached struct {
 type view struct {
 	asked    time.Time
 	sessions map[uint64]bool
+	waiting  map[uint64]bool // for a lock
 }
 
 func newAttached(m *Manager) *attached {
@@ -101,51 +102,51 @@ func (a *attached) after(ctx context.Context, t time.Time) (view, error) {
 		if err := pause(ctx, viewAge-time.Since(a.read)); err != nil {
 			return view{}, participant.Transient(err)
 		}
-		asked := time.Now()
-		sessions, fresh, err := a.look(ctx)
+		next := view{asked: time.Now(), sessions: map[uint64]bool{}, waiting: map[uint64]bool{}}
+		fresh, err := a.look(ctx, next)
 		a.read = time.Now()
 		if err != nil {
 			return view{}, err
 		}
 		if fresh {
-			v = view{asked, sessions}
 			a.mu.Lock()
-			a.seen = v
+			a.seen = next
 			a.mu.Unlock()
-			return v, nil
+			return next, nil
 		}
 	}
 }
 
 // look reads the view. It is fresh if the transaction that this look begins is
 // in it, with this very query: otherwise somebody else had read it just before.
-func (a *attached) look(ctx context.Context) (sessions map[uint64]bool, fresh bool, err error) {
+func (a *attached) look(ctx context.Context, v view) (fresh bool, err error) {
 	c, err := a.m.control.Conn(ctx)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	defer c.Close()
 	if _, err := c.ExecContext(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
-		return nil, false, err
+		return false, err
 	}
 	defer func() { _, _ = c.ExecContext(ctx, "ROLLBACK") }()
-	query := fmt.Sprintf("SELECT /* concordat %s */ trx_mysql_thread_id, trx_query FROM information_schema.innodb_trx", newIncarnation())
+	query := fmt.Sprintf("SELECT /* concordat %s */ trx_mysql_thread_id, trx_state, trx_query FROM information_schema.innodb_trx", newIncarnation())
 	rows, err := c.QueryContext(ctx, query)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	defer rows.Close()
-	sessions = make(map[uint64]bool)
 	for rows.Next() {
 		var id uint64
+		var state string
 		var text sql.NullString
-		if err := rows.Scan(&id, &text); err != nil {
-			return nil, false, err
+		if err := rows.Scan(&id, &state, &text); err != nil {
+			return false, err
 		}
-		sessions[id] = true
+		v.sessions[id] = true
+		v.waiting[id] = state == "LOCK WAIT"
 		fresh = fresh || text.String == query
 	}
-	return sessions, fresh, rows.Err()
+	return fresh, rows.Err()
 }
 
 // release makes sure that no session has the branch, so that another may finish

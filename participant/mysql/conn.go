@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -38,7 +39,8 @@ type conn struct {
 	bound bool
 	judge func(query string) error // nil: no branch is at work
 	fault error
-	open  int // rows that are not closed
+	open  int       // rows that are not closed
+	since time.Time // when the statement that runs began; zero: none does
 }
 
 // bind makes the connection a branch's own, until unbind.
@@ -87,16 +89,29 @@ func (c *conn) before(query string) error {
 	c.mu.Lock()
 	judge := c.judge
 	c.mu.Unlock()
-	if judge == nil {
-		return nil
+	if judge != nil {
+		if err := c.after(judge(query)); err != nil {
+			return err
+		}
 	}
-	return c.after(judge(query))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since = time.Now()
+	return nil
+}
+
+// running is since when the statement that runs does.
+func (c *conn) running() (since time.Time, running bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since, !c.since.IsZero()
 }
 
 // after remembers an error of the work.
 func (c *conn) after(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.since = time.Time{}
 	// ErrSkip only says that the driver wants to be asked in another way.
 	if c.judge != nil && err != nil && c.fault == nil && !errors.Is(err, driver.ErrSkip) {
 		c.fault = err
@@ -222,8 +237,13 @@ func (r *rows) Close() error {
 }
 
 func (r *rows) Next(dest []driver.Value) error {
+	r.c.mu.Lock()
+	r.c.since = time.Now()
+	r.c.mu.Unlock()
 	err := r.driverRows.Next(dest)
-	if !isEOF(err) {
+	if isEOF(err) {
+		_ = r.c.after(nil)
+	} else {
 		_ = r.c.after(err)
 	}
 	return err

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -390,4 +391,34 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := readVersion("ten"); err == nil {
 		t.Error("an unreadable version was read")
 	}
+}
+
+// A branch waits for a lock at most a quarter of its budget (P12), and for
+// nothing else is it cut short.
+func TestLockWaitIsAQuarterOfTheBudget(t *testing.T) {
+	dsn, db := newDatabase(t)
+	mustExec(t, db, "INSERT INTO counts VALUES ('k', 0)")
+	m := open(t, Options{Name: "p", DSN: dsn})
+	first := sqlWork("t", 1, plain("UPDATE counts SET n = n + 1 WHERE k = 'k'"))
+	mustPrepare(t, m, first)
+	prepare := func(w participant.Work, budget time.Duration) (participant.Vote, time.Duration) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), budget)
+		defer cancel()
+		began := time.Now()
+		v, err := m.Prepare(ctx, w)
+		if err != nil {
+			t.Errorf("Prepare: %v", err)
+		}
+		return v, time.Since(began)
+	}
+	const budget = 2 * time.Second
+	v, took := prepare(sqlWork("u", 2, plain("UPDATE counts SET n = n + 1 WHERE k = 'k'")), budget)
+	if v.Code != pb.Reason_CONFLICT || !strings.Contains(v.Message, "a quarter of the budget") || took < budget/4 || took > budget/2+budget/4 {
+		t.Errorf("voted %v %q after %s", v.Code, v.Message, took)
+	}
+	if v, took := prepare(sqlWork("w", 3, plain("SELECT SLEEP(0.8)")), budget); v.Kind != pb.Vote_VOTE_PREPARED || took < 800*time.Millisecond {
+		t.Errorf("slow work without a lock voted %v %q after %s", v.Code, v.Message, took)
+	}
+	mustCommit(t, m, first)
 }

@@ -159,10 +159,15 @@ func (m *Manager) perform(ctx context.Context, s *session, w participant.Work) (
 		return nil, vote, err
 	}
 	s.raw.work(m.engines.judge)
+	limit := lockWait(ctx)
+	stop := m.limitWaits(ctx, s.raw, limit)
 	result, err = m.work(ctx, s, w)
+	waited := stop()
 	fault := s.raw.worked()
 	s.raw.own()
 	switch {
+	case waited && (err != nil || fault != nil):
+		err = errWaited(limit)
 	case err == nil && fault != nil:
 		err = fmt.Errorf("a statement of the branch failed: %w", fault)
 	case err != nil && number(err) == 0 && number(fault) != 0 && !isAbort(err):
