@@ -156,17 +156,8 @@ func (m *Manager) release(ctx context.Context, branch participant.Ref) error {
 	if m.server.detaches {
 		return nil
 	}
-	var owner sql.NullInt64
-	if err := m.control.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", m.lockName(branch)).Scan(&owner); err != nil {
+	if err := m.endOwner(ctx, branch); err != nil {
 		return err
-	}
-	if owner.Valid {
-		if err := m.kill(ctx, uint64(owner.Int64)); err != nil {
-			return err
-		}
-		if err := m.attached.left(ctx, uint64(owner.Int64)); err != nil {
-			return err
-		}
 	}
 	t, err := m.trace(ctx, branch.ID)
 	if err != nil {
@@ -178,6 +169,19 @@ func (m *Manager) release(ctx context.Context, branch participant.Ref) error {
 		}
 	}
 	return pause(ctx, detachGrace)
+}
+
+// endOwner ends the session that has the branch, if one has.
+func (m *Manager) endOwner(ctx context.Context, branch participant.Ref) error {
+	var owner sql.NullInt64
+	err := m.control.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", m.lockName(branch)).Scan(&owner)
+	if err != nil || !owner.Valid {
+		return err
+	}
+	if err := m.kill(ctx, uint64(owner.Int64)); err != nil {
+		return err
+	}
+	return m.attached.left(ctx, uint64(owner.Int64))
 }
 
 // endedWait bounds the wait for the session that the branch's row names. It

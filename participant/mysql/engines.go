@@ -137,11 +137,24 @@ func (e *engines) judge(query string) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if why := mentions(query, reserved); why != "" {
+		return Abort(pb.Reason_UNSUPPORTED, why)
+	}
 	if why := mentions(query, e.names); why != "" {
 		return Abort(pb.Reason_UNSUPPORTED, why+", which has no transactions: what a branch writes there could not be rolled back; "+
 			"ALTER TABLE … ENGINE=InnoDB")
 	}
 	return nil
+}
+
+// reserved are names that no statement of a branch may use.
+var reserved = map[string]string{
+	"concordat_participant": "the tables of the journal are not for branches",
+	"concordat_entry":       "the tables of the journal are not for branches",
+	"concordat_overlay":     "the tables of the journal are not for branches",
+	"get_lock":              "user-level locks outlive the branch: lock rows, with SELECT … FOR UPDATE",
+	"release_lock":          "user-level locks outlive the branch: lock rows, with SELECT … FOR UPDATE",
+	"release_all_locks":     "user-level locks outlive the branch: lock rows, with SELECT … FOR UPDATE",
 }
 
 // forbidden are the first words of statements that end a transaction, change

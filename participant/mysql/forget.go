@@ -40,11 +40,11 @@ func (m *Manager) finished(ctx context.Context, after, upTo string, limit int) (
 		upTo = "\x7f" // above every id
 	}
 	rows, err := m.control.QueryContext(ctx, "SELECT i.id, e.body, o.body FROM ("+
-		"SELECT id FROM concordat_entry WHERE participant = ? AND id > ? AND id <= ?"+
-		" UNION SELECT id FROM concordat_overlay WHERE participant = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?) i"+
+		"(SELECT id FROM concordat_entry WHERE participant = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?)"+
+		" UNION (SELECT id FROM concordat_overlay WHERE participant = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?) ORDER BY id LIMIT ?) i"+
 		" LEFT JOIN concordat_entry e ON e.participant = ? AND e.id = i.id"+
 		" LEFT JOIN concordat_overlay o ON o.participant = ? AND o.id = i.id ORDER BY i.id",
-		m.options.Name, after, upTo, m.options.Name, after, upTo, limit, m.options.Name, m.options.Name)
+		m.options.Name, after, upTo, limit, m.options.Name, after, upTo, limit, limit, m.options.Name, m.options.Name)
 	if err != nil {
 		return nil, after, err
 	}

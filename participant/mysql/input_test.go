@@ -84,6 +84,8 @@ func TestErrorsAreVotes(t *testing.T) {
 		"ddl":                {plain("CREATE TABLE t (k INT)"), pb.Reason_UNSUPPORTED, "change the schema before"},
 		"temporary table":    {plain("CREATE TEMPORARY TABLE t (k INT)"), pb.Reason_UNSUPPORTED, "change the schema before"},
 		"set":                {plain("SET autocommit = 0"), pb.Reason_UNSUPPORTED, "session"},
+		"the journal":        {plain("DELETE FROM `concordat_entry`"), pb.Reason_UNSUPPORTED, "journal"},
+		"a user's lock":      {plain("SELECT RELEASE_ALL_LOCKS()"), pb.Reason_UNSUPPORTED, "outlive"},
 		"lock tables":        {plain("LOCK TABLES acct WRITE"), pb.Reason_UNSUPPORTED, "lock rows"},
 		"MyISAM":             {plain("INSERT INTO oldlog VALUES ('x')"), pb.Reason_UNSUPPORTED, "has the engine MyISAM"},
 		"MyISAM in a view":   {plain("INSERT INTO `oldview` VALUES ('x')"), pb.Reason_UNSUPPORTED, "has the engine MyISAM"},

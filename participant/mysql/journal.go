@@ -16,14 +16,31 @@ type sight struct {
 	found  sqlbranch.Found
 	merged sqlbranch.Merged
 	floor  rpc.Attempt
+	result int // bytes, in the row
 }
 
 // look reads the three places of one id, and first finishes what was left by
 // half: a rollback that did not come to its end, an overlay of a branch that is
 // gone. So what it returns may be judged.
 func (m *Manager) look(ctx context.Context, id string) (sight, error) {
+	return m.lookAt(ctx, func() (sight, error) { return m.peek(ctx, id) })
+}
+
+// lookFor is look for a branch that is probably held on a session of ours,
+// which then need not be looked for in the list. Should it be settled
+// meanwhile, that session fails, and is gone the next time.
+func (m *Manager) lookFor(ctx context.Context, ref participant.Ref) (sight, error) {
+	return m.lookAt(ctx, func() (sight, error) {
+		if m.pinned.has(ref) {
+			return m.rows(ctx, ref.ID, []participant.Ref{ref})
+		}
+		return m.peek(ctx, ref.ID)
+	})
+}
+
+func (m *Manager) lookAt(ctx context.Context, peek func() (sight, error)) (sight, error) {
 	for {
-		s, err := m.peek(ctx, id)
+		s, err := peek()
 		switch {
 		case err != nil:
 			return s, err
@@ -32,7 +49,7 @@ func (m *Manager) look(ctx context.Context, id string) (sight, error) {
 				return s, err
 			}
 		case s.merged.Left:
-			if err := m.fold(ctx, id); err != nil {
+			if err := m.fold(ctx, s.found.Overlay.Of.ID); err != nil {
 				return s, err
 			}
 		default:
@@ -43,17 +60,24 @@ func (m *Manager) look(ctx context.Context, id string) (sight, error) {
 
 // peek reads the three places. The list comes first: a branch that is committed
 // in between shows as proven.
-func (m *Manager) peek(ctx context.Context, id string) (s sight, err error) {
-	if s.found.Held, err = m.list(ctx, id); err != nil {
-		return s, err
+func (m *Manager) peek(ctx context.Context, id string) (sight, error) {
+	held, err := m.list(ctx, id)
+	if err != nil {
+		return sight{}, err
 	}
+	return m.rows(ctx, id, held)
+}
+
+// rows reads the two rows, given what is held.
+func (m *Manager) rows(ctx context.Context, id string, held []participant.Ref) (s sight, err error) {
+	s.found.Held = held
 	var entry, overlay []byte
-	err = m.control.QueryRowContext(ctx, "SELECT p.floor_generation, p.floor_term, p.floor_sequence, e.body, o.body"+
+	err = m.control.QueryRowContext(ctx, "SELECT p.floor_generation, p.floor_term, p.floor_sequence, e.body, COALESCE(LENGTH(e.result), 0), o.body"+
 		" FROM concordat_participant p"+
 		" LEFT JOIN concordat_entry e ON e.participant = p.name AND e.id = ?"+
 		" LEFT JOIN concordat_overlay o ON o.participant = p.name AND o.id = ?"+
 		" WHERE p.name = ?", id, id, m.options.Name).
-		Scan(&s.floor.Generation, &s.floor.Term, &s.floor.Sequence, &entry, &overlay)
+		Scan(&s.floor.Generation, &s.floor.Term, &s.floor.Sequence, &entry, &s.result, &overlay)
 	if err != nil {
 		return s, err
 	}

@@ -116,7 +116,8 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 	if options.around == nil {
 		options.around = func(write func() error) error { return write() }
 	}
-	if options.Work == nil {
+	ready := options.Work == nil
+	if ready {
 		options.Work = Statements
 	}
 	if err := fsm.CheckParticipant("Name", options.Name); err != nil {
@@ -127,6 +128,9 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
 	options.DSN = "" // it is not needed any more, and must not show
+	if ready {
+		cfg.ParseTime = false // times in results are as the database writes them
+	}
 	m := &Manager{
 		options: options, log: options.Logger, secret: secret(cfg.Passwd),
 		pinned: newPinned(pinnedPerBranch * options.MaxBranches), instance: &instance{}, known: newKnown(),

@@ -45,6 +45,12 @@ func (p *pinned) take(branch participant.Ref) *session {
 	return p.remove(branch)
 }
 
+func (p *pinned) has(branch participant.Ref) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sessions[branch] != nil
+}
+
 func (p *pinned) remove(branch participant.Ref) *session {
 	s := p.sessions[branch]
 	if s != nil {

@@ -267,7 +267,7 @@ func (m *Manager) unblock(ctx context.Context, ref participant.Ref) error {
 	if err != nil || len(held) > 0 {
 		return errors.Join(err, errAgain)
 	}
-	if err := m.release(ctx, t.branch); err != nil {
+	if err := m.endOwner(ctx, t.branch); err != nil {
 		return err
 	}
 	return errAgain

@@ -42,11 +42,20 @@ type known struct {
 	refs map[string]participant.Ref
 }
 
+// maxKnown is far above what may be undelivered at a participant.
+const maxKnown = 1 << 16
+
 func newKnown() *known { return &known{refs: make(map[string]participant.Ref)} }
 
 func (k *known) add(ref participant.Ref) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(k.refs) >= maxKnown { // settled by other instances, mostly
+		for id := range k.refs {
+			delete(k.refs, id)
+			break
+		}
+	}
 	k.refs[ref.ID] = ref
 }
 

@@ -39,7 +39,7 @@ func (m *Manager) settle(ctx context.Context, verb string, ref participant.Ref, 
 }
 
 func (m *Manager) tryCommit(ctx context.Context, ref participant.Ref) (participant.Settlement, error) {
-	s, err := m.look(ctx, ref.ID)
+	s, err := m.lookFor(ctx, ref)
 	if err != nil {
 		return participant.Settlement{}, err
 	}
@@ -58,23 +58,31 @@ func (m *Manager) commitHeld(ctx context.Context, branch participant.Ref) (parti
 	if err := m.options.around(func() error { return m.finish(ctx, branch, "XA COMMIT") }); err != nil {
 		return participant.Settlement{}, err
 	}
-	s, err := m.peek(ctx, branch.ID)
+	s, err := m.rows(ctx, branch.ID, nil)
 	if err != nil {
 		return participant.Settlement{}, err
 	}
 	if !sqlbranch.Proven(s.found.Entry, branch) {
-		if s.merged.Entry.Held != nil {
-			return participant.Settlement{}, errAgain // it is listed still
+		if held, err := m.list(ctx, branch.ID); err != nil || len(held) > 0 {
+			return participant.Settlement{}, errors.Join(err, errAgain) // it is listed still
 		}
 		return participant.Settlement{}, m.stranded(ctx, branch)
 	}
-	if s.merged.Left {
+	switch {
+	case s.merged.Left:
 		if err := m.fold(ctx, branch.ID); err != nil {
 			return participant.Settlement{}, err
 		}
+	case s.result > maxResultKept:
+		// Nobody asks for it any more. If this fails, it stays until the branch is forgotten.
+		_ = m.locked(ctx, branch.ID, func(s sight) (participant.Entry, bool) { return s.merged.Entry, true })
 	}
 	return participant.Done, nil
 }
+
+// maxResultKept is what a result may weigh to stay in its row after the commit:
+// another write is dearer than those bytes are.
+const maxResultKept = 1 << 10
 
 // absent answers a commit of a branch that is neither held nor proven. Nothing
 // is concluded from not seeing it: only with the entry's lock in hand is it
@@ -123,7 +131,7 @@ func (m *Manager) stranded(ctx context.Context, branch participant.Ref) error {
 }
 
 func (m *Manager) tryRollback(ctx context.Context, ref participant.Ref) (participant.Settlement, error) {
-	s, err := m.look(ctx, ref.ID)
+	s, err := m.lookFor(ctx, ref)
 	if isLocked(err) {
 		return participant.Settlement{}, m.unblock(ctx, ref)
 	}
