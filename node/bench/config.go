@@ -10,8 +10,8 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc/kvop"
-	"github.com/concordat-tx/concordat/rpc/strictjson"
 	"github.com/concordat-tx/concordat/rpc/pb"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 )
 
 // Limits of a Config. They keep the load within what one process can make

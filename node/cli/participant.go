@@ -58,7 +58,7 @@ func newParticipantCommand(a *app) *cobra.Command {
 		Short:   "Run a participant: a service that holds data and votes",
 		Example: "  concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 --register",
 	})
-	cmd.AddCommand(newParticipantKVCommand(a))
+	cmd.AddCommand(newParticipantKVCommand(a), newParticipantPostgresCommand(a))
 	return cmd
 }
 
@@ -76,11 +76,34 @@ when an operator has accepted it with 'concordat participants add --accept-incar
       --nodes 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --register`,
 		Args: usageArgs(cobra.NoArgs),
 	}
-	f := participantFlags{log: newLogFlags(cmd)}
+	f := newParticipantFlags(a, cmd)
+	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "where the store's file is kept")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		log, err := f.log.logger(a.stderr)
+		if err != nil {
+			return err
+		}
+		if err := f.check(); err != nil {
+			return err
+		}
+		if f.dataDir == "" {
+			return usageErrorf("--data-dir: say where the data are kept")
+		}
+		f.nodes = a.nodesOr(f.nodes)
+		if err := runKV(cmd.Context(), f, log); err != nil {
+			return fmt.Errorf("participant %s: %w", f.name, err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// newParticipantFlags are those that every kind has.
+func newParticipantFlags(a *app, cmd *cobra.Command) *participantFlags {
+	f := &participantFlags{log: newLogFlags(cmd)}
 	flags := cmd.Flags()
 	a.nodesFlag(cmd, &f.nodes)
 	flags.StringVar(&f.name, "name", "", "the participant's name in the registry")
-	flags.StringVar(&f.dataDir, "data-dir", "", "where the store's file is kept")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:7301", "where nodes and readers are served (gRPC)")
 	flags.StringVar(&f.advertise, "advertise", "", "the address to register, host:port (default: where it listens)")
 	flags.StringVar(&f.metricsListen, "metrics-listen", "", "where metrics and health are served over HTTP (default: nowhere)")
@@ -96,29 +119,12 @@ when an operator has accepted it with 'concordat participants add --accept-incar
 	if err := flags.MarkHidden("forget-every"); err != nil {
 		panic(err)
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		log, err := f.log.logger(a.stderr)
-		if err != nil {
-			return err
-		}
-		if err := f.check(); err != nil {
-			return err
-		}
-		f.nodes = a.nodesOr(f.nodes)
-		if err := runKV(cmd.Context(), f, log); err != nil {
-			return fmt.Errorf("participant %s: %w", f.name, err)
-		}
-		return nil
-	}
-	return cmd
+	return f
 }
 
 func (f *participantFlags) check() error {
 	if err := fsm.CheckParticipant("--name", f.name); err != nil {
 		return &usageError{err}
-	}
-	if f.dataDir == "" {
-		return usageErrorf("--data-dir: say where the data are kept")
 	}
 	if f.alertWebhook != "" {
 		if _, err := alerting.NewWebhook("--alert-webhook", f.alertWebhook); err != nil {
@@ -141,7 +147,7 @@ func (f *participantFlags) check() error {
 
 // runKV opens the store, which takes the locks of prepared branches, and only
 // then serves.
-func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error) {
+func runKV(ctx context.Context, f *participantFlags, log hclog.Logger) (err error) {
 	if err := os.MkdirAll(f.dataDir, 0o700); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
@@ -150,7 +156,14 @@ func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	return f.run(ctx, log, store, store.Collectors(), func(s *grpc.Server) { pb.RegisterKVServer(s, store) })
+}
 
+// run serves a participant over rm until ctx ends. also registers what the kind
+// serves beside it; nil: nothing.
+func (f *participantFlags) run(
+	ctx context.Context, log hclog.Logger, rm participant.ResourceManager, collectors []prometheus.Collector, also func(*grpc.Server),
+) (err error) {
 	client, err := rpc.NewClient(f.nodes)
 	if err != nil {
 		return usageErrorf("--nodes (or %s): %w", nodesVariable, err)
@@ -158,11 +171,11 @@ func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error
 	defer func() { err = errors.Join(err, client.Close()) }()
 
 	registry, calls := prometheus.NewRegistry(), meter.NewCalls()
-	if err := registerMetrics(registry, f.name, calls, store); err != nil {
+	if err := registerMetrics(registry, f.name, calls, collectors); err != nil {
 		return err
 	}
 	cfg := participant.DefaultConfig()
-	cfg.Name, cfg.ResourceManager, cfg.Cluster = f.name, store, client
+	cfg.Name, cfg.ResourceManager, cfg.Cluster = f.name, rm, client
 	cfg.Logger, cfg.Metrics = log.Named("participant"), registry
 	cfg.ForgetEvery = f.forgetEvery
 	cfg.AlertAfter, cfg.AlertWebhook, cfg.AlertRepeat, cfg.AlertDir = f.alertAfter, f.alertWebhook, f.alertRepeat, f.dataDir
@@ -176,7 +189,9 @@ func runKV(ctx context.Context, f participantFlags, log hclog.Logger) (err error
 		Logger: log.Named("rpc"), Interceptors: []grpc.UnaryServerInterceptor{calls.Unary},
 	})
 	pb.RegisterParticipantServer(grpcServer, server)
-	pb.RegisterKVServer(grpcServer, store)
+	if also != nil {
+		also(grpcServer)
+	}
 	return f.serve(ctx, grpcServer, client, registry, log)
 }
 
@@ -259,14 +274,14 @@ func (f *participantFlags) metricsServer(registry *prometheus.Registry) (*metric
 	return &metricsHTTP{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, l}, nil
 }
 
-// registerMetrics shows what the process, its calls and the store count.
-func registerMetrics(registry *prometheus.Registry, name string, calls *meter.Calls, store *kv.Store) error {
+// registerMetrics shows what the process, its calls and the kind count.
+func registerMetrics(registry *prometheus.Registry, name string, calls *meter.Calls, collectors []prometheus.Collector) error {
 	named := prometheus.WrapRegistererWith(prometheus.Labels{"participant": name}, registry)
 	var errs []error
 	for _, c := range append(meter.Process(node.Version()), calls) {
 		errs = append(errs, registry.Register(c))
 	}
-	for _, c := range store.Collectors() {
+	for _, c := range collectors {
 		errs = append(errs, named.Register(c))
 	}
 	if err := errors.Join(errs...); err != nil {

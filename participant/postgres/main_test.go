@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -17,12 +18,25 @@ import (
 var server *database.Postgres
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		// Of random schedules, each with several crashes; -rapid.checks asks for more.
+		if err := flag.Set("rapid.checks", "15"); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(runAll(m))
 }
 
+// fast are settings for servers that are killed, but whose machine never is:
+// what they have written is there after that, synced or not.
+var fast = map[string]string{"fsync": "off", "deadlock_timeout": "'200ms'"}
+
 func runAll(m *testing.M) (status int) {
 	var err error
-	if server, err = database.StartPostgres(map[string]string{"deadlock_timeout": "'200ms'"}); err != nil {
+	if server, err = database.StartPostgres(fast); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -216,7 +216,7 @@ func (p *Postgres) NewDatabase(ctx context.Context) (name string, err error) {
 	name = fmt.Sprintf("db%d", p.made.Add(1))
 	for _, sql := range []string{
 		fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", name, postgresPassword),
-		fmt.Sprintf("CREATE DATABASE %s OWNER %s STRATEGY file_copy", name, name),
+		fmt.Sprintf("CREATE DATABASE %s OWNER %s", name, name),
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return "", fmt.Errorf("%s: %w", sql[:15], err)
