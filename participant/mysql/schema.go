@@ -8,7 +8,8 @@ import (
 
 // Schema is what Open makes in the database of the DSN if it is missing, so
 // that an administrator can make it beforehand and withhold CREATE.
-const Schema = `CREATE TABLE concordat_participant (
+var Schema = []string{
+	`CREATE TABLE concordat_participant (
   name VARBINARY(64) NOT NULL PRIMARY KEY,
   incarnation VARBINARY(64) NOT NULL,
   cluster_id VARBINARY(64) NOT NULL DEFAULT '',
@@ -18,8 +19,8 @@ const Schema = `CREATE TABLE concordat_participant (
   floor_term BIGINT UNSIGNED NOT NULL DEFAULT 0,
   floor_sequence BIGINT UNSIGNED NOT NULL DEFAULT 0,
   instance VARBINARY(255) NOT NULL DEFAULT ''
-) ENGINE=InnoDB;
-CREATE TABLE concordat_entry (
+) ENGINE=InnoDB`,
+	`CREATE TABLE concordat_entry (
   participant VARBINARY(64) NOT NULL,
   id VARBINARY(48) NOT NULL,
   body MEDIUMBLOB NOT NULL,
@@ -28,25 +29,25 @@ CREATE TABLE concordat_entry (
   result MEDIUMBLOB,
   created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
   PRIMARY KEY (participant, id)
-) ENGINE=InnoDB;
-CREATE TABLE concordat_overlay (
+) ENGINE=InnoDB`,
+	`CREATE TABLE concordat_overlay (
   participant VARBINARY(64) NOT NULL,
   id VARBINARY(48) NOT NULL,
   body MEDIUMBLOB NOT NULL,
   PRIMARY KEY (participant, id)
-) ENGINE=InnoDB;
-`
+) ENGINE=InnoDB`,
+}
 
 // tables makes those tables that are missing.
 func (m *Manager) tables(ctx context.Context) error {
-	for statement := range strings.SplitSeq(strings.TrimSpace(Schema), ";\n") {
+	for _, statement := range Schema {
 		table := strings.Fields(statement)[2]
 		_, err := m.control.ExecContext(ctx, "SELECT 1 FROM "+table+" LIMIT 0")
 		if number(err) == errNoSuchTable {
-			_, err = m.control.ExecContext(ctx, strings.TrimSuffix(statement, ";"))
+			_, err = m.control.ExecContext(ctx, statement)
 			if n := number(err); n == errTableDenied || n == errDatabaseDenied {
 				return fmt.Errorf("table %s is missing and the user may not make it: GRANT CREATE on the database, "+
-					"or make the tables as docs/databases.md has them: %w", table, err)
+					"or make the tables that Schema has (concordat participant mysql --print-schema): %w", table, err)
 			}
 			if number(err) == errTableExists { // another instance was faster
 				err = nil
