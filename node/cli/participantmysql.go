@@ -66,5 +66,5 @@ func runMySQL(ctx context.Context, f *sqlFlags, log hclog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, manager.Close()) }()
-	return f.run(ctx, log, manager, nil, nil)
+	return f.run(ctx, log, manager, manager.Collectors(), nil)
 }

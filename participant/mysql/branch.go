@@ -20,7 +20,11 @@ const xidFormat = 0x434E4344 // "CNCD"
 // xid is a branch's name in SQL, where parameters are refused.
 func (m *Manager) xid(branch participant.Ref) string {
 	gtrid, bqual := m.owner.Load().XID(branch)
-	return fmt.Sprintf("X'%x',X'%x',%d", gtrid, bqual, xidFormat)
+	return xidLiteral(gtrid, bqual, xidFormat)
+}
+
+func xidLiteral(gtrid, bqual []byte, format int64) string {
+	return fmt.Sprintf("X'%x',X'%x',%d", gtrid, bqual, format)
 }
 
 // lockName is of the user-level lock that the session of a branch holds as long
@@ -36,35 +40,12 @@ func (m *Manager) lockName(branch participant.Ref) string {
 // of every id if id is empty.
 func (m *Manager) list(ctx context.Context, id string) ([]participant.Ref, error) {
 	refs := []participant.Ref{}
-	err := m.recover(ctx, func(ref participant.Ref, kin sqlbranch.Kinship) {
-		if kin == sqlbranch.Ours && (id == "" || ref.ID == id) {
-			refs = append(refs, ref)
+	err := m.recover(ctx, func(p Prepared) {
+		if p.Kin == sqlbranch.Ours && (id == "" || p.Ref.ID == id) {
+			refs = append(refs, p.Ref)
 		}
 	})
 	return refs, err
-}
-
-// recover calls each with every prepared branch of the server.
-func (m *Manager) recover(ctx context.Context, each func(ref participant.Ref, kin sqlbranch.Kinship)) error {
-	owner := m.owner.Load()
-	rows, err := m.control.QueryContext(ctx, "XA RECOVER")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var format int64
-		var global, branch int
-		var data []byte
-		if err := rows.Scan(&format, &global, &branch, &data); err != nil {
-			return err
-		}
-		if global < 0 || branch < 0 || global+branch != len(data) {
-			return fmt.Errorf("XA RECOVER shows %d bytes, divided as %d and %d", len(data), global, branch)
-		}
-		each(owner.ParseXID(data[:global], data[global:]))
-	}
-	return rows.Err()
 }
 
 // writeBranch names the branch that writes the entry's row, within the row.

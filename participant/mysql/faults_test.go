@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/sqlbranch"
 	"github.com/concordat-tx/concordat/rpc/pb"
 	"github.com/concordat-tx/concordat/test/database"
 )
@@ -168,6 +169,14 @@ func TestForeignBranchesAreNotTouched(t *testing.T) {
 	mustPrepare(t, m, mine)
 	if held, err := m.Held(t.Context()); err != nil || len(held) != 1 || held[0].Ref != mine.Ref {
 		t.Errorf("held: %v, %v", held, err)
+	}
+	all, err := m.Census(t.Context())
+	kin := map[sqlbranch.Kinship]int{}
+	for _, p := range all {
+		kin[p.Kin]++
+	}
+	if err != nil || kin[sqlbranch.Ours] != 1 || kin[sqlbranch.OtherParticipant] < 1 || kin[sqlbranch.OtherCluster] < 1 || kin[sqlbranch.Foreign] != 1 {
+		t.Errorf("census: %v, %v", kin, err)
 	}
 	mustCommit(t, m, mine)
 	if st, err := m.Rollback(t.Context(), work("u", 2, "k2").Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {

@@ -85,6 +85,8 @@ type Manager struct {
 	since    since
 	// strandings counts looks that found a branch which the database seems to have lost.
 	strandings atomic.Int64
+	// detachments counts branches that were finished by a stranger's session.
+	detachments atomic.Int64
 
 	closed atomic.Bool
 	// finishedAfter is where the next Finished begins.

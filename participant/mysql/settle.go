@@ -208,6 +208,7 @@ func (m *Manager) finish(ctx context.Context, branch participant.Ref, verb strin
 		return err
 	}
 	_, err := m.control.ExecContext(ctx, verb+" "+m.xid(branch))
+	m.detachments.Add(1)
 	switch number(err) {
 	case errXaNotA, errXaRolledBack: // gone, or somebody has it: the caller looks
 		return nil
