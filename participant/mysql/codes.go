@@ -2,6 +2,8 @@ package mysql
 
 // Codes of MariaDB's and MySQL's errors that something is done about.
 const (
+	errNotNull        = 1048
+	errDuplicate      = 1062
 	errTableExists    = 1050
 	errTooMany        = 1040
 	errDatabaseDenied = 1044

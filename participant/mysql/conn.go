@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,7 +127,18 @@ func (c *conn) IsValid() bool {
 	return !c.bound && c.driverConn.IsValid()
 }
 
+// inPlace says that the driver may write arguments into the statement. It puts
+// them wherever there is a question mark, so there must be nothing in which one
+// means something else: a string, a quoted name, a comment, an operator. What is
+// not plain goes to the database as a prepared statement.
+func inPlace(query string, args []driver.NamedValue) bool {
+	return len(args) == 0 || !strings.ContainsAny(query, "'\"`#/\\") && !strings.Contains(query, "--")
+}
+
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if !inPlace(query, args) {
+		return nil, driver.ErrSkip
+	}
 	if err := c.before(query); err != nil {
 		return nil, err
 	}
@@ -135,6 +147,9 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if !inPlace(query, args) {
+		return nil, driver.ErrSkip
+	}
 	if err := c.before(query); err != nil {
 		return nil, err
 	}

@@ -82,3 +82,37 @@ func BenchmarkBranch(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkByHand is the same work as an XA transaction without a journal: what
+// the database itself costs.
+func BenchmarkByHand(b *testing.B) {
+	_, db := newDatabase(b)
+	db.SetMaxIdleConns(64)
+	for _, clients := range []int{1, 16} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			var n atomic.Int64
+			b.SetParallelism(clients)
+			b.RunParallel(func(p *testing.PB) {
+				ctx := context.Background()
+				c, err := db.Conn(ctx)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				defer c.Close()
+				for p.Next() {
+					key := fmt.Sprintf("%d-%d-%d", clients, b.N, n.Add(1))
+					for _, s := range []string{
+						"XA START '" + key + "'", "INSERT INTO counts VALUES ('" + key + "', 1) ON DUPLICATE KEY UPDATE n = n + 1",
+						"SELECT n FROM counts WHERE k = '" + key + "'", "XA END '" + key + "'", "XA PREPARE '" + key + "'", "XA COMMIT '" + key + "'",
+					} {
+						if _, err := c.ExecContext(ctx, s); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				}
+			})
+		})
+	}
+}

@@ -77,6 +77,8 @@ func TestErrorsAreVotes(t *testing.T) {
 		"not a number":       {plain("UPDATE acct SET balance = ? WHERE id = 'bob'", "many"), pb.Reason_APPLICATION, "1366"},
 		"too few arguments":  {plain("UPDATE acct SET balance = ? WHERE id = ?", 1), pb.Reason_INVALID, "expected 2 arguments"},
 		"an injection":       {plain("SELECT '?' , ?", "'; DELETE FROM acct; -- ", 2), pb.Reason_INVALID, "expected 1 arguments"},
+		"a quoted name":      {plain("SELECT `a?` , ?", 1, 2), pb.Reason_APPLICATION, "Unknown column 'a?'"},
+		"a comment":          {plain("SELECT ? /* ? */", 1, 2), pb.Reason_INVALID, "expected 1 arguments"},
 		"two statements":     {plain("SELECT 1; SELECT 2"), pb.Reason_INVALID, "1064"},
 		"commit":             {plain("COMMIT"), pb.Reason_UNSUPPORTED, "leave it out"},
 		"hidden commit":      {plain("/*!COMMIT*/"), pb.Reason_UNSUPPORTED, ""},

@@ -151,17 +151,10 @@ func (m *Manager) open(ctx context.Context, cfg *mysql.Config) error {
 	if err != nil {
 		return ErrDSN
 	}
-	// The journal's statements have no question marks in strings, and half the round trips like this.
-	direct := cfg.Clone()
-	direct.InterpolateParams = true
-	quick, err := mysql.NewConnector(direct)
-	if err != nil {
-		return ErrDSN
-	}
 	own := []string{"SET SESSION autocommit = 1", "SET SESSION innodb_lock_wait_timeout = 1", "SET SESSION time_zone = '+00:00'"}
 	pool := func(size int, isolation string) *sql.DB {
 		db := sql.OpenDB(&connector{
-			Connector: quick, setup: append(own[:len(own):len(own)], "SET SESSION TRANSACTION ISOLATION LEVEL "+isolation), see: m.instance.see,
+			Connector: plain, setup: append(own[:len(own):len(own)], "SET SESSION TRANSACTION ISOLATION LEVEL "+isolation), see: m.instance.see,
 		})
 		db.SetMaxOpenConns(size)
 		db.SetMaxIdleConns(size)

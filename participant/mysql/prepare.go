@@ -52,7 +52,7 @@ func (m *Manager) tryPrepare(ctx context.Context, w participant.Work) (participa
 		return participant.Vote{}, err
 	}
 	if fresh {
-		return m.execute(ctx, w)
+		return m.execute(ctx, w, true)
 	}
 	s, err := m.look(ctx, w.ID)
 	if isLocked(err) {
@@ -64,7 +64,7 @@ func (m *Manager) tryPrepare(ctx context.Context, w participant.Work) (participa
 	v := s.merged.Entry.OnPrepare(w.Ref, s.floor)
 	switch v.Step {
 	case participant.Execute:
-		return m.execute(ctx, w)
+		return m.execute(ctx, w, false)
 	case participant.TakeOver:
 		if err := m.overlay(ctx, w.ID, s, func(o sqlbranch.Overlay) sqlbranch.Overlay { return o.TakeOver(w.Attempt) }); err != nil {
 			return participant.Vote{}, err
@@ -96,7 +96,7 @@ func (m *Manager) promised(ctx context.Context, s sight) (participant.Vote, erro
 }
 
 // execute does the work in a branch of its own.
-func (m *Manager) execute(ctx context.Context, w participant.Work) (participant.Vote, error) {
+func (m *Manager) execute(ctx context.Context, w participant.Work, fresh bool) (participant.Vote, error) {
 	if err := m.trusted(ctx); err != nil {
 		return participant.Aborted(pb.Reason_INCARNATION, err.Error()), nil
 	}
@@ -108,14 +108,14 @@ func (m *Manager) execute(ctx context.Context, w participant.Work) (participant.
 	}
 	s, err := m.start(ctx, w.Ref)
 	switch {
-	case errors.Is(err, errBusy), number(err) == errXaDuplicate:
+	case number(err) == errXaDuplicate:
 		return participant.Vote{}, m.unblock(ctx, w.Ref)
 	case err != nil && ctx.Err() != nil:
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before a connection was free; "+retry), nil
 	case err != nil:
 		return m.refuse(ctx, err)
 	}
-	result, vote, err := m.perform(ctx, s, w)
+	result, vote, err := m.perform(ctx, s, w, fresh)
 	if err != nil || vote.Kind != 0 {
 		s.abandon()
 		return vote, err
@@ -150,8 +150,8 @@ func (m *Manager) execute(ctx context.Context, w participant.Work) (participant.
 
 // perform locks the entry, judges once more under that lock, and does the work.
 // A vote of a kind, or an error, ends the branch.
-func (m *Manager) perform(ctx context.Context, s *session, w participant.Work) (result []byte, vote participant.Vote, err error) {
-	e, vote, err := m.claim(ctx, s, w)
+func (m *Manager) perform(ctx context.Context, s *session, w participant.Work, fresh bool) (result []byte, vote participant.Vote, err error) {
+	e, vote, err := m.claim(ctx, s, w, fresh)
 	if err != nil || vote.Kind != 0 {
 		return nil, vote, err
 	}
@@ -179,6 +179,9 @@ func (m *Manager) perform(ctx context.Context, s *session, w participant.Work) (
 		vote, err = m.refuse(ctx, err)
 		return nil, vote, err
 	}
+	if fresh && len(result) == 0 {
+		return result, vote, nil
+	}
 	_, err = s.conn.ExecContext(ctx, fmt.Sprintf("UPDATE concordat_entry SET body = X'%x', result = X'%x' WHERE "+m.row(w.ID),
 		sqlbranch.EncodeEntry(sqlbranch.AfterCommit(e, w.Ref)), result))
 	if err != nil {
@@ -203,20 +206,29 @@ func (m *Manager) work(ctx context.Context, s *session, w participant.Work) (res
 }
 
 // claim takes the lock of the entry's row, and reads what it is to be judged by
-// after it has it: nobody changes that any more.
-func (m *Manager) claim(ctx context.Context, s *session, w participant.Work) (e participant.Entry, vote participant.Vote, err error) {
+// after it has it: nobody changes that any more. With the row's lock the session
+// takes the user-level lock of the branch; without it, session is NULL, which is
+// not allowed, so the statement fails.
+func (m *Manager) claim(ctx context.Context, s *session, w participant.Work, fresh bool) (e participant.Entry, vote participant.Vote, err error) {
+	body := []byte{}
+	again := " ON DUPLICATE KEY UPDATE branch = VALUES(branch), session = VALUES(session), result = NULL"
+	if fresh { // the last word already: there is nothing to be judged by
+		body, again = sqlbranch.EncodeEntry(sqlbranch.AfterCommit(e, w.Ref)), ""
+	}
 	_, err = s.conn.ExecContext(ctx, fmt.Sprintf("INSERT INTO concordat_entry (participant, id, body, branch, session) VALUES ("+
-		"'%s', '%s', '', X'%x', %d) ON DUPLICATE KEY UPDATE branch = VALUES(branch), session = VALUES(session), result = NULL",
-		m.options.Name, w.ID, writeBranch(w.Ref), s.raw.thread))
-	if err != nil {
-		if isLocked(err) {
-			s.abandon()
-			return e, vote, m.unblock(ctx, w.Ref)
-		}
+		"'%s', '%s', X'%x', X'%x', IF(GET_LOCK('%s', 0) = 1, CONNECTION_ID(), NULL))%s",
+		m.options.Name, w.ID, body, writeBranch(w.Ref), m.lockName(w.Ref), again))
+	switch n := number(err); {
+	case n == errNotNull, isLocked(err): // another session is at it
+		s.abandon()
+		return e, vote, m.unblock(ctx, w.Ref)
+	case n == errDuplicate && fresh: // another instance was faster
+		return e, vote, errAgain
+	case err != nil:
 		vote, err = m.refuse(ctx, err)
 		return e, vote, err
 	}
-	seen, err := m.claimed(ctx, s, w.ID)
+	seen, err := m.claimed(ctx, s, w.ID, fresh)
 	if err != nil {
 		return e, vote, err
 	}
@@ -237,11 +249,13 @@ func (m *Manager) row(id string) string {
 }
 
 // claimed reads the rows of an id whose entry the session has locked.
-func (m *Manager) claimed(ctx context.Context, s *session, id string) (seen sight, err error) {
+func (m *Manager) claimed(ctx context.Context, s *session, id string, fresh bool) (seen sight, err error) {
 	var entry, overlay []byte
-	err = s.conn.QueryRowContext(ctx, "SELECT body FROM concordat_entry WHERE "+m.row(id)+" FOR UPDATE").Scan(&entry)
-	if err != nil {
-		return seen, err
+	if !fresh {
+		err = s.conn.QueryRowContext(ctx, "SELECT body FROM concordat_entry WHERE "+m.row(id)+" FOR UPDATE").Scan(&entry)
+		if err != nil {
+			return seen, err
+		}
 	}
 	err = m.control.QueryRowContext(ctx, "SELECT p.floor_generation, p.floor_term, p.floor_sequence, o.body FROM concordat_participant p"+
 		" LEFT JOIN concordat_overlay o ON o.participant = p.name AND o.id = ? WHERE p.name = ?", id, m.options.Name).

@@ -35,9 +35,6 @@ type session struct {
 	over   bool // destroyed
 }
 
-// errBusy: another session works on the same branch.
-var errBusy = participant.Transient(errors.New("another session works on this branch"))
-
 // start takes a connection and begins the branch on it.
 func (m *Manager) start(ctx context.Context, branch participant.Ref) (*session, error) {
 	s := &session{m: m, branch: branch}
@@ -52,15 +49,6 @@ func (m *Manager) start(ctx context.Context, branch participant.Ref) (*session, 
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.conn.Close())
-	}
-	var got sql.NullInt64
-	if err := s.conn.QueryRowContext(ctx, "SELECT GET_LOCK('"+m.lockName(branch)+"', 0)").Scan(&got); err != nil {
-		s.destroy()
-		return nil, err
-	}
-	if got.Int64 != 1 {
-		s.free()
-		return nil, errBusy
 	}
 	s.stage = active
 	if _, err := s.conn.ExecContext(ctx, "XA START "+m.xid(branch)); err != nil {
