@@ -16,6 +16,7 @@ type pinned struct {
 	mu       sync.Mutex // guards what follows
 	sessions map[participant.Ref]*session
 	order    []participant.Ref // the oldest first
+	closed   bool
 }
 
 func newPinned(limit int) *pinned {
@@ -29,7 +30,7 @@ func (p *pinned) add(s *session) {
 	p.sessions[s.branch] = s
 	p.order = append(p.order, s.branch)
 	var oldest *session
-	if len(p.sessions) > p.limit {
+	if len(p.sessions) > p.limit || p.closed {
 		oldest = p.remove(p.order[0])
 	}
 	p.mu.Unlock()
@@ -68,6 +69,9 @@ func (p *pinned) branches() []participant.Ref {
 }
 
 func (p *pinned) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	for _, b := range p.branches() {
 		if s := p.take(b); s != nil {
 			s.destroy()
