@@ -227,6 +227,28 @@ func TestSettledByHand(t *testing.T) {
 	}
 }
 
+// A commit that arrives once more, when another instance has committed the
+// branch and forgotten it, is no sign of a hand: it is the hazard that the
+// runtime knows how to take below the floor.
+func TestLateCommitOfWhatAnotherInstanceForgot(t *testing.T) {
+	dsn, _ := newDatabase(t)
+	one := open(t, Options{Name: "p", DSN: dsn, Work: count})
+	other := open(t, Options{Name: "p", DSN: dsn, Work: count})
+	w := work("t", 1, "k")
+	mustPrepare(t, one, w)
+	mustCommit(t, other, w)
+	floor := work("", 9, "").Attempt
+	if err := other.Forget(t.Context(), floor, []participant.Ref{w.Ref}); err != nil {
+		t.Fatal(err)
+	}
+	if refs, err := one.Finished(t.Context(), 10); err != nil || len(refs) != 0 {
+		t.Errorf("finished: %v, %v", refs, err)
+	}
+	if st, err := one.Commit(t.Context(), w.Ref); err != nil || st.Settled != pb.Settled_HEURISTIC_HAZARD {
+		t.Errorf("late commit: %+v, %v", st, err)
+	}
+}
+
 // The session of a work in progress is ended by the rollback that another
 // instance is told of; the work is never prepared after that.
 func TestRollbackEndsTheWorkOfAnotherInstance(t *testing.T) {
@@ -361,8 +383,8 @@ func TestOpenRefuses(t *testing.T) {
 		"bad option":      {dsn + "?parseTime=" + database.MariaDBPassword, "must have the form"},
 		"many statements": {dsn + "?multiStatements=true", "multiStatements"},
 		"wrong password":  {strings.Replace(dsn, database.MariaDBPassword, "x"+database.MariaDBPassword, 1), "1045"},
-		"no PROCESS":      {user("noprocess", all), "GRANT PROCESS"},
-		"no CREATE":       {user("nocreate", "PROCESS ON *.*", "SELECT, INSERT ON "+name+".*"), "GRANT CREATE"},
+		"no PROCESS":      {user(name+"a", all), "GRANT PROCESS"},
+		"no CREATE":       {user(name+"b", "PROCESS ON *.*", "SELECT, INSERT ON "+name+".*"), "GRANT CREATE"},
 		"no such schema":  {mariaDB.DSN(name, database.MariaDBPassword, "nowhere"), "104"},
 		"nobody there":    {"x:" + database.MariaDBPassword + "@tcp(127.0.0.1:1)/db", "refused"},
 	}

@@ -110,7 +110,7 @@ func (m *Manager) inspect(ctx context.Context) error {
 	if err := s.supported(); err != nil {
 		return err
 	}
-	v, err := m.variables(ctx, "wsrep_on", "innodb_flush_log_at_trx_commit", "innodb_rollback_on_timeout",
+	v, err := m.variables(ctx, "wsrep_on", "innodb_flush_log_at_trx_commit",
 		"xa_detach_on_prepare", "log_bin", "sync_binlog", "read_only", "super_read_only", "max_connections")
 	if err != nil {
 		return err

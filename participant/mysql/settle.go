@@ -103,13 +103,20 @@ func (m *Manager) absent(ctx context.Context, ref participant.Ref) (participant.
 		return participant.Settlement{}, errAgain
 	}
 	st := participant.Settlement{Settled: v.Settled, Message: v.Message}
-	if v.Settled == pb.Settled_HEURISTIC_HAZARD && m.known.has(ref) {
+	if v.Settled == pb.Settled_HEURISTIC_HAZARD && m.known.has(ref) && !m.mayBeForgotten(ctx, ref) {
 		st = participant.Settlement{
 			Settled: pb.Settled_HEURISTIC_ROLLBACK,
 			Message: "the branch was prepared here and is gone without a trace of a commit: somebody has rolled it back by hand",
 		}
 	}
 	return st, nil
+}
+
+// mayBeForgotten: below the floor another instance may have committed it, and
+// forgotten it. Whether it may is left open if the floor cannot be read.
+func (m *Manager) mayBeForgotten(ctx context.Context, ref participant.Ref) bool {
+	id, err := m.Identity(ctx)
+	return err != nil || ref.Attempt.Less(id.Binding.Floor)
 }
 
 // stranded is the error for a branch that is not listed, not committed, and has
