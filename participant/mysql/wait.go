@@ -49,7 +49,10 @@ func (m *Manager) limitWaits(ctx context.Context, c *conn, limit time.Duration) 
 				return
 			}
 			if again, running := c.running(); running && again == since && v.waiting[c.thread] {
-				_, err := m.control.ExecContext(ctx, fmt.Sprintf("KILL QUERY %d", c.thread))
+				// The statement may end before the KILL does, and stop be called: that must not undo it.
+				within, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxLockWait)
+				_, err := m.control.ExecContext(within, fmt.Sprintf("KILL QUERY %d", c.thread))
+				cancel()
 				waited = err == nil
 			}
 		}
