@@ -41,7 +41,7 @@ func (m *Manager) lockName(branch participant.Ref) string {
 func (m *Manager) list(ctx context.Context, id string) ([]participant.Ref, error) {
 	refs := []participant.Ref{}
 	err := m.recover(ctx, func(p Prepared) {
-		if p.Kin == sqlbranch.Ours && (id == "" || p.Ref.ID == id) {
+		if p.Kinship == sqlbranch.Ours && (id == "" || p.Ref.ID == id) {
 			refs = append(refs, p.Ref)
 		}
 	})

@@ -9,37 +9,39 @@ import (
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
 )
 
-// Prepared is one prepared branch of the database server, whoever made it.
-type Prepared struct {
-	// Name is the branch in SQL, as XA COMMIT takes it.
-	Name string
-	Kin  sqlbranch.Kinship
-	// Ref and Since are set if it is ours; Since is when this process first saw it.
-	Ref   participant.Ref
-	Since time.Time
+// Census is every prepared branch of the database server, ours or not.
+type Census struct {
+	Prepared []Prepared
 }
 
-// Census lists every prepared branch of the server. Those that are not ours are
-// shown and never touched.
-func (m *Manager) Census(ctx context.Context) ([]Prepared, error) {
-	var all []Prepared
-	var ours []participant.Ref
+// Prepared is a prepared branch.
+type Prepared struct {
+	// Name is the branch in SQL, as XA COMMIT takes it.
+	Name    string
+	Kinship sqlbranch.Kinship
+	// Ref is the branch, if it is ours.
+	Ref participant.Ref
+	// Age is since this process first saw it: the server remembers none.
+	Age time.Duration
+}
+
+// Census lists them. Those that are not ours are shown and never touched; those
+// of other databases of the server are another participant's.
+func (m *Manager) Census(ctx context.Context) (Census, error) {
+	var c Census
+	var names []string
 	err := m.recover(ctx, func(p Prepared) {
-		all = append(all, p)
-		if p.Kin == sqlbranch.Ours {
-			ours = append(ours, p.Ref)
-		}
+		c.Prepared, names = append(c.Prepared, p), append(names, p.Name)
 	})
 	if err != nil {
-		return nil, m.shown("census", err)
+		return Census{}, m.shown("census", err)
 	}
-	when := m.since.keep(ours, time.Now())
-	for i, p := range all {
-		if p.Kin == sqlbranch.Ours {
-			all[i].Since = when[p.Ref]
-		}
+	now := time.Now()
+	when := m.sinceAny.keep(names, now)
+	for i, p := range c.Prepared {
+		c.Prepared[i].Age = now.Sub(when[p.Name])
 	}
-	return all, nil
+	return c, nil
 }
 
 // recover calls each with every prepared branch of the server.
@@ -61,7 +63,7 @@ func (m *Manager) recover(ctx context.Context, each func(p Prepared)) error {
 			return fmt.Errorf("XA RECOVER shows %d bytes, divided as %d and %d", len(data), global, branch)
 		}
 		p := Prepared{Name: xidLiteral(data[:global], data[global:], format)}
-		p.Ref, p.Kin = owner.ParseXID(data[:global], data[global:])
+		p.Ref, p.Kinship = owner.ParseXID(data[:global], data[global:])
 		each(p)
 	}
 	return rows.Err()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
@@ -172,11 +173,37 @@ func TestForeignBranchesAreNotTouched(t *testing.T) {
 	}
 	all, err := m.Census(t.Context())
 	kin := map[sqlbranch.Kinship]int{}
-	for _, p := range all {
-		kin[p.Kin]++
+	for _, p := range all.Prepared {
+		kin[p.Kinship]++
 	}
 	if err != nil || kin[sqlbranch.Ours] != 1 || kin[sqlbranch.OtherParticipant] < 1 || kin[sqlbranch.OtherCluster] < 1 || kin[sqlbranch.Foreign] != 1 {
 		t.Errorf("census: %v, %v", kin, err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	for _, c := range m.Collectors() {
+		registry.MustRegister(c)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	shown := map[string]float64{}
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range metric.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			shown[name] = metric.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"concordat_database_prepared ours": 1, "concordat_database_prepared foreign": 1, "concordat_database_up": 1,
+		"concordat_database_instance_changed": 0, "concordat_mysql_pinned_sessions": 1,
+	} {
+		if got, ok := shown[name]; !ok || got != want {
+			t.Errorf("%s is %v (there: %v), want %v", name, got, ok, want)
+		}
 	}
 	mustCommit(t, m, mine)
 	if st, err := m.Rollback(t.Context(), work("u", 2, "k2").Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {
@@ -303,8 +330,9 @@ func TestRestoredCopyMustBeAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := Options{Name: "p", DSN: dsn}
+	options := Options{Name: "p", DSN: dsn + "?time_zone=%27%2B05%3A30%27"} // of the branches' sessions
 	m := open(t, options)
+	made := time.Now().Unix()
 	committed, doomed := sqlWork("a", 1, plain("SELECT 1")), sqlWork("b", 2, plain("SELECT 1"))
 	mustPrepare(t, m, committed)
 	mustPrepare(t, m, doomed)
@@ -328,6 +356,11 @@ func TestRestoredCopyMustBeAccepted(t *testing.T) {
 	_ = m.Close()
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
+	}
+	for time.Now().Unix() == made { // files are as old as the second
+		if err := pause(t.Context(), goneEvery); err != nil {
+			t.Fatal(err)
+		}
 	}
 	copied := server.Dir() + ".copy"
 	for _, c := range [][]string{{"cp", "-a", server.Dir(), copied}, {"mv", server.Dir(), server.Dir() + ".old"}, {"mv", copied, server.Dir()}} {
@@ -359,7 +392,10 @@ func TestRestoredCopyMustBeAccepted(t *testing.T) {
 	if st, err := m.Rollback(t.Context(), doomed.Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {
 		t.Errorf("after the word of an operator: %+v, %v", st, err)
 	}
-	mustPrepare(t, m, sqlWork("d", 4, plain("SELECT 1")))
+	zone := sqlWork("d", 4, plain("SELECT @@session.time_zone"))
+	if v := mustPrepare(t, m, zone); !strings.Contains(string(v.Result), "+05:30") {
+		t.Errorf("the session's time zone: %s", v.Result)
+	}
 }
 
 // Each of these is refused at the start, with what to do about it.

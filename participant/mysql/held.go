@@ -10,17 +10,17 @@ import (
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
 )
 
-// since remembers when this process first saw each held branch.
-type since struct {
-	mu   sync.Mutex
-	when map[participant.Ref]time.Time
+// since remembers when this process first saw each branch of a list.
+type since[K comparable] struct {
+	mu   sync.Mutex // guards when
+	when map[K]time.Time
 }
 
 // keep is when each of the branches was first seen; others are dropped.
-func (s *since) keep(branches []participant.Ref, now time.Time) map[participant.Ref]time.Time {
+func (s *since[K]) keep(branches []K, now time.Time) map[K]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := make(map[participant.Ref]time.Time, len(branches))
+	next := make(map[K]time.Time, len(branches))
 	for _, b := range branches {
 		if t, seen := s.when[b]; seen {
 			next[b] = t

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/concordat-tx/concordat/participant"
@@ -41,12 +42,19 @@ func serverID(ctx context.Context, c driverConn) (string, error) {
 		uid, err = scalar(ctx, c, "SELECT @@server_uuid") // MySQL
 		return uid, err
 	}
+	// Read in one time zone, whichever the session is to have.
+	if _, err := c.ExecContext(ctx, "SET @concordat_zone = @@session.time_zone, time_zone = '+00:00'", nil); err != nil {
+		return "", err
+	}
 	born, err := scalar(ctx, c, "SELECT CREATE_TIME FROM information_schema.tables"+
 		" WHERE table_schema = DATABASE() AND table_name = 'concordat_participant'")
 	if isEOF(err) {
-		return uid, nil // the table is about to be made
+		err = nil // the table is about to be made
 	}
-	return uid + " " + born, err
+	if err == nil {
+		_, err = c.ExecContext(ctx, "SET time_zone = @concordat_zone, @concordat_zone = NULL", nil)
+	}
+	return strings.TrimSpace(uid + " " + born), err
 }
 
 // begin compares the server with the one that the participant's row names.

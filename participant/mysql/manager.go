@@ -82,7 +82,8 @@ type Manager struct {
 	engines  *engines
 	instance *instance
 	known    *known
-	since    since
+	since    since[participant.Ref] // held by us
+	sinceAny since[string]          // prepared by anybody, by name
 	// strandings counts looks that found a branch which the database seems to have lost.
 	strandings atomic.Int64
 	// detachments counts branches that were finished by a stranger's session.
@@ -151,7 +152,7 @@ func (m *Manager) open(ctx context.Context, cfg *mysql.Config) error {
 	if err != nil {
 		return ErrDSN
 	}
-	own := []string{"SET SESSION autocommit = 1", "SET SESSION innodb_lock_wait_timeout = 1", "SET SESSION time_zone = '+00:00'"}
+	own := []string{"SET SESSION autocommit = 1", "SET SESSION innodb_lock_wait_timeout = 1"}
 	pool := func(size int, isolation string) *sql.DB {
 		db := sql.OpenDB(&connector{
 			Connector: plain, setup: append(own[:len(own):len(own)], "SET SESSION TRANSACTION ISOLATION LEVEL "+isolation), see: m.instance.see,
@@ -163,7 +164,7 @@ func (m *Manager) open(ctx context.Context, cfg *mysql.Config) error {
 	m.control = pool(controlConnections, "READ COMMITTED")
 	m.loose = pool(looseConnections, "READ UNCOMMITTED")
 	// The work keeps the isolation level that the database or the DSN gives it.
-	m.branches = sql.OpenDB(&connector{Connector: plain, setup: own[:2], see: m.instance.see})
+	m.branches = sql.OpenDB(&connector{Connector: plain, setup: own, see: m.instance.see})
 	m.branches.SetMaxOpenConns(m.sessions())
 	m.branches.SetMaxIdleConns(m.options.MaxBranches)
 	m.attached = newAttached(m)

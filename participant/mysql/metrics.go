@@ -1,6 +1,13 @@
 package mysql
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/concordat-tx/concordat/participant/sqlbranch"
+)
 
 // Collectors are the manager's metrics. They do not name the participant:
 // register them with a label (prometheus.WrapRegistererWith).
@@ -18,11 +25,55 @@ func (m *Manager) Collectors() []prometheus.Collector {
 			"that the database has lost it until its restart.", m.strandings.Load),
 		gauge("pinned_sessions", "Connections that prepared branches keep until they are settled.", func() float64 { return float64(len(m.pinned.branches())) }),
 		gauge("connections", "Connections of branches, at work, pinned or idle.", func() float64 { return float64(m.branches.Stats().OpenConnections) }),
-		gauge("instance_changed", "1 while the data are on another server than the one that was accepted.", func() float64 {
-			if _, _, changed := m.InstanceChanged(); changed {
-				return 1
+		censusCollector{m},
+	}
+}
+
+// scrapeTimeout bounds a census for metrics.
+const scrapeTimeout = 2 * time.Second
+
+// censusCollector takes a census at every scrape.
+type censusCollector struct{ m *Manager }
+
+// The names are those of every participant over a database server.
+var (
+	kinships = map[sqlbranch.Kinship]string{
+		sqlbranch.Ours: "ours", sqlbranch.OtherParticipant: "other_participant", sqlbranch.OtherCluster: "other_cluster", sqlbranch.Foreign: "foreign",
+	}
+	describePrepared = prometheus.NewDesc("concordat_database_prepared", "Prepared transactions in the database's server, by whose they are.", []string{"whose"}, nil)
+	describeOldest   = prometheus.NewDesc("concordat_database_prepared_oldest_seconds", "Age of the oldest of them; 0 if there is none.", []string{"whose"}, nil)
+	describeInstance = prometheus.NewDesc("concordat_database_instance_changed", "1 while the database is another instance than the one accepted.", nil, nil)
+	describeUp       = prometheus.NewDesc("concordat_database_up", "1 if the database answered this scrape.", nil, nil)
+)
+
+func (c censusCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{describePrepared, describeOldest, describeInstance, describeUp} {
+		to <- d
+	}
+}
+
+func (c censusCollector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	truth := map[bool]float64{true: 1}
+	_, _, changed := c.m.InstanceChanged()
+	gauge(describeInstance, truth[changed])
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	census, err := c.m.Census(ctx)
+	gauge(describeUp, truth[err == nil])
+	if err != nil {
+		return // what was true is not shown as if it were
+	}
+	for kin, whose := range kinships {
+		n, oldest := 0, time.Duration(0)
+		for _, p := range census.Prepared {
+			if p.Kinship == kin {
+				n, oldest = n+1, max(oldest, p.Age)
 			}
-			return 0
-		}),
+		}
+		gauge(describePrepared, float64(n), whose)
+		gauge(describeOldest, oldest.Seconds(), whose)
 	}
 }
