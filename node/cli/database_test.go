@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"database/sql"
 	"sync"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 type databases struct {
 	mu       sync.Mutex // guards all below
 	postgres *database.Postgres
+	mariaDB  *database.MariaDB
 }
 
 func (d *databases) closeDatabases(t *testing.T) {
@@ -22,6 +24,11 @@ func (d *databases) closeDatabases(t *testing.T) {
 	defer d.mu.Unlock()
 	if d.postgres != nil {
 		if err := d.postgres.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if d.mariaDB != nil {
+		if err := d.mariaDB.Close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -52,4 +59,35 @@ func (d *databases) postgresCommand(ts *testscript.TestScript, _ bool, args []st
 	ts.Check(conn.Close(ctx))
 	ts.Setenv(args[0], dsn)
 	ts.Setenv(args[0]+"_password", d.postgres.Password())
+}
+
+// mariaDBCommand does the same with MariaDB: mariadb VARIABLE
+func (d *databases) mariaDBCommand(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: mariadb VARIABLE")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), scriptPatience)
+	defer cancel()
+	if d.mariaDB == nil {
+		m, err := database.StartMariaDB(ctx)
+		ts.Check(err)
+		d.mariaDB = m
+	}
+	dsn, err := d.mariaDB.Create(ctx)
+	ts.Check(err)
+	db, err := sql.Open("mysql", dsn)
+	ts.Check(err)
+	for _, s := range []string{
+		"CREATE TABLE acct (id VARCHAR(20) PRIMARY KEY, balance BIGINT NOT NULL CHECK (balance >= 0)) ENGINE=InnoDB",
+		"INSERT INTO acct VALUES ('ann', 100), ('bob', 0)",
+		"CREATE TABLE oldlog (line TEXT) ENGINE=MyISAM",
+	} {
+		_, err = db.ExecContext(ctx, s)
+		ts.Check(err)
+	}
+	ts.Check(db.Close())
+	ts.Setenv(args[0], dsn)
+	ts.Setenv(args[0]+"_password", database.MariaDBPassword)
 }

@@ -60,7 +60,8 @@ func newParticipantCommand(a *app) *cobra.Command {
 		Short:   "Run a participant: a service that holds data and votes",
 		Example: "  concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 --register",
 	})
-	cmd.AddCommand(newParticipantKVCommand(a), newParticipantPostgresCommand(a), newParticipantHTTPCommand(a))
+	cmd.AddCommand(newParticipantKVCommand(a), newParticipantPostgresCommand(a), newParticipantMySQLCommand(a),
+		newParticipantHTTPCommand(a))
 	return cmd
 }
 

@@ -37,6 +37,19 @@ func newSQLFlags(a *app, cmd *cobra.Command, example string) *sqlFlags {
 	return f
 }
 
+// runs is a command that prints the schema, or checks the flags and runs a participant.
+func (f *sqlFlags) runs(a *app, schema []string, run func(context.Context, *sqlFlags, hclog.Logger) error) func(*cobra.Command, []string) error {
+	serve := f.participantFlags.runs(a, func() error { return f.check(a) },
+		func(ctx context.Context, _ *participantFlags, log hclog.Logger) error { return run(ctx, f, log) })
+	return func(cmd *cobra.Command, args []string) error {
+		if f.printSchema {
+			_, err := fmt.Fprintln(a.stdout, strings.Join(schema, ";\n")+";")
+			return err
+		}
+		return serve(cmd, args)
+	}
+}
+
 // check also takes the address of the database from the environment.
 func (f *sqlFlags) check(a *app) error {
 	if err := f.participantFlags.check(); err != nil {
@@ -107,16 +120,7 @@ again when an operator has accepted it with 'concordat participants add --accept
 		Args: usageArgs(cobra.NoArgs),
 	}
 	f := newSQLFlags(a, cmd, "postgres://USER:PASSWORD@HOST:PORT/DATABASE")
-	run := f.runs(a, func() error { return f.check(a) }, func(ctx context.Context, _ *participantFlags, log hclog.Logger) error {
-		return runPostgres(ctx, f, log)
-	})
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if f.printSchema {
-			_, err := fmt.Fprintln(a.stdout, strings.Join(postgres.Schema, ";\n")+";")
-			return err
-		}
-		return run(cmd, args)
-	}
+	cmd.RunE = f.runs(a, postgres.Schema, runPostgres)
 	return cmd
 }
 
