@@ -60,7 +60,7 @@ func StartMariaDB(ctx context.Context, args ...string) (*MariaDB, error) {
 }
 
 func (m *MariaDB) start(ctx context.Context, install string) (err error) {
-	if m.port, err = freePort(); err != nil {
+	if m.port, err = FreePort(); err != nil {
 		return err
 	}
 	made := m.user.command(install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
@@ -74,16 +74,16 @@ func (m *MariaDB) start(ctx context.Context, install string) (err error) {
 	return m.Restart(ctx)
 }
 
-// mariaDBProgram finds a program of the server. A missing one is a failure of
-// the run, never a reason to skip: what is not tested does not work.
+var mariaDBPackages = packages{"mariadb-server-core", "mariadb-client-core"}
+
+// mariaDBProgram finds a program of the server.
 func mariaDBProgram(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	if path, err := exec.LookPath("/usr/sbin/" + name); err == nil {
-		return path, nil
-	}
-	return "", fmt.Errorf("%s is not installed: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core", name)
+	return mariaDBPackages.installed("MariaDB", func() (string, error) {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+		return exec.LookPath("/usr/sbin/" + name)
+	})
 }
 
 func (m *MariaDB) openAdmin() (*sql.DB, error) {

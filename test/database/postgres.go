@@ -54,8 +54,14 @@ func StartPostgres(settings map[string]string) (*Postgres, error) {
 	return p, nil
 }
 
-// postgresBinaries is the directory of the newest installed version's.
+var postgresPackages = packages{"postgresql"}
+
 func postgresBinaries() (string, error) {
+	return postgresPackages.installed("PostgreSQL", newestPostgres)
+}
+
+// newestPostgres is the directory of the newest installed version's programs.
+func newestPostgres() (string, error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	best, newest := "", 0
 	for _, path := range found {
@@ -65,7 +71,7 @@ func postgresBinaries() (string, error) {
 		}
 	}
 	if best == "" {
-		return "", errors.New("PostgreSQL is missing, and these tests need it: apt-get install postgresql-15")
+		return "", errors.New("no /usr/lib/postgresql/*/bin/postgres")
 	}
 	return best, nil
 }
@@ -101,7 +107,7 @@ func (p *Postgres) initialize(settings map[string]string) error {
 func (p *Postgres) Start() error {
 	for try := 1; ; try++ {
 		if p.port == 0 {
-			port, err := freePort()
+			port, err := FreePort()
 			if err != nil {
 				return err
 			}

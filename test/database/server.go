@@ -2,6 +2,7 @@ package database
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 
 // patience bounds every wait for a server.
 const patience = 30 * time.Second
+
+const lowestPort, highestPort = 10_000, 32_000
 
 // account is who the servers run as.
 type account struct {
@@ -67,14 +70,17 @@ func (a account) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// freePort is one of the loopback where nobody listens now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePort is one of the loopback where nobody listens now, below the ports
+// that systems give to outgoing connections: while a server is down, one of
+// those, even one to that very port, would take it away.
+func FreePort() (int, error) {
+	for range 1000 {
+		port := lowestPort + rand.IntN(highestPort-lowestPort)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port between %d and %d", lowestPort, highestPort)
 }
 
 // killTree ends a process and its children at once, as a failure of the machine
