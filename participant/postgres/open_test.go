@@ -169,6 +169,7 @@ func TestAnotherInstance(t *testing.T) {
 		t.Errorf("a tombstone: %v, %v", st, err)
 	}
 	b.aborted(s, b.work("new", 5, addOne("b")), pb.Reason_FAILED)
+	b.prepared(s, doomed) // it was promised, and is
 	b.held(s, doomed)
 	if err := s.AcceptInstance(ctx); err != nil {
 		t.Fatal(err)
