@@ -137,5 +137,5 @@ func runPostgres(ctx context.Context, f *sqlFlags, log hclog.Logger) error {
 		return err
 	}
 	defer store.Close()
-	return f.run(ctx, log, store, nil, nil)
+	return f.run(ctx, log, store, store.Collectors(), nil)
 }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/kvop"
-	"github.com/concordat-tx/concordat/rpc/strictjson"
 	"github.com/concordat-tx/concordat/rpc/pb"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 )
 
 // Limits of what a branch may make of the store.

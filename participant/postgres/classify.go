@@ -30,6 +30,7 @@ var classes = map[string]class{
 	"40P01": {pb.Reason_CONFLICT, true}, // deadlock_detected
 	"55P03": {pb.Reason_CONFLICT, true}, // lock_not_available: lock_timeout
 	"23":    {pb.Reason_CONSTRAINT, false},
+	"42710": {pb.Reason_FAILED, false},     // duplicate_object: see execution.unknown
 	"44":    {pb.Reason_CONSTRAINT, false}, // with_check_option_violation
 	"53":    {pb.Reason_EXHAUSTED, true},
 	"57014": {pb.Reason_TIMEOUT, true}, // query_canceled: statement_timeout
@@ -106,6 +107,11 @@ func (s *Store) passing(err error) error {
 	return err
 }
 
+// fatal reports whether the server has ended the session.
+func fatal(e *pgconn.PgError) bool {
+	return e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC"
+}
+
 // lost reports whether err means that the connection is of no use any more.
 func lost(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
@@ -113,6 +119,9 @@ func lost(err error) bool {
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return fatal(e)
 	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, pgconn.ErrConnClosed)

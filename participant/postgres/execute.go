@@ -38,7 +38,15 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vo
 		return vote, answer, err
 	}
 	defer conn.Release()
+	if s.trusted() != nil { // the connection may just have told
+		return participant.Vote{}, lookFirst, nil
+	}
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	if err != nil && lost(err) && ctx.Err() == nil {
+		// The server was away while the session was idle. Nothing was begun.
+		s.work.Reset()
+		return participant.Vote{}, again, nil
+	}
 	if err != nil {
 		vote, err := s.voteOn(ctx, err)
 		return vote, answer, err
@@ -173,7 +181,7 @@ func (x *execution) prepare(ctx context.Context, result []byte) (participant.Vot
 	if err == nil {
 		return participant.Prepared(result), nil
 	}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && !x.conn.Conn().IsClosed() && e.Severity != "FATAL" && e.Code != "42710" {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && !x.conn.Conn().IsClosed() && !fatal(e) && e.Code != "42710" {
 		return x.s.voteOn(ctx, err) // refused, and rolled back by that
 	}
 	if _, ok := errors.AsType[*AbortError](err); ok {
@@ -222,11 +230,11 @@ func (x *execution) unknown(ctx context.Context, result []byte, cause error) (pa
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleUnknown)
 	defer cancel()
 	held := false
-	err := x.s.withID(look, x.w.ID, func(conn *pgx.Conn) error {
-		if err := x.s.endSessions(look, conn, x.w.Ref); err != nil {
+	err := x.s.withID(look, x.w.ID, func(l *locked, _ sqlbranch.Found) error {
+		if err := x.s.endSessions(look, l.Conn, x.w.Ref); err != nil {
 			return err
 		}
-		f, err := x.s.look(look, conn, x.w.ID)
+		f, err := x.s.look(look, l.Conn, x.w.ID)
 		held = len(f.Held) == 1 && f.Held[0] == x.w.Ref
 		return err
 	})
@@ -237,6 +245,11 @@ func (x *execution) unknown(ctx context.Context, result []byte, cause error) (pa
 		return participant.Prepared(result), nil
 	case held:
 		return participant.Vote{}, fmt.Errorf("the branch is prepared, and its budget ended: %w", cause)
+	}
+	if isCode(cause, "42710") {
+		// Names are unique in the server, not in the database.
+		cause = Abort(pb.Reason_FAILED, "%v: another database of this server has a prepared branch of the same participant, "+
+			"cluster, attempt and id. Is one the copy of the other? Give one participant another name", cause)
 	}
 	return x.s.voteOn(ctx, cause)
 }

@@ -213,15 +213,11 @@ func (s *Store) forgetFree(ctx context.Context, conn *pgx.Conn, floor rpc.Attemp
 
 // forgetHeld remembers what is forgotten of an id while a branch of it is held.
 func (s *Store) forgetHeld(ctx context.Context, floor rpc.Attempt, id string, refs []participant.Ref) error {
-	return s.withID(ctx, id, func(conn *pgx.Conn) error {
-		f, err := s.look(ctx, conn, id)
-		if err != nil {
-			return err
-		}
+	return s.withID(ctx, id, func(l *locked, f sqlbranch.Found) error {
 		m := sqlbranch.Merge(f)
 		if m.Entry.Held == nil {
 			return nil // settled meanwhile; it will be asked for again
 		}
-		return s.putOverlay(ctx, conn, sqlbranch.For(f.Overlay, m.Branch).Forget(floor, refs), true)
+		return s.putOverlay(ctx, l.Conn, sqlbranch.For(f.Overlay, m.Branch).Forget(floor, refs), true)
 	})
 }

@@ -51,8 +51,8 @@ type prepared struct {
 // list are the branches of this participant that are prepared.
 func (s *Store) list(ctx context.Context, q querier) ([]prepared, error) {
 	owner := s.owner()
-	rows, err := q.Query(ctx, `SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_catalog.pg_prepared_xacts
-WHERE database = current_database() AND starts_with(gid, $1)`, owner.GIDPrefix())
+	rows, err := q.Query(ctx, `SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_catalog.pg_prepared_xact()
+WHERE starts_with(gid, $1) AND dbid = `+sqlThisDatabase, owner.GIDPrefix())
 	if err != nil {
 		return nil, fmt.Errorf("list the prepared transactions: %w", err)
 	}

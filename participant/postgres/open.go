@@ -53,6 +53,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.check(ctx, config.ConnConfig); err != nil {
 		return err
 	}
+	config.AfterConnect = s.recognise
 	work := config.Copy()
 	work.MaxConns = int32(s.options.MaxBranches)
 	work.AfterRelease = s.clean
@@ -61,7 +62,6 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	control := config.Copy()
 	control.MaxConns = controlConnections
-	control.AfterConnect = s.recognise
 	if s.control, err = pgxpool.NewWithConfig(ctx, control); err != nil {
 		return err
 	}
@@ -113,17 +113,11 @@ func (s *Store) check(ctx context.Context, config *pgx.ConnConfig) (err error) {
 	var durability string
 	err = conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('max_prepared_transactions')::int,
 		pg_is_in_recovery(), current_setting('synchronous_commit')`).Scan(&version, &prepared, &standby, &durability)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("look at the server's settings: %w", err)
-	case version/10000 < minVersion:
-		return fmt.Errorf("PostgreSQL %d is too old: %d or newer is needed", version/10000, minVersion)
-	case standby:
-		return participant.Transient(errors.New("this server is a standby, where nothing can be prepared: use the address of the primary " +
-			"(several hosts with target_session_attrs=read-write find it)"))
-	case prepared == 0:
-		return errors.New("max_prepared_transactions is 0, so nothing can be prepared: set it to at least the number of branches " +
-			"that may be prepared at the same time, such as 200, in postgresql.conf, and restart the server")
+	}
+	if err := suits(version, prepared, standby); err != nil {
+		return err
 	}
 	s.capacity.Store(int64(prepared))
 	if durability == "off" {
@@ -139,6 +133,21 @@ func (s *Store) check(ctx context.Context, config *pgx.ConnConfig) (err error) {
 		}
 	}
 	return s.introduce(ctx, conn)
+}
+
+// suits says what is to be mended in a server, given its server_version_num.
+func suits(version, prepared int, standby bool) error {
+	switch {
+	case version/10000 < minVersion:
+		return fmt.Errorf("PostgreSQL %d is too old: %d or newer is needed", version/10000, minVersion)
+	case standby:
+		return participant.Transient(errors.New("this server is a standby, where nothing can be prepared: use the address of the primary " +
+			"(several hosts with target_session_attrs=read-write find it)"))
+	case prepared == 0:
+		return errors.New("max_prepared_transactions is 0, so nothing can be prepared: set it to at least the number of branches " +
+			"that may be prepared at the same time, such as 200, in postgresql.conf, and restart the server")
+	}
+	return nil
 }
 
 func makeSchema(ctx context.Context, conn *pgx.Conn) error {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
@@ -25,9 +23,6 @@ const (
 func (s *Store) Prepare(ctx context.Context, w participant.Work) (participant.Vote, error) {
 	if err := fsm.CheckID("id", w.ID); err != nil {
 		return participant.Aborted(pb.Reason_INVALID, err.Error()), nil
-	}
-	if err := s.trusted(); err != nil {
-		return participant.Aborted(pb.Reason_FAILED, err.Error()), nil
 	}
 	for range maxTurns {
 		vote, next, err := s.execute(ctx, w)
@@ -53,37 +48,38 @@ const (
 // prepareHeld answers a Prepare whose id is not free: a branch is held, or an
 // overlay is left to be folded, or another session is at work.
 func (s *Store) prepareHeld(ctx context.Context, w participant.Work) (vote participant.Vote, n next, err error) {
-	err = s.withID(ctx, w.ID, func(conn *pgx.Conn) error {
-		f, err := s.look(ctx, conn, w.ID)
-		if err != nil {
-			return err
-		}
+	err = s.withID(ctx, w.ID, func(l *locked, f sqlbranch.Found) error {
 		m := sqlbranch.Merge(f)
 		switch {
 		case m.Undone:
 			n = again
-			return s.finishUndone(ctx, conn, m.Branch)
+			return s.finishUndone(ctx, l.Conn, m.Branch)
 		case m.Left:
 			n = again
-			return s.fold(ctx, conn, w.ID)
+			return s.fold(ctx, l.Conn, f)
 		}
-		_, bound, err := s.binding(ctx, conn, "")
+		_, bound, err := s.binding(ctx, l.Conn, "")
 		if err != nil {
 			return err
 		}
 		v := m.Entry.OnPrepare(w.Ref, bound.Floor)
 		switch v.Step {
 		case participant.Execute:
+			// A promise that was given is repeated in any case, but none is made.
+			if err := s.trusted(); err != nil {
+				vote = participant.Aborted(pb.Reason_FAILED, err.Error())
+				return nil
+			}
 			// Nothing is held now. It may have been settled meanwhile; if a session
 			// is at work on the id, the next turn waits for it again.
 			n = again
 			return nil
 		case participant.TakeOver:
-			err = s.putOverlay(ctx, conn, sqlbranch.For(f.Overlay, m.Branch).TakeOver(w.Attempt), true)
+			err = s.putOverlay(ctx, l.Conn, sqlbranch.For(f.Overlay, m.Branch).TakeOver(w.Attempt), true)
 		case participant.Refuse:
 			vote = participant.Aborted(v.Code, v.Reason)
 			if v.Store {
-				err = s.putOverlay(ctx, conn, sqlbranch.For(f.Overlay, m.Branch).Refuse(w.Ref), true)
+				err = s.putOverlay(ctx, l.Conn, sqlbranch.For(f.Overlay, m.Branch).Refuse(w.Ref), true)
 			}
 			return err
 		}

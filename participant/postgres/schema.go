@@ -41,11 +41,15 @@ const hasSchema = `SELECT count(*) = 3 AND coalesce(bool_and(has_schema_privileg
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'concordat' AND c.relname IN ('participant', 'entry', 'overlay') AND c.relkind = 'r'`
 
+// sqlThisDatabase is the one of the session. The view pg_prepared_xacts would
+// look the names of all databases and roles up.
+const sqlThisDatabase = `(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())`
+
 // The statements about one id; $1 is the participant.
 const (
 	// The list is read before the rows, in an earlier statement: see sqlbranch.Merge.
-	sqlList = `SELECT gid FROM pg_catalog.pg_prepared_xacts
-WHERE database = current_database() AND starts_with(gid, $1) AND right(gid, $2) = $3`
+	sqlList = `SELECT gid FROM pg_catalog.pg_prepared_xact()
+WHERE starts_with(gid, $1) AND right(gid, $2) = $3 AND dbid = ` + sqlThisDatabase
 	sqlRows = `SELECT (SELECT body FROM concordat.entry WHERE participant = $1 AND id = $2),
 	(SELECT body FROM concordat.overlay WHERE participant = $1 AND id = $2),
 	(SELECT result FROM concordat.overlay WHERE participant = $1 AND id = $2)`

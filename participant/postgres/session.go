@@ -30,29 +30,67 @@ func (s *Store) withControl(ctx context.Context, do func(conn *pgx.Conn) error) 
 	return s.passing(do(conn.Conn()))
 }
 
-// withID runs do under the lock of id: endpoints of the participant take turns
-// with what they do about a prepared branch. It does not keep a branch from
-// being prepared; the lock on the entry's row does.
-func (s *Store) withID(ctx context.Context, id string, do func(conn *pgx.Conn) error) error {
-	key := s.owner().LockKey(id)
-	return s.withControl(ctx, func(conn *pgx.Conn) (err error) {
-		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key); err != nil {
+// locked is a session that has the lock of an id.
+type locked struct {
+	*pgx.Conn
+	key  int64
+	free bool // the lock was given back already
+}
+
+const sqlUnlock = "SELECT pg_advisory_unlock($1)"
+
+// withID runs do under the lock of id, with what there is of it then: endpoints
+// of the participant take turns with what they do about a prepared branch. It
+// does not keep a branch from being prepared; the lock on the entry's row does.
+func (s *Store) withID(ctx context.Context, id string, do func(l *locked, f sqlbranch.Found) error) error {
+	return s.withControl(ctx, func(conn *pgx.Conn) error {
+		l := &locked{Conn: conn, key: s.owner().LockKey(id)}
+		batch := &pgx.Batch{}
+		batch.Queue("SELECT pg_advisory_lock($1)", l.key)
+		// Later statements see what was committed before the lock was had.
+		f, err := s.lookBehind(ctx, conn, batch, id)
+		if isCode(err, "55P03") {
 			return fmt.Errorf("another endpoint is at work on transaction %s: %w", id, err)
 		}
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-			defer cancel()
-			if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", key); err != nil {
-				_ = conn.Close(ctx) // the lock ends with the session
-			}
-		}()
-		return do(conn)
+		defer l.unlock(ctx)
+		if err != nil {
+			return err
+		}
+		return do(l, f)
 	})
+}
+
+func (l *locked) unlock(ctx context.Context) {
+	if l.free {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	if _, err := l.Exec(ctx, sqlUnlock, l.key); err != nil {
+		_ = l.Close(ctx) // the lock ends with the session
+	}
+}
+
+// proof reads the rows of an id and gives its lock back.
+func (s *Store) proof(ctx context.Context, l *locked, id string) (f sqlbranch.Found, err error) {
+	var entry, overlay []byte
+	batch := &pgx.Batch{}
+	batch.Queue(sqlRows, s.options.Name, id).QueryRow(func(row pgx.Row) error { return row.Scan(&entry, &overlay, nil) })
+	batch.Queue(sqlUnlock, l.key)
+	if err := l.SendBatch(ctx, batch).Close(); err != nil {
+		return f, fmt.Errorf("look for the proof of transaction %s: %w", id, err)
+	}
+	l.free = true
+	return f, decode(&f, id, entry, overlay, nil)
 }
 
 // look finds what there is of one id.
 func (s *Store) look(ctx context.Context, q querier, id string) (sqlbranch.Found, error) {
-	batch := &pgx.Batch{}
+	return s.lookBehind(ctx, q, &pgx.Batch{}, id)
+}
+
+// lookBehind looks behind what is in the batch.
+func (s *Store) lookBehind(ctx context.Context, q querier, batch *pgx.Batch, id string) (sqlbranch.Found, error) {
 	var f sqlbranch.Found
 	var entry, overlay, result []byte
 	s.queueList(batch, id, &f.Held)

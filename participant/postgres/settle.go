@@ -58,51 +58,59 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if err := fsm.CheckID("id", ref.ID); err != nil {
 		return st, err
 	}
-	err = s.withID(ctx, ref.ID, func(conn *pgx.Conn) error {
-		for range maxTurns {
-			settled, again, err := s.settleOnce(ctx, conn, ref, d)
-			if err != nil || !again {
-				st = settled
-				return err
+	for range maxTurns {
+		again := true
+		err := s.withID(ctx, ref.ID, func(l *locked, f sqlbranch.Found) (err error) {
+			for range maxTurns {
+				if st, again, err = s.settleOnce(ctx, l, f, ref, d); err != nil || !again || l.free {
+					return err
+				}
+				if f, err = s.look(ctx, l, ref.ID); err != nil {
+					return err
+				}
 			}
+			return errTurns
+		})
+		if err != nil {
+			return participant.Settlement{}, err
 		}
-		return errTurns
-	})
-	return st, err
+		if !again {
+			return st, nil
+		}
+	}
+	return participant.Settlement{}, errTurns
 }
 
-// settleOnce does the next step; again: look anew.
-func (s *Store) settleOnce(ctx context.Context, conn *pgx.Conn, ref participant.Ref, d decision) (st participant.Settlement, again bool, err error) {
-	f, err := s.look(ctx, conn, ref.ID)
-	if err != nil {
-		return st, false, err
-	}
+// settleOnce does the next step about what was found; again: look anew.
+func (s *Store) settleOnce(
+	ctx context.Context, l *locked, f sqlbranch.Found, ref participant.Ref, d decision,
+) (st participant.Settlement, again bool, err error) {
 	m := sqlbranch.Merge(f)
 	if m.Undone {
-		return st, true, s.finishUndone(ctx, conn, m.Branch)
+		return st, true, s.finishUndone(ctx, l.Conn, m.Branch)
 	}
 	v := d.on(m.Entry, ref)
 	st = participant.Settlement{Settled: v.Settled, Message: v.Message}
 	switch {
 	case v.Step == participant.Apply && d == commit:
-		return st, true, s.commitPrepared(ctx, conn, m.Branch)
+		return s.commitHeld(ctx, l, m.Branch, st)
 	case v.Step == participant.Apply:
 		if err := s.trusted(); err != nil {
 			return st, false, err
 		}
-		if err := s.putOverlay(ctx, conn, sqlbranch.For(f.Overlay, m.Branch).Undo(), false); err != nil {
+		if err := s.putOverlay(ctx, l.Conn, sqlbranch.For(f.Overlay, m.Branch).Undo(), false); err != nil {
 			return st, false, err
 		}
-		return st, true, s.finishUndone(ctx, conn, m.Branch)
+		return st, true, s.finishUndone(ctx, l.Conn, m.Branch)
 	case v.Step == participant.Tombstone, isHazard(v):
 		if err := s.trusted(); err != nil {
 			return st, false, err
 		}
-		return s.settleAbsent(ctx, conn, ref, d)
+		return s.settleAbsent(ctx, l.Conn, ref, d)
 	case m.Left:
 		// Only tidying up: what is answered is durable in the two together, also
 		// if somebody else has the entry now.
-		err = s.fold(ctx, conn, ref.ID)
+		err = s.fold(ctx, l.Conn, f)
 	}
 	return st, false, err
 }
@@ -110,6 +118,21 @@ func (s *Store) settleOnce(ctx context.Context, conn *pgx.Conn, ref participant.
 // isHazard: no trace of the branch was found, so it matters how well was looked.
 func isHazard(v participant.SettleVerdict) bool {
 	return v.Step == participant.Contradiction && v.Settled == pb.Settled_HEURISTIC_HAZARD
+}
+
+// commitHeld commits the branch that is held, and answers st if that is proven.
+func (s *Store) commitHeld(ctx context.Context, l *locked, branch participant.Ref, st participant.Settlement) (participant.Settlement, bool, error) {
+	if err := s.commitPrepared(ctx, l.Conn, branch); err != nil {
+		return st, false, err
+	}
+	f, err := s.proof(ctx, l, branch.ID)
+	if err != nil || !sqlbranch.Proven(f.Entry, branch) {
+		return st, true, err // somebody else has settled it: look how
+	}
+	if f.Overlay != nil && f.Overlay.IsPlain() {
+		err = s.fold(ctx, l.Conn, f)
+	}
+	return st, false, err
 }
 
 // commitPrepared has the database commit the branch. Whether it did is seen by
@@ -149,13 +172,22 @@ func (s *Store) finishUndone(ctx context.Context, conn *pgx.Conn, branch partici
 	return err
 }
 
-// fold writes the merged entry to its row and deletes the overlay, if nothing is held.
-func (s *Store) fold(ctx context.Context, conn *pgx.Conn, id string) error {
+// fold writes the merged entry to its row and deletes the overlay that was
+// found, if nothing is held. Losing that changes nothing, the two merge to the
+// same, so nobody waits for it.
+func (s *Store) fold(ctx context.Context, conn *pgx.Conn, f sqlbranch.Found) error {
+	id := f.Overlay.Of.ID
+	// One that is not known to be over may be at work, and about to be prepared.
+	if f.Overlay.IsPlain() && sqlbranch.Proven(f.Entry, f.Overlay.Of) {
+		batch := &pgx.Batch{}
+		batch.Queue(sqlNoWait)
+		batch.Queue(sqlDeleteOverlay+" AND body = $3", s.options.Name, id, f.Overlay.Encode())
+		return s.options.around(func() error { return conn.SendBatch(ctx, batch).Close() })
+	}
 	_, err := s.underLock(ctx, conn, id, func(tx pgx.Tx, m sqlbranch.Merged) (bool, error) {
 		if !m.Left {
 			return false, nil
 		}
-		// Losing this changes nothing: the two rows merge to the same.
 		if _, err := tx.Exec(ctx, sqlNoWait); err != nil {
 			return false, err
 		}

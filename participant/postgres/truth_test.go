@@ -130,3 +130,18 @@ func TestStrangersAreNotTouched(t *testing.T) {
 	}
 	b.counts("k", 1)
 }
+
+// The names of prepared transactions are the whole server's: two databases with
+// the same participant, as one that is a copy of the other, are in each other's
+// way, and that is said.
+func TestACopyOnTheSameServer(t *testing.T) {
+	b, s := opened(t, Options{})
+	c, copied := opened(t, Options{})
+	w := b.work("t", 1, addOne("k"))
+	b.prepared(s, w)
+	if v := c.aborted(copied, w, pb.Reason_FAILED); !strings.Contains(v.Message, "another database of this server") {
+		t.Error(v.Message)
+	}
+	c.held(copied)
+	b.held(s, w)
+}
