@@ -103,7 +103,7 @@ func (v pgVault) prepared(ctx context.Context) ([]string, error) {
 // mariaVault is a pool of the owner's. XA RECOVER is asked by root.
 type mariaVault struct {
 	*sql.DB
-	dsn string
+	dsn, name string
 }
 
 func newMariaVault(t testing.TB, accounts int) mariaVault {
@@ -123,7 +123,7 @@ func newMariaVault(t testing.TB, accounts int) mariaVault {
 	}
 	db := sql.OpenDB(connector)
 	t.Cleanup(func() { _ = db.Close() }) // it complains of connections that a kill has ended
-	v := mariaVault{db, dsn}
+	v := mariaVault{db, dsn, cfg.DBName}
 	open(t, v, accounts)
 	return v
 }
