@@ -86,7 +86,7 @@ func (w *world) byHand(id string, decided pb.Outcome, kind string) {
 	if decided == pb.Outcome_ABORT {
 		last, verb = w.refused(kv, id, 0, -2), "COMMIT"
 	}
-	s := w.undecided(id, last)
+	s := w.undecided(id, 0, last)
 	w.hand(kind, id, verb)
 	w.decide()
 	if r := s.answer(w.t); r.GetOutcome() != decided {

@@ -35,17 +35,17 @@ func (s *submission) answer(t testing.TB) *pb.TransactionResponse {
 	return s.r
 }
 
-// undecided submits a transaction that has an entry in each participant, and
-// returns when both databases have prepared it and only the KV, which is
-// stopped, has not voted yet.
-func (w *world) undecided(id string, last *pb.Branch) *submission {
+// undecided submits a transaction that adds one to an account in each database,
+// and returns when both have prepared it and only the KV, which is stopped, has
+// not voted yet.
+func (w *world) undecided(id string, account int, last *pb.Branch) *submission {
 	w.t.Helper()
 	if err := w.Participants[w.name(kv)].Pause(); err != nil {
 		w.t.Fatal(err)
 	}
 	s := w.submits(&pb.SubmitRequest{
 		Id: id, Timeout: durationpb.New(patience), Wait: pb.Wait_COMPLETED,
-		Branches: []*pb.Branch{w.entry(pg, id, 0, 1), w.entry(maria, id, 0, 1), last},
+		Branches: []*pb.Branch{w.entry(pg, id, account, 1), w.entry(maria, id, account, 1), last},
 	})
 	for _, kind := range []string{pg, maria} {
 		eventually(w.t, patience, "a branch is prepared in "+kind, func() bool { return len(w.preparedOf(kind, id)) == 1 })
@@ -70,7 +70,7 @@ func TestSeveralAgents(t *testing.T) {
 		if outcome == pb.Outcome_ABORT {
 			last = w.refused(kv, id, 0, -2)
 		}
-		s := w.undecided(id, last) // there is only one agent that can have prepared it
+		s := w.undecided(id, 0, last) // there is only one agent that can have prepared it
 		first := map[string]*agent{}
 		for kind, a := range w.agents {
 			first[kind] = a
