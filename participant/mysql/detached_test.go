@@ -119,7 +119,13 @@ func TestBranchThatTheDatabaseLostIsFoundAndMended(t *testing.T) {
 	if err := mariaDB.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	mustCommit(t, m, lost)
+	err = again(t, func() error {
+		st, err = m.Commit(t.Context(), lost.Ref)
+		return err
+	})
+	if err != nil || st.Settled != pb.Settled_SETTLED_DONE {
+		t.Errorf("Commit after the restart: %+v, %v", st, err)
+	}
 	if n, err := counted(t.Context(), db, string(lost.Payload)); err != nil || n != 1 {
 		t.Errorf("after the restart and the commit the branch counts %d, %v", n, err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // enginesAge is how old the list of tables without transactions may be.
-const enginesAge = 5 * time.Second
+const enginesAge = 10 * time.Second
 
 // engines knows the tables whose engine has no transactions, MyISAM above all:
 // what a branch writes there stays although it is rolled back, and the
@@ -22,9 +22,10 @@ const enginesAge = 5 * time.Second
 type engines struct {
 	m *Manager
 
-	mu    sync.Mutex // guards what follows
-	names map[string]string
-	read  time.Time
+	mu      sync.Mutex // guards what follows
+	names   map[string]string
+	read    time.Time // zero before Open's
+	reading bool
 }
 
 func newEngines(m *Manager) *engines { return &engines{m: m} }
@@ -39,36 +40,44 @@ const indirect = "SELECT table_name, view_definition FROM information_schema.vie
 	" UNION ALL SELECT event_object_table, action_statement FROM information_schema.triggers" +
 	" UNION ALL SELECT routine_name, COALESCE(routine_definition, '') FROM information_schema.routines WHERE routine_schema NOT IN ('mysql', 'sys')"
 
-// refresh reads the list again if it is old.
+// refresh reads the list again if it is old. While one branch does, others go by
+// the old one: on a server with many tables it takes its time.
 func (e *engines) refresh(ctx context.Context) error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if time.Since(e.read) < enginesAge {
+	if time.Since(e.read) < enginesAge || e.reading {
+		e.mu.Unlock()
 		return nil
 	}
+	e.reading = true
+	e.mu.Unlock()
+	names, err := e.load(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reading = false
+	if err == nil {
+		e.names, e.read = names, time.Now()
+	}
+	return err
+}
+
+func (e *engines) load(ctx context.Context) (map[string]string, error) {
 	names := map[string]string{}
 	rows, err := e.m.control.QueryContext(ctx, withoutTransactions)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var schema, table, engine string
 		if err := rows.Scan(&schema, &table, &engine); err != nil {
-			return err
+			return nil, err
 		}
 		names[strings.ToLower(table)] = fmt.Sprintf("table %s.%s has the engine %s", schema, table, engine)
 	}
-	if err := rows.Err(); err != nil {
-		return err
+	if err := rows.Err(); err != nil || len(names) == 0 {
+		return names, err
 	}
-	if len(names) > 0 {
-		if err := e.follow(ctx, names); err != nil {
-			return err
-		}
-	}
-	e.names, e.read = names, time.Now()
-	return nil
+	return names, e.follow(ctx, names)
 }
 
 // follow adds what leads to those tables, at any remove.
@@ -122,6 +131,8 @@ func (e *engines) warn(ctx context.Context) error {
 	if err := e.refresh(ctx); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if tables := slices.Sorted(maps.Values(e.names)); len(tables) > 0 {
 		e.m.log.Warn("there are tables without transactions: branches that touch them are refused; ALTER TABLE … ENGINE=InnoDB",
 			"participant", e.m.options.Name, "tables", slices.Compact(tables))

@@ -63,7 +63,7 @@ func TestKillOfTheDatabase(t *testing.T) {
 						return err
 					}
 				} else {
-					mustPrepare(t, m, w)
+					mustPrepareOrDone(t, m, w)
 				}
 				killAt = at
 				err := call()
@@ -81,7 +81,12 @@ func TestKillOfTheDatabase(t *testing.T) {
 				if step != "rollback" {
 					mustPrepareOrDone(t, m, w)
 				}
-				if st, err := settle(t.Context(), w.Ref); err != nil || st.Settled != want {
+				var st participant.Settlement
+				err = again(t, func() (err error) {
+					st, err = settle(t.Context(), w.Ref)
+					return err
+				})
+				if err != nil || st.Settled != want {
 					t.Errorf("%s: %v %s, %v", name, st.Settled, st.Message, err)
 				}
 			}
@@ -100,10 +105,29 @@ func TestKillOfTheDatabase(t *testing.T) {
 	}
 }
 
+// again repeats a call whose error may pass, as the runtime does: a connection
+// may turn out to be dead some time after a server's death.
+func again(t *testing.T, call func() error) error {
+	t.Helper()
+	for try := 1; ; try++ {
+		err := call()
+		if !participant.IsTransient(err) || try == 10 {
+			return err
+		}
+		if err := pause(t.Context(), 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
 // mustPrepareOrDone repeats a Prepare of a branch that may be settled already.
 func mustPrepareOrDone(t *testing.T, m *Manager, w participant.Work) {
 	t.Helper()
-	v, err := m.Prepare(t.Context(), w)
+	var v participant.Vote
+	err := again(t, func() (err error) {
+		v, err = m.Prepare(t.Context(), w)
+		return err
+	})
 	if err != nil || v.Kind != pb.Vote_VOTE_PREPARED && v.Code != pb.Reason_SUPERSEDED {
 		t.Errorf("Prepare of %s again: %v %s, %v", w.ID, v.Code, v.Message, err)
 	}
@@ -135,7 +159,14 @@ func TestDatabaseThatIsDown(t *testing.T) {
 	}
 	t.Logf("the server answers after %s", time.Since(began))
 	began = time.Now()
-	mustCommit(t, m, held)
+	var st participant.Settlement
+	err := again(t, func() (err error) {
+		st, err = m.Commit(t.Context(), held.Ref)
+		return err
+	})
+	if err != nil || st.Settled != pb.Settled_SETTLED_DONE {
+		t.Errorf("Commit: %+v, %v", st, err)
+	}
 	t.Logf("settled %s after the database was reachable again", time.Since(began))
 }
 

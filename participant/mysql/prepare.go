@@ -106,6 +106,9 @@ func (m *Manager) execute(ctx context.Context, w participant.Work, fresh bool) (
 	case <-ctx.Done():
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before it was this branch's turn; "+retry), nil
 	}
+	if err := m.engines.refresh(ctx); err != nil { // before anything is locked
+		return m.refuse(ctx, err)
+	}
 	s, err := m.start(ctx, w.Ref)
 	switch {
 	case number(err) == errXaDuplicate:
@@ -153,9 +156,6 @@ func (m *Manager) execute(ctx context.Context, w participant.Work, fresh bool) (
 func (m *Manager) perform(ctx context.Context, s *session, w participant.Work, fresh bool) (result []byte, vote participant.Vote, err error) {
 	e, vote, err := m.claim(ctx, s, w, fresh)
 	if err != nil || vote.Kind != 0 {
-		return nil, vote, err
-	}
-	if err := m.engines.refresh(ctx); err != nil {
 		return nil, vote, err
 	}
 	s.raw.work(m.engines.judge)

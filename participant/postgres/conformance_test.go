@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/participanttest"
 	"github.com/concordat-tx/concordat/participant/statements"
+	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/test/database"
 )
 
@@ -68,7 +70,7 @@ func newBench(t testing.TB, p *database.Postgres) *bench {
 	do(t, connect(t, p.DSN(name, name)), "CREATE TABLE counts (key text PRIMARY KEY, n bigint NOT NULL)")
 	b := &bench{t: t, dsn: dsn}
 	t.Cleanup(func() {
-		if b.life != nil {
+		if b.store != nil {
 			b.life.kill()
 			b.store.Close()
 		}
@@ -97,8 +99,17 @@ func clear(t testing.TB, p *database.Postgres, name string) {
 	}
 }
 
-func (b *bench) open(ctx context.Context, o Options) (_ *Store, err error) {
-	life := &mortal{}
+func (b *bench) open(ctx context.Context, o Options) (*Store, error) {
+	b.life = &mortal{}
+	store, err := b.openIn(ctx, b.life, o)
+	if err == nil {
+		b.store = store
+	}
+	return store, err
+}
+
+// openIn opens a Store in a process.
+func (b *bench) openIn(ctx context.Context, life *mortal, o Options) (*Store, error) {
 	o.Name, o.DSN, o.dial = "suite", b.dsn, life.dial
 	o.around = func(write func() error) error {
 		if b.countdown.Add(-1) != 0 {
@@ -112,12 +123,7 @@ func (b *bench) open(ctx context.Context, o Options) (_ *Store, err error) {
 		life.kill()
 		return errKilled
 	}
-	store, err := Open(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	b.life, b.store = life, store
-	return store, nil
+	return Open(ctx, o)
 }
 
 func (b *bench) crash() error {
@@ -212,6 +218,76 @@ func TestConformanceOfAFunction(t *testing.T) {
 	for _, check := range participanttest.Checks() {
 		t.Run(check.Name, func(t *testing.T) {
 			check.Run(t, func(t testing.TB) participanttest.Harness { return newBench(t, server).quiet() }, false)
+		})
+	}
+}
+
+// either is a participant of two endpoints: any of them is asked anything.
+type either [2]*Store
+
+func (e either) one() *Store { return e[rand.IntN(2)] }
+
+func (e either) Identity(ctx context.Context) (participant.Identity, error) {
+	id, err := e[0].Identity(ctx)
+	if err == nil {
+		// The runtime of each endpoint asks when it begins.
+		_, err = e[1].Identity(ctx)
+	}
+	return id, err
+}
+
+// Bind comes to both, with the first message that each gets.
+func (e either) Bind(ctx context.Context, b participant.Binding) error {
+	return errors.Join(e[0].Bind(ctx, b), e[1].Bind(ctx, b))
+}
+
+func (e either) Prepare(ctx context.Context, w participant.Work) (participant.Vote, error) {
+	return e.one().Prepare(ctx, w)
+}
+
+func (e either) Commit(ctx context.Context, r participant.Ref) (participant.Settlement, error) {
+	return e.one().Commit(ctx, r)
+}
+
+func (e either) Rollback(ctx context.Context, r participant.Ref) (participant.Settlement, error) {
+	return e.one().Rollback(ctx, r)
+}
+
+func (e either) Held(ctx context.Context) ([]participant.Held, error) { return e.one().Held(ctx) }
+
+func (e either) Finished(ctx context.Context, limit int) ([]participant.Ref, error) {
+	return e.one().Finished(ctx, limit)
+}
+
+func (e either) Forget(ctx context.Context, floor rpc.Attempt, refs []participant.Ref) error {
+	return e.one().Forget(ctx, floor, refs)
+}
+
+// Two endpoints, asked by turns at random, are one participant.
+func TestConformanceOfTwoEndpoints(t *testing.T) {
+	for _, check := range participanttest.Checks() {
+		t.Run(check.Name, func(t *testing.T) {
+			check.Run(t, func(t testing.TB) participanttest.Harness {
+				b := newBench(t, server)
+				h := b.harness()
+				var second *Store
+				h.Open = func(ctx context.Context) (participant.ResourceManager, error) {
+					first, err := b.open(ctx, Options{})
+					if err != nil {
+						return nil, err
+					}
+					if second, err = b.openIn(ctx, b.life, Options{}); err == nil {
+						t.Cleanup(second.Close)
+					}
+					return either{first, second}, err
+				}
+				h.Crash = func() error {
+					b.life.kill()
+					second.Close()
+					return b.crash()
+				}
+				return h
+			}, false)
 		})
 	}
 }

@@ -38,8 +38,8 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vo
 		return vote, answer, err
 	}
 	defer conn.Release()
-	if err := s.trusted(); err != nil { // the connection has just told
-		return participant.Aborted(pb.Reason_FAILED, err.Error()), answer, nil
+	if s.trusted() != nil { // the connection may just have told
+		return participant.Vote{}, lookFirst, nil
 	}
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err != nil && lost(err) && ctx.Err() == nil {

@@ -170,6 +170,7 @@ func TestAnotherInstance(t *testing.T) {
 		t.Errorf("a tombstone: %v, %v", st, err)
 	}
 	b.aborted(s, b.work("new", 5, addOne("b")), pb.Reason_FAILED)
+	b.prepared(s, doomed) // it was promised, and is
 	b.held(s, doomed)
 	if err := acceptPresent(ctx, s); err != nil {
 		t.Fatal(err)

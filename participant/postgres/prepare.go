@@ -65,6 +65,11 @@ func (s *Store) prepareHeld(ctx context.Context, w participant.Work) (vote parti
 		v := m.Entry.OnPrepare(w.Ref, bound.Floor)
 		switch v.Step {
 		case participant.Execute:
+			// A promise that was given is repeated in any case, but none is made.
+			if err := s.trusted(); err != nil {
+				vote = participant.Aborted(pb.Reason_FAILED, err.Error())
+				return nil
+			}
 			// Nothing is held now. It may have been settled meanwhile; if a session
 			// is at work on the id, the next turn waits for it again.
 			n = again
