@@ -28,7 +28,10 @@ type Postgres struct {
 	port int
 	user account
 	cmd  *exec.Cmd
-	made atomic.Int64 // databases
+	// ended is closed when cmd has ended and is no zombie any more, which a new
+	// server would take for a running one.
+	ended chan struct{}
+	made  atomic.Int64 // databases
 }
 
 // StartPostgres makes a server and starts it. settings are lines of
@@ -128,8 +131,11 @@ func (p *Postgres) start() error {
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(p.cmd)
+	p.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait() // how it ended is in its log
+		close(ended)
+	}(p.cmd, p.ended)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
@@ -139,8 +145,8 @@ func (p *Postgres) start() error {
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
-		case err := <-ended:
-			return fmt.Errorf("postgres ended: %w: %s", err, p.tail())
+		case <-p.ended:
+			return fmt.Errorf("postgres ended: %s", p.tail())
 		case <-ctx.Done():
 			return fmt.Errorf("postgres does not answer: %w: %s", err, p.tail())
 		}
@@ -170,6 +176,11 @@ func (p *Postgres) end(how func(pid int)) error {
 	pid := p.cmd.Process.Pid
 	family := append(children(pid), pid)
 	how(pid)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		return fmt.Errorf("postgres does not end: %s", p.tail())
+	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		left := 0
 		for _, process := range family {
