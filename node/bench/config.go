@@ -11,6 +11,7 @@ import (
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 )
 
 // Limits of a Config. They keep the load within what one process can make
@@ -166,7 +167,7 @@ func span(field string, d, low, high time.Duration) error {
 
 func oneOf(field, s string, words ...string) error {
 	if !slices.Contains(words, s) {
-		return &fsm.FieldError{Field: field, Limit: words[0] + " or " + words[1], Got: strconv.Quote(kvop.Clip(s))}
+		return &fsm.FieldError{Field: field, Limit: words[0] + " or " + words[1], Got: strconv.Quote(strictjson.Clip(s))}
 	}
 	return nil
 }
@@ -181,7 +182,7 @@ func ParseSkew(text string) (float64, error) {
 	}
 	s, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsNaN(s) || s < 0.01 || s > MaxSkew {
-		return 0, &fsm.FieldError{Field: "skew", Limit: limitSkew, Got: strconv.Quote(kvop.Clip(text))}
+		return 0, &fsm.FieldError{Field: "skew", Limit: limitSkew, Got: strconv.Quote(strictjson.Clip(text))}
 	}
 	return s, nil
 }

@@ -45,6 +45,8 @@ type participantFlags struct {
 	insecure       bool
 	log            *logFlags
 	dataDir        string
+	keepsFile      bool // in dataDir
+	shared         bool // several agents may serve the same data
 	newIncarnation bool
 	alertAfter     time.Duration
 	alertWebhook   string
@@ -58,7 +60,8 @@ func newParticipantCommand(a *app) *cobra.Command {
 		Short:   "Run a participant: a service that holds data and votes",
 		Example: "  concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 --register",
 	})
-	cmd.AddCommand(newParticipantKVCommand(a), newParticipantHTTPCommand(a))
+	cmd.AddCommand(newParticipantKVCommand(a), newParticipantPostgresCommand(a), newParticipantMySQLCommand(a),
+		newParticipantHTTPCommand(a))
 	return cmd
 }
 
@@ -77,7 +80,8 @@ when an operator has accepted it with 'concordat participants add --accept-incar
 		Args: usageArgs(cobra.NoArgs),
 	}
 	f := newParticipantFlags(a, cmd)
-	cmd.RunE = f.runs(a, runKV)
+	f.dataDirFlag(cmd)
+	cmd.RunE = f.runs(a, f.check, runKV)
 	return cmd
 }
 
@@ -87,7 +91,6 @@ func newParticipantFlags(a *app, cmd *cobra.Command) *participantFlags {
 	flags := cmd.Flags()
 	a.nodesFlag(cmd, &f.nodes)
 	flags.StringVar(&f.name, "name", "", "the participant's name in the registry")
-	flags.StringVar(&f.dataDir, "data-dir", "", "where its file is kept")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:7301", "where nodes and readers are served (gRPC)")
 	flags.StringVar(&f.advertise, "advertise", "", "the address to register, host:port (default: where it listens)")
 	flags.StringVar(&f.metricsListen, "metrics-listen", "", "where metrics and health are served over HTTP (default: nowhere)")
@@ -106,14 +109,22 @@ func newParticipantFlags(a *app, cmd *cobra.Command) *participantFlags {
 	return f
 }
 
+// dataDirFlag is for kinds that keep a file.
+func (f *participantFlags) dataDirFlag(cmd *cobra.Command) {
+	f.keepsFile = true
+	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "where its file is kept")
+}
+
 // runs is a command that checks the flags, and then runs a participant.
-func (f *participantFlags) runs(a *app, run func(context.Context, *participantFlags, hclog.Logger) error) func(*cobra.Command, []string) error {
+func (f *participantFlags) runs(
+	a *app, check func() error, run func(context.Context, *participantFlags, hclog.Logger) error,
+) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		log, err := f.log.logger(a.stderr)
 		if err != nil {
 			return err
 		}
-		if err := f.check(); err != nil {
+		if err := check(); err != nil {
 			return err
 		}
 		f.nodes = a.nodesOr(f.nodes)
@@ -128,7 +139,7 @@ func (f *participantFlags) check() error {
 	if err := fsm.CheckParticipant("--name", f.name); err != nil {
 		return &usageError{err}
 	}
-	if f.dataDir == "" {
+	if f.keepsFile && f.dataDir == "" {
 		return usageErrorf("--data-dir: say where the data are kept")
 	}
 	if f.alertWebhook != "" {
@@ -194,7 +205,9 @@ func (f *participantFlags) run(
 		Logger: log.Named("rpc"), Interceptors: []grpc.UnaryServerInterceptor{calls.Unary},
 	})
 	pb.RegisterParticipantServer(grpcServer, server)
-	more(grpcServer)
+	if more != nil {
+		more(grpcServer)
+	}
 	return f.serve(ctx, grpcServer, client, registry, log)
 }
 
@@ -225,7 +238,7 @@ func (f *participantFlags) serve(
 		defer func() { _ = metrics.server.Close() }()
 	}
 	if f.register {
-		wg.Go(func() { register(ctx, client, f.name, endpoint, log) })
+		wg.Go(func() { register(ctx, client, f.name, endpoint, f.shared, log) })
 	}
 	log.Info("serving", "participant", f.name, "listen", listener.Addr(), "data_dir", f.dataDir)
 	select {

@@ -41,9 +41,10 @@ when an operator has accepted it with 'concordat participants add --accept-incar
 		Args: usageArgs(cobra.NoArgs),
 	}
 	f := newParticipantFlags(a, cmd)
+	f.dataDirFlag(cmd)
 	serviceURL := cmd.Flags().String("url", "", "the service's base URL: try, confirm and cancel are paths below it")
 	secretFile := cmd.Flags().String("secret-file", "", "the file with the secret that signs every call, 16 bytes or more (default: $"+secretVariable+")")
-	cmd.RunE = f.runs(a, func(ctx context.Context, f *participantFlags, log hclog.Logger) error {
+	cmd.RunE = f.runs(a, f.check, func(ctx context.Context, f *participantFlags, log hclog.Logger) error {
 		secret, err := readSecret(a, *secretFile)
 		if err != nil {
 			return err

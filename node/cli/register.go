@@ -18,12 +18,13 @@ const (
 	registerPauseMax = 5 * time.Second
 )
 
-// register adds a participant to the registry and tries until that is done or
+// register adds a participant to the registry, in the place of what was registered
+// or beside it (join), and tries until that is done or
 // ctx ends. A refusal is logged once and tried again as well: an operator may
 // mend what it names (other data, a name in removal), while this process has to
 // stay up to be asked who it is.
-func register(ctx context.Context, client *rpc.Client, name, endpoint string, log hclog.Logger) {
-	req := &pb.AddParticipantRequest{Name: name, Endpoints: []string{endpoint}}
+func register(ctx context.Context, client *rpc.Client, name, endpoint string, join bool, log hclog.Logger) {
+	req := &pb.AddParticipantRequest{Name: name, Endpoints: []string{endpoint}, Join: join}
 	var said rpc.ErrorReason
 	for pause := registerPauseMin; ; pause = min(2*pause, registerPauseMax) {
 		try, cancel := context.WithTimeout(ctx, registerTry)

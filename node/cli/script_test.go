@@ -44,6 +44,7 @@ func TestScript(t *testing.T) {
 		}
 	}()
 	s := &stage{cluster: c, binary: binary}
+	defer s.closeDatabases(t)
 	t.Run("steady", func(t *testing.T) { testscript.Run(t, s.params("testdata/script")) })
 	failover, err := filepath.Glob("testdata/failover/*.txtar")
 	if err != nil || len(failover) == 0 {
@@ -70,6 +71,7 @@ func showLogs(t *testing.T, c *local.Cluster) {
 type stage struct {
 	cluster *local.Cluster
 	binary  string
+	databases
 }
 
 func (s *stage) params(dir string) testscript.Params {
@@ -95,6 +97,9 @@ func (s *stage) params(dir string) testscript.Params {
 			"stubborn":    s.stubborn,
 			"node":        s.node,
 			"leader":      s.leader,
+			"postgres":    s.postgresCommand,
+			"sql":         sqlCommand,
+			"mariadb":     s.mariaDBCommand,
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 )
 
 // Limits of what a branch may make of the store.
@@ -261,7 +262,7 @@ func voteOn(err error) (participant.Vote, error) {
 	return participant.Aborted(pb.Reason_FAILED, err.Error()), nil
 }
 
-func quoteKey(key string) string { return kvop.Clip(strconv.Quote(key)) }
+func quoteKey(key string) string { return strictjson.Clip(strconv.Quote(key)) }
 
 // describe is a value in a message.
 func describe(v kvop.Value) string {
@@ -269,7 +270,7 @@ func describe(v kvop.Value) string {
 		return "nothing"
 	}
 	if s, ok := v.Text(); ok && len(s) > 1024 {
-		return kvop.Clip(strconv.Quote(s[:1024]))
+		return strictjson.Clip(strconv.Quote(s[:1024]))
 	}
-	return kvop.Clip(v.String())
+	return strictjson.Clip(v.String())
 }

@@ -256,6 +256,11 @@ func compare(t *rapid.T, d *database, w *twin) {
 		t.Fatalf("Left is %v", m.Left)
 	}
 	// Folded and found with its overlay all the same: the same.
+	if m.Left && f.Overlay.IsPlain() {
+		if got, want := probes(f.Entry, w.floor), probes(w.e, w.floor); got != want {
+			t.Fatalf("without its plain overlay it answers\n%swant\n%s", got, want)
+		}
+	}
 	if m.Left {
 		f.Entry = m.Entry
 		if got, want := probes(Merge(f).Entry, w.floor), probes(w.e, w.floor); got != want {

@@ -52,6 +52,12 @@ func (o Overlay) Stands() participant.Ref {
 	return participant.Ref{ID: o.Of.ID, Attempt: o.Attempt, Digest: o.Of.Digest}
 }
 
+// IsPlain reports whether there is nothing in the overlay but, maybe, a result:
+// when its branch is gone it can be deleted, and the entry stays as it is.
+func (o Overlay) IsPlain() bool {
+	return o.Attempt == o.Of.Attempt && !o.Undone && len(o.Refused) == 0 && len(o.Forgotten) == 0
+}
+
 // TakeOver gives the branch to a newer attempt.
 func (o Overlay) TakeOver(a rpc.Attempt) Overlay {
 	o.Attempt = a

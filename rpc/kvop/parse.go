@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 )
 
 // Whole is the field of an error about a payload as a whole.
@@ -18,12 +19,12 @@ func Parse(payload []byte) ([]Op, error) {
 	}
 	var ops []Op
 	found := false
-	err = d.object(Whole, func(name string) error {
+	err = d.Object(Whole, func(name string) error {
 		if name != "ops" {
-			return unknownField(join("", name), "only ops")
+			return unknownField(strictjson.Join("", name), "only ops")
 		}
 		found = true
-		return d.list("ops", func(i int) error {
+		return d.List("ops", func(i int) error {
 			if i == MaxOps {
 				return opsLimit(fmt.Sprintf("more than %d", MaxOps))
 			}
@@ -63,13 +64,13 @@ var opFields = map[Kind]map[string]bool{
 
 // parseOp reads one operation. Its fields may come in any order, so what they
 // mean is judged when all are there.
-func parseOp(d *decoder, path string) (Op, error) {
+func parseOp(d decoder, path string) (Op, error) {
 	var op Op
 	var single bool
 	have := map[string]bool{}
-	err := d.object(path, func(name string) error {
+	err := d.Object(path, func(name string) error {
 		have[name] = true
-		return readField(d, &op, &single, join(path, name), name)
+		return readField(d, &op, &single, strictjson.Join(path, name), name)
 	})
 	if err != nil {
 		return Op{}, err
@@ -80,19 +81,19 @@ func parseOp(d *decoder, path string) (Op, error) {
 	return op, checkOp(&op, path, single)
 }
 
-func readField(d *decoder, op *Op, single *bool, path, name string) (err error) {
+func readField(d decoder, op *Op, single *bool, path, name string) (err error) {
 	switch name {
 	case "op":
 		op.Kind, err = parseKind(d, path)
 	case "key":
-		if op.Key, err = d.text(path); err == nil {
+		if op.Key, err = d.Text(path); err == nil {
 			err = CheckKey(path, op.Key)
 		}
 	case "value":
 		*single = true
 		op.Value, err = d.value(path, false)
 	case "values":
-		err = d.list(path, func(i int) error {
+		err = d.List(path, func(i int) error {
 			v, err := d.value(fmt.Sprintf("%s[%d]", path, i), true)
 			op.Values = append(op.Values, v)
 			return err
@@ -101,15 +102,15 @@ func readField(d *decoder, op *Op, single *bool, path, name string) (err error) 
 			err = &fsm.FieldError{Field: path, Limit: "at least one element", Got: "0"}
 		}
 	case "delta":
-		op.Delta, err = d.number(path)
+		op.Delta, err = d.Int(path)
 	case "min":
-		op.Min, err = pointer(d.number(path))
+		op.Min, err = pointer(d.Int(path))
 	case "max":
-		op.Max, err = pointer(d.number(path))
+		op.Max, err = pointer(d.Int(path))
 	case "equals":
 		op.Equals, err = pointer(d.value(path, false))
 	case "exists":
-		op.Exists, err = pointer(d.boolean(path))
+		op.Exists, err = pointer(d.Boolean(path))
 	default:
 		err = unknownField(path, "op, key and the fields of the operation")
 	}
@@ -118,8 +119,8 @@ func readField(d *decoder, op *Op, single *bool, path, name string) (err error) 
 
 func pointer[T any](v T, err error) (*T, error) { return &v, err }
 
-func parseKind(d *decoder, path string) (Kind, error) {
-	name, err := d.text(path)
+func parseKind(d decoder, path string) (Kind, error) {
+	name, err := d.Text(path)
 	if err != nil {
 		return 0, err
 	}
@@ -128,12 +129,12 @@ func parseKind(d *decoder, path string) (Kind, error) {
 			return Kind(k), nil
 		}
 	}
-	return 0, &fsm.FieldError{Field: path, Limit: "get, put, delete, append, add or check", Got: Clip(fmt.Sprintf("%q", name))}
+	return 0, &fsm.FieldError{Field: path, Limit: "get, put, delete, append, add or check", Got: strictjson.Clip(fmt.Sprintf("%q", name))}
 }
 
 func checkFields(op Op, path string, have map[string]bool) error {
 	missing := func(name string) error {
-		return &fsm.FieldError{Field: join(path, name), Limit: "required", Got: "nothing"}
+		return &fsm.FieldError{Field: strictjson.Join(path, name), Limit: "required", Got: "nothing"}
 	}
 	for _, name := range []string{"op", "key"} {
 		if !have[name] {
@@ -146,7 +147,7 @@ func checkFields(op Op, path string, have map[string]bool) error {
 		required, ok := allowed[name]
 		switch {
 		case have[name] && !ok:
-			return unknownField(join(path, name), "only the fields of "+op.Kind.String())
+			return unknownField(strictjson.Join(path, name), "only the fields of "+op.Kind.String())
 		case required && !have[name]:
 			return missing(name)
 		}
@@ -157,19 +158,19 @@ func checkFields(op Op, path string, have map[string]bool) error {
 func checkOp(op *Op, path string, single bool) error {
 	switch op.Kind {
 	case Put:
-		return CheckValue(join(path, "value"), op.Value, MaxValueBytes)
+		return CheckValue(strictjson.Join(path, "value"), op.Value, MaxValueBytes)
 	case Append:
 		return checkAppend(op, path, single)
 	case Add:
 		if op.Min != nil && op.Max != nil && *op.Min > *op.Max {
-			return &fsm.FieldError{Field: join(path, "min"), Limit: "at most max", Got: fmt.Sprint(*op.Min)}
+			return &fsm.FieldError{Field: strictjson.Join(path, "min"), Limit: "at most max", Got: fmt.Sprint(*op.Min)}
 		}
 	case Check:
 		if (op.Equals == nil) == (op.Exists == nil) {
 			return &fsm.FieldError{Field: path, Limit: "exactly one of equals and exists", Got: countOf(op.Equals != nil)}
 		}
 		if op.Equals != nil {
-			return CheckValue(join(path, "equals"), *op.Equals, MaxValueBytes)
+			return CheckValue(strictjson.Join(path, "equals"), *op.Equals, MaxValueBytes)
 		}
 	}
 	return nil
@@ -181,11 +182,11 @@ func checkAppend(op *Op, path string, single bool) error {
 	}
 	if single {
 		if op.Value.typ == List {
-			return &fsm.FieldError{Field: join(path, "value"), Limit: "a string or a 64-bit integer (values appends several)", Got: "a list"}
+			return &fsm.FieldError{Field: strictjson.Join(path, "value"), Limit: "a string or a 64-bit integer (values appends several)", Got: "a list"}
 		}
 		op.Values, op.Value = []Value{op.Value}, Value{}
 	}
-	return CheckValue(join(path, "values"), Value{typ: List, list: op.Values}, MaxValueBytes)
+	return CheckValue(strictjson.Join(path, "values"), Value{typ: List, list: op.Values}, MaxValueBytes)
 }
 
 func countOf(both bool) string {

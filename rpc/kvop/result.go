@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc/strictjson"
 )
 
 // Result is what one get found. Value is zero if the key does not exist.
@@ -47,11 +48,11 @@ func ParseResults(result []byte) ([]Result, error) {
 		return nil, err
 	}
 	var results []Result
-	err = d.object("result", func(name string) error {
+	err = d.Object("result", func(name string) error {
 		if name != "results" {
-			return unknownField(join("", name), "only results")
+			return unknownField(strictjson.Join("", name), "only results")
 		}
-		return d.list("results", func(i int) error {
+		return d.List("results", func(i int) error {
 			r, err := parseResult(d, fmt.Sprintf("results[%d]", i))
 			results = append(results, r)
 			return err
@@ -63,18 +64,18 @@ func ParseResults(result []byte) ([]Result, error) {
 	return results, nil
 }
 
-func parseResult(d *decoder, path string) (Result, error) {
+func parseResult(d decoder, path string) (Result, error) {
 	var r Result
-	err := d.object(path, func(name string) (err error) {
+	err := d.Object(path, func(name string) (err error) {
 		switch name {
 		case "key":
-			r.Key, err = d.text(join(path, name))
+			r.Key, err = d.Text(strictjson.Join(path, name))
 		case "exists":
-			r.Exists, err = d.boolean(join(path, name))
+			r.Exists, err = d.Boolean(strictjson.Join(path, name))
 		case "value":
-			r.Value, err = d.value(join(path, name), false)
+			r.Value, err = d.value(strictjson.Join(path, name), false)
 		default:
-			err = unknownField(join(path, name), "key, exists and value")
+			err = unknownField(strictjson.Join(path, name), "key, exists and value")
 		}
 		return err
 	})

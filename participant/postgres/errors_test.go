@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/concordat-tx/concordat/participant/statements"
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+// What the database refuses comes back as a vote with its class, its own code
+// and words, and whether a new try can help.
+func TestErrorsAreVotes(t *testing.T) {
+	b, s := opened(t, Options{})
+	do(t, connect(t, b.dsn),
+		"CREATE TABLE a (id int PRIMARY KEY, n int CHECK (n > 0), later int UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+		"INSERT INTO a VALUES (1, 1, 1)",
+		"CREATE FUNCTION refuse() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more than three'; END $$",
+		"CREATE FUNCTION own() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'own code' USING ERRCODE = 'MY001'; END $$",
+		"CREATE PROCEDURE ends() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$")
+	many := statements.Statement{SQL: "SELECT 1", Args: []any{"x", "y", "z"}}
+	wrong := addOne("k")
+	two := int64(2)
+	wrong.Rows = &two
+	tests := map[string]struct {
+		list []statements.Statement
+		code pb.Reason_Code
+		text string
+	}{
+		"a unique key":        {[]statements.Statement{sql("INSERT INTO a VALUES (1, 1, 2)")}, pb.Reason_CONSTRAINT, "23505"},
+		"a check":             {[]statements.Statement{sql("UPDATE a SET n = 0")}, pb.Reason_CONSTRAINT, "23514"},
+		"a deferred key":      {[]statements.Statement{sql("INSERT INTO a VALUES (2, 1, 1)")}, pb.Reason_CONSTRAINT, "23505"},
+		"no such table":       {[]statements.Statement{sql("SELECT * FROM nothing")}, pb.Reason_INVALID, "42P01"},
+		"no SQL":              {[]statements.Statement{sql("SELECT FROM WHERE")}, pb.Reason_INVALID, "42601"},
+		"two statements":      {[]statements.Statement{sql("SELECT 1; SELECT 2")}, pb.Reason_INVALID, "42601"},
+		"too many arguments":  {[]statements.Statement{many}, pb.Reason_INVALID, "08P01"},
+		"too few arguments":   {[]statements.Statement{sql("SELECT $1::int")}, pb.Reason_INVALID, "08P01"},
+		"text for a number":   {[]statements.Statement{sql("UPDATE a SET n = $1", "many")}, pb.Reason_INVALID, "22P02"},
+		"the number of rows":  {[]statements.Statement{wrong}, pb.Reason_CONDITION, "1 rows, and there must be 2"},
+		"the function raises": {[]statements.Statement{sql("SELECT refuse()")}, pb.Reason_APPLICATION, "P0001 no more than three"},
+		"with its own code":   {[]statements.Statement{sql("SELECT own()")}, pb.Reason_APPLICATION, "MY001 own code"},
+		"COMMIT":              {[]statements.Statement{sql("COMMIT")}, pb.Reason_UNSUPPORTED, "leave it out"},
+		"COMMIT inside":       {[]statements.Statement{sql("CALL ends()")}, pb.Reason_UNSUPPORTED, "2D000"},
+		"DDL":                 {[]statements.Statement{sql("CREATE TABLE b (n int)")}, pb.Reason_UNSUPPORTED, "schema"},
+		"a temporary table":   {[]statements.Statement{sql("SELECT 1 INTO TEMP b")}, pb.Reason_UNSUPPORTED, "0A000"},
+		"NOTIFY":              {[]statements.Statement{sql("SELECT pg_notify('a', 'b')")}, pb.Reason_UNSUPPORTED, "0A000"},
+		"no payload":          {nil, pb.Reason_INVALID, "statements"},
+		"a large result":      {[]statements.Statement{sql("SELECT repeat('x', 70000)")}, pb.Reason_INVALID, "select fewer"},
+		"too slow":            {[]statements.Statement{sql("SELECT pg_sleep(60)")}, pb.Reason_TIMEOUT, ""},
+	}
+	n := uint64(0)
+	for name, test := range tests {
+		n++
+		w := b.work(fmt.Sprintf("t%d", n), n, test.list...)
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			if name == "too slow" {
+				ctx, cancel = context.WithTimeout(context.Background(), time.Second)
+			}
+			defer cancel()
+			v, err := s.Prepare(ctx, w)
+			if err != nil || v.Kind != pb.Vote_VOTE_ABORTED || v.Code != test.code || !strings.Contains(v.Message, test.text) {
+				t.Errorf("%v (%v: %s), %v", v.Kind, v.Code, v.Message, err)
+			}
+			if retry := strings.Contains(v.Message, retryHint); retry != (test.code == pb.Reason_TIMEOUT) {
+				t.Errorf("whether to try again: %s", v.Message)
+			}
+			if strings.Contains(v.Message, server.Password()) {
+				t.Errorf("the password is in %s", v.Message)
+			}
+		})
+	}
+	b.held(s)
+	b.counts("k", 0)
+	var n2 int
+	if err := connect(t, b.dsn).QueryRow(within(t, patience), "SELECT count(*) FROM a").Scan(&n2); err != nil || n2 != 1 {
+		t.Errorf("%d rows, %v", n2, err)
+	}
+}
+
+func TestConflictsAreVotes(t *testing.T) {
+	b, s := opened(t, Options{})
+	b.prepared(s, b.work("a", 1, addOne("k")))
+	began := time.Now()
+	v := b.aborted(s, b.work("b", 2, addOne("k")), pb.Reason_CONFLICT)
+	if !strings.Contains(v.Message, "55P03") || !strings.Contains(v.Message, retryHint) {
+		t.Error(v.Message)
+	}
+	if waited := time.Since(began); waited < maxLockWait/2 {
+		t.Errorf("it waited only %s for the lock", waited)
+	}
+}
+
+// max_prepared_transactions is reached: the work is lost, and it is no defect.
+func TestCapacityIsAVote(t *testing.T) {
+	p := own(t, map[string]string{"max_prepared_transactions": "2", "fsync": "off"})
+	b := newBench(t, p)
+	s, err := b.open(within(t, patience), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind(t, s, "c1")
+	b.prepared(s, b.work("a", 1, addOne("a")))
+	b.prepared(s, b.work("b", 2, addOne("b")))
+	c := b.work("c", 3, addOne("c"))
+	v := b.aborted(s, c, pb.Reason_EXHAUSTED)
+	if !strings.Contains(v.Message, "max_prepared_transactions") || !strings.Contains(v.Message, retryHint) {
+		t.Error(v.Message)
+	}
+	b.done(s.Commit(within(t, patience), b.work("a", 1, addOne("a")).Ref))
+	b.prepared(s, c)
+	if s.Capacity() != 2 {
+		t.Errorf("capacity %d", s.Capacity())
+	}
+}

@@ -1,0 +1,73 @@
+package postgres
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/sqlbranch"
+)
+
+// Store is a PostgreSQL participant. It may be used concurrently.
+type Store struct {
+	options Options
+	log     hclog.Logger
+	// work has the sessions of branches, control all others: a branch that needs
+	// both never waits for a branch.
+	work, control *pgxpool.Pool
+	capacity      atomic.Int64 // max_prepared_transactions
+
+	// cluster is the one that the data are bound to; nil: none that we know of.
+	cluster atomic.Pointer[string]
+	// other is set while the database is another instance than the one known.
+	other atomic.Pointer[otherInstance]
+	// instance is the one that the data are bound to; nil until it was read.
+	instance atomic.Pointer[string]
+
+	// finishedMu guards where the next Finished begins.
+	finishedMu    sync.Mutex
+	finishedAfter string
+}
+
+var _ participant.ResourceManager = (*Store)(nil)
+
+// Close ends all connections. Prepared branches stay prepared.
+func (s *Store) Close() {
+	for _, pool := range []*pgxpool.Pool{s.work, s.control} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+}
+
+// Capacity is how many transactions the server lets be prepared at the same time.
+func (s *Store) Capacity() int { return int(s.capacity.Load()) }
+
+func (s *Store) owner() sqlbranch.Owner {
+	o := sqlbranch.Owner{Participant: s.options.Name}
+	if c := s.cluster.Load(); c != nil {
+		o.Cluster = *c
+	}
+	return o
+}
+
+// cleanTimeout bounds what is done for a session that is given back.
+const cleanTimeout = 2 * time.Second
+
+// clean takes from a session what a branch may have left in it: settings, a
+// role, cursors, advisory locks. A session that cannot be cleaned is closed.
+func (s *Store) clean(conn *pgx.Conn) bool {
+	if conn.PgConn().TxStatus() != 'I' {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, "RESET SESSION AUTHORIZATION; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all()")
+	return err == nil
+}
