@@ -57,7 +57,7 @@ var journal = regexp.MustCompile("(?i)\\bconcordat[\"`]?\\s*\\.\\s*[\"`]?(partic
 
 func supported(field, sql string) error {
 	if name := journal.FindString(sql); name != "" {
-		return &UnsupportedError{field, name, "it is Concordat's own, leave it alone"}
+		return &UnsupportedError{field, name, "it is Concordat's own journal, leave it alone"}
 	}
 	word, hidden := firstWord(sql)
 	switch {
