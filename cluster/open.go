@@ -72,6 +72,7 @@ func (r *Replica) open() error {
 	r.proposer = newProposer(r.cfg, r.submitBatch)
 	r.tasks.Go(r.greetPeers)
 	r.tasks.Go(r.recordCluster)
+	r.tasks.Go(r.snapshotEarly)
 	return nil
 }
 

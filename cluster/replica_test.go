@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -96,6 +97,24 @@ func TestSnapshotAndRestartGiveTheSameState(t *testing.T) {
 	if s := r.Status(); s.SnapshotInstalls != 0 {
 		t.Errorf("the node's own snapshot counts as installed: %+v", s)
 	}
+}
+
+// A node that is restarted more often than Raft looks whether a snapshot is due
+// takes one all the same.
+func TestRestartedNodeTakesASnapshot(t *testing.T) {
+	c := newTestCluster(t, 1)
+	node := c.nodes[0]
+	node.config = func(cfg *Config) { cfg.SnapshotThreshold, cfg.SnapshotInterval = 16, 24*time.Hour }
+	c.start(node)
+	for i := range 10 {
+		c.announce(fmt.Sprintf("node-%d", i))
+	}
+	c.kill(node)
+	c.start(node)
+	for i := range 10 {
+		c.announce(fmt.Sprintf("more-%d", i))
+	}
+	eventually(t, "snapshot", func() bool { return node.replica.Status().SnapshotIndex > 16 })
 }
 
 // A snapshot for which there is no room is not begun, since it would take the

@@ -61,6 +61,20 @@ func (d *databases) postgresCommand(ts *testscript.TestScript, _ bool, args []st
 	ts.Setenv(args[0]+"_password", d.postgres.Password())
 }
 
+// sqlCommand executes a statement in a PostgreSQL database: sql DSN STATEMENT
+func sqlCommand(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: sql DSN STATEMENT")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scriptPatience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, args[0])
+	ts.Check(err)
+	_, err = conn.Exec(ctx, args[1])
+	ts.Check(err)
+	ts.Check(conn.Close(ctx))
+}
+
 // mariaDBCommand does the same with MariaDB: mariadb VARIABLE
 func (d *databases) mariaDBCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {

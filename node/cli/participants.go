@@ -20,7 +20,7 @@ func newParticipantsCommand(a *app) *cobra.Command {
   concordat participants add seats --endpoint 127.0.0.1:7301`,
 	})
 	cmd.AddCommand(newParticipantsListCommand(a), newParticipantsAddCommand(a), newParticipantsRemoveCommand(a),
-		newParticipantsCensusCommand(a), newParticipantsConformCommand(a))
+		newParticipantsCensusCommand(a), newParticipantsAcceptInstanceCommand(a), newParticipantsConformCommand(a))
 	return cmd
 }
 

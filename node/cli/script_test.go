@@ -98,6 +98,7 @@ func (s *stage) params(dir string) testscript.Params {
 			"node":        s.node,
 			"leader":      s.leader,
 			"postgres":    s.postgresCommand,
+			"sql":         sqlCommand,
 			"mariadb":     s.mariaDBCommand,
 		},
 	}

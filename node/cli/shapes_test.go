@@ -66,6 +66,8 @@ var prints = map[string]printed{
 	"participants conform": {"ConformReport", ""},
 	"participants census":  {"Censuses", "Census"},
 	"doctor":               {"Findings", "Finding"},
+
+	"participants accept-instance": {"Accepted", ""},
 }
 
 // shapes are all kinds of objects, in the order of the reference. They are made
@@ -170,6 +172,7 @@ func makeShapes() []shape {
 			{"message", "string", "What was found.", "", false},
 			{"mend", "string", "What to do about it; empty if FINE.", "", false},
 		}},
+		fromProto("Accepted", "An instance of a database that was accepted.", &pb.AcceptInstanceResponse{}),
 		{"Items", "Keys of a KV participant.", []field{{"items", "list of Item", "", "Item", false}}},
 		{"Item", "One key.", []field{
 			{"key", "string", "", "", false}, {"exists", "boolean", "", "", false},

@@ -25,9 +25,9 @@ type Prepared struct {
 	Age time.Duration
 }
 
-// Census lists them. Those that are not ours are shown and never touched; those
+// Survey lists them. Those that are not ours are shown and never touched; those
 // of other databases of the server are another participant's.
-func (m *Manager) Census(ctx context.Context) (Census, error) {
+func (m *Manager) Survey(ctx context.Context) (Census, error) {
 	var c Census
 	var names []string
 	err := m.recover(ctx, func(p Prepared) {

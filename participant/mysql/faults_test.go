@@ -202,7 +202,7 @@ func TestForeignBranchesAreNotTouched(t *testing.T) {
 	if held, err := m.Held(t.Context()); err != nil || len(held) != 1 || held[0].Ref != mine.Ref {
 		t.Errorf("held: %v, %v", held, err)
 	}
-	all, err := m.Census(t.Context())
+	all, err := m.Survey(t.Context())
 	kin := map[sqlbranch.Kinship]int{}
 	for _, p := range all.Prepared {
 		kin[p.Kinship]++
@@ -417,7 +417,12 @@ func TestRestoredCopyMustBeAccepted(t *testing.T) {
 	if held, err := m.Held(t.Context()); err != nil || len(held) != 1 {
 		t.Errorf("held: %v, %v", held, err)
 	}
-	if err := open(t, options).AcceptInstance(t.Context()); err != nil { // as a command would, beside it
+	beside := open(t, options)
+	now, bound := beside.Instance()
+	if err := beside.AcceptInstance(t.Context(), bound); !errors.Is(err, participant.ErrInstance) {
+		t.Errorf("the server that is gone was accepted: %v", err)
+	}
+	if err := beside.AcceptInstance(t.Context(), now); err != nil { // as a command would, beside it
 		t.Fatal(err)
 	}
 	if st, err := m.Rollback(t.Context(), doomed.Ref); err != nil || st.Settled != pb.Settled_SETTLED_DONE {

@@ -76,7 +76,7 @@ func (i *instance) begin(ctx context.Context, m *Manager) error {
 	i.accepted = accepted
 	i.mu.Unlock()
 	if accepted == "" {
-		return m.AcceptInstance(ctx)
+		return m.AcceptInstance(ctx, now)
 	}
 	if accepted != now {
 		m.log.Error("the data are on another database server than before (restored, or failed over?): nothing is rolled back and no branch "+
@@ -115,11 +115,24 @@ func (m *Manager) InstanceChanged() (old, now string, changed bool) {
 	return i.accepted, i.now, i.accepted != "" && i.accepted != i.now
 }
 
-// AcceptInstance is the operator's word that the data are what they should be.
-func (m *Manager) AcceptInstance(ctx context.Context) error {
+// Instance is the server that the newest connection led to, and the one that the
+// data are bound to.
+func (m *Manager) Instance() (now, bound string) {
+	i := m.instance
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.now, i.accepted
+}
+
+// AcceptInstance is the operator's word that the data of the present server are
+// what they should be.
+func (m *Manager) AcceptInstance(ctx context.Context, instance string) error {
 	m.instance.mu.Lock()
 	now := m.instance.now
 	m.instance.mu.Unlock()
+	if instance != now {
+		return participant.ErrInstance
+	}
 	err := m.options.around(func() error {
 		_, err := m.control.ExecContext(ctx, "UPDATE concordat_participant SET instance = ? WHERE name = ?", now, m.options.Name)
 		return err

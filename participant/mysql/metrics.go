@@ -61,7 +61,7 @@ func (c censusCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(describeInstance, truth[changed])
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	census, err := c.m.Census(ctx)
+	census, err := c.m.Survey(ctx)
 	gauge(describeUp, truth[err == nil])
 	if err != nil {
 		return // what was true is not shown as if it were

@@ -39,9 +39,9 @@ const sqlCensus = `SELECT p.gid, p.database, p.owner, extract(epoch FROM clock_t
 		WHERE w.locktype = 'transactionid' AND w.transactionid = p.transaction AND NOT w.granted), '{}')
 FROM pg_catalog.pg_prepared_xacts p ORDER BY p.prepared, p.gid`
 
-// Census lists them, oldest first. Branches of other databases of the server
+// Survey lists them, oldest first. Branches of other databases of the server
 // are counted as another participant's, since nobody here can settle them.
-func (s *Store) Census(ctx context.Context) (Census, error) {
+func (s *Store) Survey(ctx context.Context) (Census, error) {
 	c := Census{Capacity: s.Capacity()}
 	owner := s.owner()
 	err := s.withControl(ctx, func(conn *pgx.Conn) error {
@@ -108,7 +108,7 @@ func (c censusCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(describeInstance, truth[changed])
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	census, err := c.s.Census(ctx)
+	census, err := c.s.Survey(ctx)
 	gauge(describeUp, truth[err == nil])
 	if err != nil {
 		return // what was true is not shown as if it were

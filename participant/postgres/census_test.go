@@ -41,7 +41,7 @@ func TestCensus(t *testing.T) {
 	}()
 	var c Census
 	b.eventually(func() error {
-		if c, err = s.Census(within(t, patience)); err != nil {
+		if c, err = s.Survey(within(t, patience)); err != nil {
 			return err
 		}
 		if len(c.Prepared) != 3 || !slices.Equal(c.Prepared[0].Blocks, []int32{pid}) {

@@ -72,7 +72,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 		t.Errorf("rolled back before an operator's word: %v, %v", st, err)
 	}
 	b.aborted(s, b.work("c", 3, addOne("b")), pb.Reason_FAILED)
-	if err := s.AcceptInstance(ctx); err != nil {
+	if err := acceptPresent(ctx, s); err != nil {
 		t.Fatal(err)
 	}
 	b.done(s.Rollback(ctx, doomed.Ref))

@@ -123,6 +123,7 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("which instance the database is: %w", err)
 	}
+	s.instance.Store(&known)
 	if known == found {
 		s.other.Store(nil)
 		return nil
@@ -144,23 +145,17 @@ func (s *Store) InstanceChanged() (known, found string, changed bool) {
 	return "", "", false
 }
 
-// AcceptInstance is an operator's word that the data of the instance found are
-// whole: nothing that was answered is missing in them.
-func (s *Store) AcceptInstance(ctx context.Context) error {
-	err := s.withControl(ctx, func(conn *pgx.Conn) error {
-		return s.options.around(func() error {
-			_, err := conn.Exec(ctx, `UPDATE concordat.participant SET instance = `+sqlInstance+` WHERE name = $1`, s.options.Name)
-			return err
-		})
-	})
-	if err == nil {
-		s.other.Store(nil)
-	}
-	return err
-}
-
 // trusted is an error while the instance has changed.
 func (s *Store) trusted() error {
+	if _, _, changed := s.InstanceChanged(); !changed {
+		return nil
+	}
+	// The word may have been given to another endpoint.
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	if err := s.withControl(ctx, func(conn *pgx.Conn) error { return s.recognise(ctx, conn) }); err != nil {
+		return participant.Transient(err)
+	}
 	known, found, changed := s.InstanceChanged()
 	if !changed {
 		return nil

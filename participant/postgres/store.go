@@ -27,6 +27,8 @@ type Store struct {
 	cluster atomic.Pointer[string]
 	// other is set while the database is another instance than the one known.
 	other atomic.Pointer[otherInstance]
+	// instance is the one that the data are bound to; nil until it was read.
+	instance atomic.Pointer[string]
 
 	// finishedMu guards where the next Finished begins.
 	finishedMu    sync.Mutex

@@ -188,3 +188,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The tables of the journal are nothing that a branch may name.
+func TestJournalIsLeftAlone(t *testing.T) {
+	for _, sql := range []string{
+		"DELETE FROM concordat.entry", `SELECT * FROM "concordat" . "participant"`, "update Concordat.Overlay set body = null",
+		"DELETE FROM concordat_entry", "SELECT * FROM bank.`concordat_overlay`", "WITH x AS (SELECT 1) DELETE FROM concordat.entry",
+	} {
+		var unsupported *UnsupportedError
+		if err := supported("sql", sql); !errors.As(err, &unsupported) {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	for _, sql := range []string{"SELECT * FROM entry", "SELECT concordat FROM entry", "SELECT * FROM concordat_entries", "SELECT * FROM myconcordat.entry"} {
+		if err := supported("sql", sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}

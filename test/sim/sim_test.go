@@ -107,7 +107,7 @@ func runSeeds(t *testing.T, kinds []fault) {
 			})
 		}
 	})
-	if left := openFiles("sim-"); len(left) > 0 {
+	if left := openFiles(directories); len(left) > 0 {
 		t.Errorf("left open: %v", left)
 	}
 	t.Logf("%d seeds in %s: %s\nfaults seen: %v", len(list), time.Since(began).Round(time.Second), &total, total.kinds)
@@ -117,7 +117,7 @@ func runSeeds(t *testing.T, kinds []fault) {
 }
 
 func runSeed(t *testing.T, seed uint64, kinds []fault) (s summary) {
-	dir, err := os.MkdirTemp(memoryDir(t), "sim-")
+	dir, err := os.MkdirTemp(memoryDir(t), directories)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +136,9 @@ func runSeed(t *testing.T, seed uint64, kinds []fault) (s summary) {
 	w.show(t, seed)
 	return s
 }
+
+// directories of the worlds begin so.
+const directories = "concordat-sim-"
 
 // memoryDir is where files cost no disk, if there is such a place.
 func memoryDir(t *testing.T) string {
