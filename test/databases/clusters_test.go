@@ -2,6 +2,7 @@ package databases
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -37,6 +38,7 @@ func TestTwoClusters(t *testing.T) {
 		if n := second.preparedOf(kind, "theirs"); len(n) != 0 {
 			t.Errorf("%s: the second cluster has left %v", kind, n)
 		}
+		second.counts(kind, map[pb.PreparedTransaction_Owner]int{pb.PreparedTransaction_OTHER_CLUSTER: 1, pb.PreparedTransaction_FOREIGN: 2})
 	}
 	for _, a := range first.agents {
 		first.start(a.Process)
@@ -90,4 +92,20 @@ func (b *bank) preparedByHand(t *testing.T) (end []func()) {
 		})
 	}
 	return end
+}
+
+// counts demands what the agent of a database finds prepared there, by owner.
+func (w *world) counts(kind string, want map[pb.PreparedTransaction_Owner]int) {
+	w.t.Helper()
+	r, err := w.client.Census(within(w.t, patience), w.name(kind))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	found := map[pb.PreparedTransaction_Owner]int{}
+	for _, p := range r.GetPrepared() {
+		found[p.GetOwner()]++
+	}
+	if !maps.Equal(found, want) {
+		w.t.Errorf("%s: the census finds %v, want %v: %v", kind, found, want, r.GetPrepared())
+	}
 }
