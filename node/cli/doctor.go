@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,17 +105,19 @@ func examineNodes(all []rpc.NodeStatus) (list []found) {
 }
 
 // examineParticipants looks at the registry, and asks each participant about itself.
-func examineParticipants(ctx context.Context, c *rpc.Client) (list []found) {
+func examineParticipants(ctx context.Context, c *rpc.Client) []found {
 	registry, err := c.ListParticipants(ctx)
 	if err != nil {
 		return []found{broken("cluster", "registry", err.Error(), "the registry is the leader's: see to that first")}
 	}
-	for _, p := range registry {
-		if p.GetState() != stateRemoved {
-			list = append(list, examineParticipant(ctx, c, p)...)
-		}
+	registry = slices.DeleteFunc(registry, func(p *pb.ParticipantInfo) bool { return p.GetState() == stateRemoved })
+	names := make([]string, len(registry))
+	for i, p := range registry {
+		names[i] = p.GetName()
 	}
-	return list
+	each := make([][]found, len(registry))
+	eachOf(names, func(i int, _ string) { each[i] = examineParticipant(ctx, c, registry[i]) })
+	return slices.Concat(each...)
 }
 
 func examineParticipant(ctx context.Context, c *rpc.Client, p *pb.ParticipantInfo) (list []found) {

@@ -25,6 +25,18 @@ const scriptPatience = 30 * time.Second
 // run beside each other, so each has ids and, where it matters, participants of
 // its own; those in testdata/failover run alone, one after the other.
 func TestScript(t *testing.T) {
+	s := newStage(t)
+	t.Run("steady", func(t *testing.T) { testscript.Run(t, s.params("testdata/script")) })
+	s.oneByOne(t, "testdata/failover/*.txtar")
+}
+
+// TestScriptAlone runs those that look at the whole cluster, one after the other,
+// in a cluster of their own.
+func TestScriptAlone(t *testing.T) { newStage(t).oneByOne(t, "testdata/alone/*.txtar") }
+
+// newStage starts a cluster.
+func newStage(t *testing.T) *stage {
+	t.Helper()
 	binary := buildProgram(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -35,23 +47,27 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	s := &stage{cluster: c, binary: binary}
+	t.Cleanup(func() {
+		s.closeDatabases(t)
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
 			showLogs(t, c)
 		}
-	}()
-	s := &stage{cluster: c, binary: binary}
-	defer s.closeDatabases(t)
-	t.Run("steady", func(t *testing.T) { testscript.Run(t, s.params("testdata/script")) })
-	failover, err := filepath.Glob("testdata/failover/*.txtar")
-	if err != nil || len(failover) == 0 {
+	})
+	return s
+}
+
+// oneByOne runs scripts in the order of their names.
+func (s *stage) oneByOne(t *testing.T, pattern string) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
-	for _, file := range failover {
-		t.Run("failover", func(t *testing.T) {
+	for _, file := range files {
+		t.Run("alone", func(t *testing.T) {
 			p := s.params("")
 			p.Files = []string{file}
 			testscript.Run(t, p)
