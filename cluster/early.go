@@ -13,12 +13,7 @@ const earlyLook = time.Second
 // often than that would never come to a snapshot, and would have a longer log to
 // read and apply at every start.
 func (r *Replica) snapshotEarly() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	began, err := r.snaps.newest()
-	if err != nil {
-		return // the watchdog tells of it
-	}
+	began := snapshotIndex(r.raft.Load())
 	tick := time.NewTicker(earlyLook)
 	defer tick.Stop()
 	for {
@@ -29,14 +24,13 @@ func (r *Replica) snapshotEarly() {
 		case <-r.fail.dead:
 			return
 		}
-		newest, err := r.snaps.newest()
-		if err != nil || newest > began {
+		if snapshotIndex(r.raft.Load()) > began {
 			return // Raft has taken one
 		}
-		if applied, _ := r.machine.applied(); applied < newest+r.cfg.SnapshotThreshold {
+		if applied, _ := r.machine.applied(); applied < began+r.cfg.SnapshotThreshold {
 			continue
 		}
-		if err := r.Snapshot(ctx); err != nil {
+		if err := r.Snapshot(context.Background()); err != nil { // it ends with the replica
 			r.cfg.Logger.Warn("an early snapshot was not taken; it is taken in time", "error", err)
 		}
 		return

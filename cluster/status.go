@@ -53,9 +53,7 @@ func (r *Replica) Status() Status {
 	if l, leads := r.leadership.current(); leads {
 		s.Leading = &l
 	}
-	if n, err := strconv.ParseUint(running.Stats()["last_snapshot_index"], 10, 64); err == nil {
-		s.SnapshotIndex = n
-	}
+	s.SnapshotIndex = snapshotIndex(running)
 	for _, server := range running.GetConfiguration().Configuration().Servers {
 		p := Peer{ID: string(server.ID), Address: string(server.Address)}
 		if server.Suffrage == raft.Voter {
@@ -98,3 +96,12 @@ func (d DiskSpace) FreePercent() float64 {
 
 // DiskSpace asks the file system.
 func (r *Replica) DiskSpace() (DiskSpace, error) { return diskSpace(r.cfg.DataDir) }
+
+// snapshotIndex is the index of the newest snapshot, as Raft has it in memory; 0 if there is none.
+func snapshotIndex(running *raft.Raft) uint64 {
+	n, err := strconv.ParseUint(running.Stats()["last_snapshot_index"], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
