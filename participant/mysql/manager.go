@@ -76,7 +76,7 @@ type Manager struct {
 	server   server
 	schema   string // the database, as the server names it
 	owner    atomic.Pointer[sqlbranch.Owner]
-	turns    chan struct{} // room for the branches at work
+	crowd    *sqlbranch.Crowd // the branches at work
 	pinned   *pinned
 	attached *attached
 	engines  *engines
@@ -137,7 +137,7 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 	m := &Manager{
 		options: options, log: options.Logger, secret: secret(cfg.Passwd),
 		pinned: newPinned(pinnedPerBranch * options.MaxBranches), instance: &instance{}, known: newKnown(),
-		turns: make(chan struct{}, options.MaxBranches),
+		crowd: sqlbranch.NewCrowd(options.MaxBranches),
 	}
 	if err := m.open(ctx, cfg); err != nil {
 		return nil, errors.Join(m.shown("open", err), m.Close())

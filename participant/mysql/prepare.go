@@ -95,17 +95,19 @@ func (m *Manager) promised(ctx context.Context, s sight) (participant.Vote, erro
 	return participant.Prepared(t.result), nil
 }
 
-// execute does the work in a branch of its own.
-func (m *Manager) execute(ctx context.Context, w participant.Work, fresh bool) (participant.Vote, error) {
+// execute does the work when it is its turn, in a branch of its own.
+func (m *Manager) execute(ctx context.Context, w participant.Work, fresh bool) (vote participant.Vote, err error) {
 	if err := m.trusted(ctx); err != nil {
 		return participant.Aborted(pb.Reason_INCARNATION, err.Error()), nil
 	}
-	select {
-	case m.turns <- struct{}{}:
-		defer func() { <-m.turns }()
-	case <-ctx.Done():
+	if err := m.crowd.Enter(ctx, w); err != nil {
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before it was this branch's turn; "+retry), nil
 	}
+	defer func() { m.crowd.Leave(vote.Code == pb.Reason_CONFLICT) }()
+	return m.executeNow(ctx, w, fresh)
+}
+
+func (m *Manager) executeNow(ctx context.Context, w participant.Work, fresh bool) (participant.Vote, error) {
 	if err := m.engines.refresh(ctx); err != nil { // before anything is locked
 		return m.refuse(ctx, err)
 	}

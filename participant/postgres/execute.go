@@ -30,8 +30,17 @@ var errNotYours = errors.New("a branch is ended by the coordinator: leave Commit
 func (branchTx) Commit(context.Context) error   { return errNotYours }
 func (branchTx) Rollback(context.Context) error { return errNotYours }
 
-// execute runs the branch in a session of its own. lookFirst: its id is not free.
-func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vote, next, error) {
+// execute runs the branch when it is its turn. lookFirst: its id is not free.
+func (s *Store) execute(ctx context.Context, w participant.Work) (vote participant.Vote, n next, err error) {
+	if err := s.crowd.Enter(ctx, w); err != nil {
+		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before it was this branch's turn"), answer, nil
+	}
+	defer func() { s.crowd.Leave(vote.Code == pb.Reason_CONFLICT) }()
+	return s.executeNow(ctx, w)
+}
+
+// executeNow runs the branch in a session of its own.
+func (s *Store) executeNow(ctx context.Context, w participant.Work) (participant.Vote, next, error) {
 	conn, err := s.work.Acquire(ctx)
 	if err != nil {
 		vote, err := s.voteOn(ctx, connectError(err))

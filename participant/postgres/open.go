@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/sqlbranch"
 )
 
 const (
@@ -34,7 +35,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	s := &Store{options: o, log: o.Logger}
+	s := &Store{options: o, log: o.Logger, crowd: sqlbranch.NewCrowd(o.MaxBranches)}
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))

@@ -22,6 +22,7 @@ type Store struct {
 	// both never waits for a branch.
 	work, control *pgxpool.Pool
 	capacity      atomic.Int64 // max_prepared_transactions
+	crowd         *sqlbranch.Crowd
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
 	cluster atomic.Pointer[string]

@@ -207,10 +207,10 @@ func (v mariaVault) detach(t testing.TB, id string) {
 		}
 	}
 	eventually(t, patience, "the session has ended", gone("PROCESSLIST WHERE ID = ?"))
-	for left := gone("INNODB_TRX WHERE trx_mysql_thread_id = ?"); !left(); {
-		time.Sleep(200 * time.Millisecond) // that list is a copy, renewed only if nobody has read it for 100 ms
+	for left := gone("INNODB_TRX WHERE trx_mysql_thread_id = ?"); !left() && ctx.Err() == nil; {
+		time.Sleep(200 * time.Millisecond) // paces the looks at a copy that is renewed only if nobody has read it for 100 ms
 	}
-	time.Sleep(200 * time.Millisecond) // and nothing shows the very end
+	time.Sleep(200 * time.Millisecond) // paces the operator: nothing shows the very end
 }
 
 // holds waits for what the data of a participant say: whether the mark is there.

@@ -67,12 +67,12 @@ func TestKilled(t *testing.T) {
 	for range *rounds {
 		for _, v := range victims {
 			before := l.commits.Load()
-			eventually(t, patience, "the load commits, before the kill of the "+v.name, func() bool { return l.commits.Load() >= before+15 })
+			eventually(t, patience, "the load commits, before the kill of the "+v.name, func() bool { return l.commits.Load() >= before+8 })
 			w.strike(v)
 		}
 	}
 	before := l.commits.Load()
-	eventually(t, patience, "the load commits at the end", func() bool { return l.commits.Load() >= before+15 })
+	eventually(t, patience, "the load commits at the end", func() bool { return l.commits.Load() >= before+8 })
 	stop()
 	wg.Wait()
 	l.audit()

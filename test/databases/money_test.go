@@ -16,7 +16,7 @@ func TestMoney(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.run(ctx, 8) })
 	eventually(t, patience, "there is enough to look at", func() bool {
-		return l.commits.Load() >= 150 && l.bumps.Load() >= 10 && l.audits.Load() >= 5 && l.reads.Load() >= 50 || t.Failed()
+		return l.commits.Load() >= 100 && l.bumps.Load() >= 10 && l.audits.Load() >= 3 && l.reads.Load() >= 50 || t.Failed()
 	})
 	stop()
 	wg.Wait()
