@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -98,8 +99,9 @@ func (a *attached) after(ctx context.Context, t time.Time) (view, error) {
 	if v.asked.After(t) {
 		return v, nil
 	}
+	apart := viewAge
 	for {
-		if err := pause(ctx, viewAge-time.Since(a.read)); err != nil {
+		if err := pause(ctx, apart-time.Since(a.read)); err != nil {
 			return view{}, participant.Transient(err)
 		}
 		next := view{asked: time.Now(), sessions: map[uint64]bool{}, waiting: map[uint64]bool{}}
@@ -114,6 +116,9 @@ func (a *attached) after(ctx context.Context, t time.Time) (view, error) {
 			a.mu.Unlock()
 			return next, nil
 		}
+		// Somebody else reads it, as another instance of the participant does: two
+		// that keep step would never leave it alone long enough.
+		apart = viewAge + rand.N(2*viewAge)
 	}
 }
 
