@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from concordat.v1 import types_pb2 as concordat_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63oncordat/v1/participant.proto\x12\x0c\x63oncordat.v1\x1a\x18\x63oncordat/v1/types.proto\"\x8d\x01\n\x05\x46\x65nce\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x13\n\x0bparticipant\x18\x04 \x01(\t\x12$\n\x05\x66loor\x18\x05 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x13\n\x0bincarnation\x18\x06 \x01(\t\"d\n\tBranchRef\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x13\n\x0bparticipant\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\"\xaa\x01\n\x0ePrepareRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\x12\'\n\x06\x62ranch\x18\x02 \x01(\x0b\x32\x17.concordat.v1.BranchRef\x12\'\n\x08priority\x18\x03 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x11\n\tbudget_ms\x18\x05 \x01(\r\"\xa7\x01\n\x0fPrepareResponse\x12\'\n\x06\x62ranch\x18\x01 \x01(\x0b\x32\x17.concordat.v1.BranchRef\x12 \n\x04vote\x18\x02 \x01(\x0e\x32\x12.concordat.v1.Vote\x12$\n\x06reason\x18\x03 \x01(\x0b\x32\x14.concordat.v1.Reason\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\\\n\rCommitRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\x12\'\n\x06\x62ranch\x18\x02 \x01(\x0b\x32\x17.concordat.v1.BranchRef\"^\n\x0fRollbackRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\x12\'\n\x06\x62ranch\x18\x02 \x01(\x0b\x32\x17.concordat.v1.BranchRef\"r\n\x0eSettleResponse\x12\'\n\x06\x62ranch\x18\x01 \x01(\x0b\x32\x17.concordat.v1.BranchRef\x12&\n\x07settled\x18\x02 \x01(\x0e\x32\x15.concordat.v1.Settled\x12\x0f\n\x07message\x18\x03 \x01(\t\"5\n\x0f\x44\x65scribeRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\"\xd1\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x10\n\x08prepared\x18\x07 \x01(\r\x12\x1f\n\x17oldest_prepared_seconds\x18\x08 \x01(\x01\x12#\n\x06\x61lerts\x18\t \x03(\x0b\x32\x13.concordat.v1.Alert2\xae\x02\n\x0bParticipant\x12\x46\n\x07Prepare\x12\x1c.concordat.v1.PrepareRequest\x1a\x1d.concordat.v1.PrepareResponse\x12\x43\n\x06\x43ommit\x12\x1b.concordat.v1.CommitRequest\x1a\x1c.concordat.v1.SettleResponse\x12G\n\x08Rollback\x12\x1d.concordat.v1.RollbackRequest\x1a\x1c.concordat.v1.SettleResponse\x12I\n\x08\x44\x65scribe\x12\x1d.concordat.v1.DescribeRequest\x1a\x1e.concordat.v1.DescribeResponseB*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63oncordat/v1/participant.proto\x12\x0c\x63oncordat.v1\x1a\x18\x63oncordat/v1/types.proto\"\x0f\n\rCensusRequest\"\xb5\x02\n\x13PreparedTransaction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x05owner\x18\x02 \x01(\x0e\x32\'.concordat.v1.PreparedTransaction.Owner\x12\n\n\x02id\x18\x03 \x01(\t\x12&\n\x07\x61ttempt\x18\x04 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x13\n\x0b\x61ge_seconds\x18\x05 \x01(\x01\x12\x10\n\x08\x64\x61tabase\x18\x06 \x01(\t\x12\x0c\n\x04user\x18\x07 \x01(\t\x12\x0e\n\x06\x62locks\x18\x08 \x03(\t\"_\n\x05Owner\x12\x15\n\x11OWNER_UNSPECIFIED\x10\x00\x12\x08\n\x04OURS\x10\x01\x12\x15\n\x11OTHER_PARTICIPANT\x10\x02\x12\x11\n\rOTHER_CLUSTER\x10\x03\x12\x0b\n\x07\x46OREIGN\x10\x04\"h\n\x0e\x43\x65nsusResponse\x12\x33\n\x08prepared\x18\x01 \x03(\x0b\x32!.concordat.v1.PreparedTransaction\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x0f\n\x07horizon\x18\x03 \x01(\t\"\x11\n\x0f\x44iagnoseRequest\"\xa7\x01\n\x07\x46inding\x12*\n\x05level\x18\x01 \x01(\x0e\x32\x1b.concordat.v1.Finding.Level\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04mend\x18\x04 \x01(\t\"@\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x08\n\x04\x46INE\x10\x01\x12\n\n\x06\x41\x44VICE\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03\";\n\x10\x44iagnoseResponse\x12\'\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x15.concordat.v1.Finding\";\n\x15\x41\x63\x63\x65ptInstanceRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\":\n\x16\x41\x63\x63\x65ptInstanceResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormer\x18\x02 \x01(\t\"\x8d\x01\n\x05\x46\x65nce\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x13\n\x0bparticipant\x18\x04 \x01(\t\x12$\n\x05\x66loor\x18\x05 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x13\n\x0bincarnation\x18\x06 \x01(\t\"d\n\tBranchRef\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x13\n\x0bparticipant\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\"\xaa\x01\n\x0ePrepareRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\x12\'\n\x06\x62ranch\x18\x02 \x01(\x0b\x32\x17.concordat.v1.BranchRef\x12\'\n\x08priority\x18\x03 \x01(\x0b\x32\x15.concordat.v1.Attempt\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x11\n\tbudget_ms\x18\x05 \x01(\r\"\xa7\x01\n\x0fPrepareResponse\x12\'\n\x06\x62ranch\x18\x01 \x01(\x0b\x32\x17.concordat.v1.BranchRef\x12 \n\x04vote\x18\x02 \x01(\x0e\x32\x12.concordat.v1.Vote\x12$\n\x06reason\x18\x03 \x01(\x0b\x32\x14.concordat.v1.Reason\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\\\n\rCommitRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\x12\'\n\x06\x62ranch\x18\x02 \x01(\x0b\x32\x17.concordat.v1.BranchRef\"^\n\x0fRollbackRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\x12\'\n\x06\x62ranch\x18\x02 \x01(\x0b\x32\x17.concordat.v1.BranchRef\"r\n\x0eSettleResponse\x12\'\n\x06\x62ranch\x18\x01 \x01(\x0b\x32\x17.concordat.v1.BranchRef\x12&\n\x07settled\x18\x02 \x01(\x0e\x32\x15.concordat.v1.Settled\x12\x0f\n\x07message\x18\x03 \x01(\t\"5\n\x0f\x44\x65scribeRequest\x12\"\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x13.concordat.v1.Fence\"\xfb\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x10\n\x08prepared\x18\x07 \x01(\r\x12\x1f\n\x17oldest_prepared_seconds\x18\x08 \x01(\x01\x12#\n\x06\x61lerts\x18\t \x03(\x0b\x32\x13.concordat.v1.Alert\x12\x10\n\x08instance\x18\n \x01(\t\x12\x16\n\x0e\x62ound_instance\x18\x0b \x01(\t2\x9b\x04\n\x0bParticipant\x12\x46\n\x07Prepare\x12\x1c.concordat.v1.PrepareRequest\x1a\x1d.concordat.v1.PrepareResponse\x12\x43\n\x06\x43ommit\x12\x1b.concordat.v1.CommitRequest\x1a\x1c.concordat.v1.SettleResponse\x12G\n\x08Rollback\x12\x1d.concordat.v1.RollbackRequest\x1a\x1c.concordat.v1.SettleResponse\x12I\n\x08\x44\x65scribe\x12\x1d.concordat.v1.DescribeRequest\x1a\x1e.concordat.v1.DescribeResponse\x12\x43\n\x06\x43\x65nsus\x12\x1b.concordat.v1.CensusRequest\x1a\x1c.concordat.v1.CensusResponse\x12I\n\x08\x44iagnose\x12\x1d.concordat.v1.DiagnoseRequest\x1a\x1e.concordat.v1.DiagnoseResponse\x12[\n\x0e\x41\x63\x63\x65ptInstance\x12#.concordat.v1.AcceptInstanceRequest\x1a$.concordat.v1.AcceptInstanceResponseB*Z(github.com/concordat-tx/concordat/rpc/pbb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,24 +33,44 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concordat.v1.participant_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z(github.com/concordat-tx/concordat/rpc/pb'
-  _globals['_FENCE']._serialized_start=75
-  _globals['_FENCE']._serialized_end=216
-  _globals['_BRANCHREF']._serialized_start=218
-  _globals['_BRANCHREF']._serialized_end=318
-  _globals['_PREPAREREQUEST']._serialized_start=321
-  _globals['_PREPAREREQUEST']._serialized_end=491
-  _globals['_PREPARERESPONSE']._serialized_start=494
-  _globals['_PREPARERESPONSE']._serialized_end=661
-  _globals['_COMMITREQUEST']._serialized_start=663
-  _globals['_COMMITREQUEST']._serialized_end=755
-  _globals['_ROLLBACKREQUEST']._serialized_start=757
-  _globals['_ROLLBACKREQUEST']._serialized_end=851
-  _globals['_SETTLERESPONSE']._serialized_start=853
-  _globals['_SETTLERESPONSE']._serialized_end=967
-  _globals['_DESCRIBEREQUEST']._serialized_start=969
-  _globals['_DESCRIBEREQUEST']._serialized_end=1022
-  _globals['_DESCRIBERESPONSE']._serialized_start=1025
-  _globals['_DESCRIBERESPONSE']._serialized_end=1234
-  _globals['_PARTICIPANT']._serialized_start=1237
-  _globals['_PARTICIPANT']._serialized_end=1539
+  _globals['_CENSUSREQUEST']._serialized_start=74
+  _globals['_CENSUSREQUEST']._serialized_end=89
+  _globals['_PREPAREDTRANSACTION']._serialized_start=92
+  _globals['_PREPAREDTRANSACTION']._serialized_end=401
+  _globals['_PREPAREDTRANSACTION_OWNER']._serialized_start=306
+  _globals['_PREPAREDTRANSACTION_OWNER']._serialized_end=401
+  _globals['_CENSUSRESPONSE']._serialized_start=403
+  _globals['_CENSUSRESPONSE']._serialized_end=507
+  _globals['_DIAGNOSEREQUEST']._serialized_start=509
+  _globals['_DIAGNOSEREQUEST']._serialized_end=526
+  _globals['_FINDING']._serialized_start=529
+  _globals['_FINDING']._serialized_end=696
+  _globals['_FINDING_LEVEL']._serialized_start=632
+  _globals['_FINDING_LEVEL']._serialized_end=696
+  _globals['_DIAGNOSERESPONSE']._serialized_start=698
+  _globals['_DIAGNOSERESPONSE']._serialized_end=757
+  _globals['_ACCEPTINSTANCEREQUEST']._serialized_start=759
+  _globals['_ACCEPTINSTANCEREQUEST']._serialized_end=818
+  _globals['_ACCEPTINSTANCERESPONSE']._serialized_start=820
+  _globals['_ACCEPTINSTANCERESPONSE']._serialized_end=878
+  _globals['_FENCE']._serialized_start=881
+  _globals['_FENCE']._serialized_end=1022
+  _globals['_BRANCHREF']._serialized_start=1024
+  _globals['_BRANCHREF']._serialized_end=1124
+  _globals['_PREPAREREQUEST']._serialized_start=1127
+  _globals['_PREPAREREQUEST']._serialized_end=1297
+  _globals['_PREPARERESPONSE']._serialized_start=1300
+  _globals['_PREPARERESPONSE']._serialized_end=1467
+  _globals['_COMMITREQUEST']._serialized_start=1469
+  _globals['_COMMITREQUEST']._serialized_end=1561
+  _globals['_ROLLBACKREQUEST']._serialized_start=1563
+  _globals['_ROLLBACKREQUEST']._serialized_end=1657
+  _globals['_SETTLERESPONSE']._serialized_start=1659
+  _globals['_SETTLERESPONSE']._serialized_end=1773
+  _globals['_DESCRIBEREQUEST']._serialized_start=1775
+  _globals['_DESCRIBEREQUEST']._serialized_end=1828
+  _globals['_DESCRIBERESPONSE']._serialized_start=1831
+  _globals['_DESCRIBERESPONSE']._serialized_end=2082
+  _globals['_PARTICIPANT']._serialized_start=2085
+  _globals['_PARTICIPANT']._serialized_end=2624
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,21 @@ class ParticipantStub:
                 request_serializer=concordat_dot_v1_dot_participant__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=concordat_dot_v1_dot_participant__pb2.DescribeResponse.FromString,
                 _registered_method=True)
+        self.Census = channel.unary_unary(
+                '/concordat.v1.Participant/Census',
+                request_serializer=concordat_dot_v1_dot_participant__pb2.CensusRequest.SerializeToString,
+                response_deserializer=concordat_dot_v1_dot_participant__pb2.CensusResponse.FromString,
+                _registered_method=True)
+        self.Diagnose = channel.unary_unary(
+                '/concordat.v1.Participant/Diagnose',
+                request_serializer=concordat_dot_v1_dot_participant__pb2.DiagnoseRequest.SerializeToString,
+                response_deserializer=concordat_dot_v1_dot_participant__pb2.DiagnoseResponse.FromString,
+                _registered_method=True)
+        self.AcceptInstance = channel.unary_unary(
+                '/concordat.v1.Participant/AcceptInstance',
+                request_serializer=concordat_dot_v1_dot_participant__pb2.AcceptInstanceRequest.SerializeToString,
+                response_deserializer=concordat_dot_v1_dot_participant__pb2.AcceptInstanceResponse.FromString,
+                _registered_method=True)
 
 
 class ParticipantServicer:
@@ -88,6 +103,31 @@ class ParticipantServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Census(self, request, context):
+        """What follows is optional, for participants whose data are in a database
+        that others use as well; UNIMPLEMENTED says that there is none of it.
+
+        Census lists every prepared transaction of the database. It changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Diagnose(self, request, context):
+        """Diagnose looks at the database and its settings. It changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptInstance(self, request, context):
+        """AcceptInstance is an operator's word that the database, which is another
+        instance than before (restored, failed over), has everything that was promised.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ParticipantServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +150,21 @@ def add_ParticipantServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=concordat_dot_v1_dot_participant__pb2.DescribeRequest.FromString,
                     response_serializer=concordat_dot_v1_dot_participant__pb2.DescribeResponse.SerializeToString,
+            ),
+            'Census': grpc.unary_unary_rpc_method_handler(
+                    servicer.Census,
+                    request_deserializer=concordat_dot_v1_dot_participant__pb2.CensusRequest.FromString,
+                    response_serializer=concordat_dot_v1_dot_participant__pb2.CensusResponse.SerializeToString,
+            ),
+            'Diagnose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diagnose,
+                    request_deserializer=concordat_dot_v1_dot_participant__pb2.DiagnoseRequest.FromString,
+                    response_serializer=concordat_dot_v1_dot_participant__pb2.DiagnoseResponse.SerializeToString,
+            ),
+            'AcceptInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptInstance,
+                    request_deserializer=concordat_dot_v1_dot_participant__pb2.AcceptInstanceRequest.FromString,
+                    response_serializer=concordat_dot_v1_dot_participant__pb2.AcceptInstanceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +275,87 @@ class Participant:
             '/concordat.v1.Participant/Describe',
             concordat_dot_v1_dot_participant__pb2.DescribeRequest.SerializeToString,
             concordat_dot_v1_dot_participant__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Census(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concordat.v1.Participant/Census',
+            concordat_dot_v1_dot_participant__pb2.CensusRequest.SerializeToString,
+            concordat_dot_v1_dot_participant__pb2.CensusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diagnose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concordat.v1.Participant/Diagnose',
+            concordat_dot_v1_dot_participant__pb2.DiagnoseRequest.SerializeToString,
+            concordat_dot_v1_dot_participant__pb2.DiagnoseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concordat.v1.Participant/AcceptInstance',
+            concordat_dot_v1_dot_participant__pb2.AcceptInstanceRequest.SerializeToString,
+            concordat_dot_v1_dot_participant__pb2.AcceptInstanceResponse.FromString,
             options,
             channel_credentials,
             insecure,
