@@ -16,36 +16,28 @@ import (
 // are never answered (raft#498). In a process that ends that is nothing.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
+	id := ""
 	defer func() {
-		if r := recover(); r != nil && !(strings.Contains(fmt.Sprint(r), "blocked goroutines remain") && onlyFutures()) {
+		if r := recover(); r != nil && !(strings.Contains(fmt.Sprint(r), "blocked goroutines remain") && onlyFutures(id)) {
 			panic(r)
 		}
 	}()
-	synctest.Test(t, f)
+	synctest.Test(t, func(t *testing.T) {
+		own := make([]byte, 1<<10)
+		id = string(bubble.Find(own[:runtime.Stack(own, false)]))
+		f(t)
+	})
 }
 
 var bubble = regexp.MustCompile(`synctest bubble \d+`)
 
-// onlyFutures reports whether every goroutine that is blocked in a bubble that
-// has ended waits for Raft. Bubbles that run have goroutines that are not blocked so.
-func onlyFutures() bool {
+// onlyFutures reports whether every goroutine that is left in a bubble waits for
+// Raft. Other bubbles run beside it, and are at any stage of theirs.
+func onlyFutures(id string) bool {
 	buffer := make([]byte, 64<<20)
-	all := bytes.Split(buffer[:runtime.Stack(buffer, true)], []byte("\n\n"))
-	count, mains := map[string]int{}, map[string]bool{}
-	for _, g := range all {
-		id := bubble.Find(g)
-		if id == nil {
-			continue
-		}
-		if bytes.Contains(g, []byte(".runSeed.func")) { // its main goroutine: the bubble is not over
-			mains[string(id)] = true
-		}
-		if !bytes.Contains(g, []byte("raft.(*deferError).Error")) {
-			count[string(id)]++
-		}
-	}
-	for id, n := range count { // order does not matter: any will do
-		if n > 0 && !mains[id] {
+	for _, g := range bytes.Split(buffer[:runtime.Stack(buffer, true)], []byte("\n\n")) {
+		if string(bubble.Find(g)) == id && !bytes.Contains(g, []byte("raft.(*deferError).Error")) {
+			fmt.Printf("left in %s: %s\n", id, g)
 			return false
 		}
 	}
