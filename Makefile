@@ -28,7 +28,7 @@ build: ## the binary, in bin/
 demo: build ## book flights on three nodes, kill the leader, watch the failover
 	$(BIN) demo
 
-test: ## every test, with the race detector (about 11 minutes on 2 cores)
+test: ## every test, with the race detector (about 15 minutes on 2 cores)
 	$(GO) test -race -count=1 -timeout 25m ./...
 
 crash-points: ## crash every process at every point of the protocol
@@ -58,7 +58,7 @@ check: lint cross test prove-all ## what CI runs
 # Twenty simulated hours (44 seeds twice, and the 16 of prove), every seeded bug,
 # every crash point, three minutes of chaos. Crash and chaos wait more than they
 # work, so they run side by side.
-prove-all: ## the proof: simulation, seeded bugs, crash points, chaos, HTTP fuzzed (about 13 minutes on 2 cores)
+prove-all: ## the proof: simulation, seeded bugs, crash points, chaos, HTTP fuzzed (about 12 minutes on 2 cores)
 	$(MAKE) --no-print-directory sim SEEDS=44
 	$(MAKE) --no-print-directory prove
 	$(MAKE) --no-print-directory -j2 --output-sync=target crash-points chaos DURATION=3m

@@ -54,14 +54,10 @@ func (s *Store) Census(ctx context.Context) (*pb.CensusResponse, error) {
 // Instance is the instance that the newest connection led to, and the one that
 // the data are bound to.
 func (s *Store) Instance() (now, bound string) {
-	if o := s.other.Load(); o != nil {
-		return o.found, o.known
+	if i := s.instances.Load(); i != nil {
+		return i.found, i.known
 	}
-	known := s.instance.Load()
-	if known == nil {
-		return "", ""
-	}
-	return *known, *known
+	return "", "" // no connection yet
 }
 
 // AcceptInstance is an operator's word that the data of the present instance are
@@ -76,8 +72,7 @@ func (s *Store) AcceptInstance(ctx context.Context, instance string) error {
 			case tag.RowsAffected() == 0:
 				return participant.ErrInstance
 			}
-			s.other.Store(nil)
-			s.instance.Store(&instance)
+			s.instances.Store(&instances{instance, instance})
 			return nil
 		})
 	})

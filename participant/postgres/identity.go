@@ -21,7 +21,7 @@ const sqlInstance = `(SELECT system_identifier::text FROM pg_catalog.pg_control_
 const sqlIdentity = `SELECT incarnation, cluster_id, generation, term::text, floor FROM concordat.participant WHERE name = $1`
 
 // otherInstance is a database that is not the one that was known.
-type otherInstance struct{ known, found string }
+type instances struct{ known, found string }
 
 // Identity is what the data know of themselves.
 func (s *Store) Identity(ctx context.Context) (participant.Identity, error) {
@@ -123,12 +123,8 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("which instance the database is: %w", err)
 	}
-	s.instance.Store(&known)
-	if known == found {
-		s.other.Store(nil)
-		return nil
-	}
-	if was := s.other.Swap(&otherInstance{known, found}); was == nil || was.found != found {
+	was := s.instances.Swap(&instances{known, found})
+	if known != found && (was == nil || *was != instances{known, found}) {
 		s.log.Error("the database is another instance than the one known (restored, or another server took over): known decisions are "+
 			"delivered, but nothing is prepared, rolled back or believed to be absent until an operator accepts it",
 			"participant", s.options.Name, "known", known, "found", found)
@@ -139,10 +135,8 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 // InstanceChanged reports whether the database is another instance than the one
 // that was known, and which.
 func (s *Store) InstanceChanged() (known, found string, changed bool) {
-	if o := s.other.Load(); o != nil {
-		return o.known, o.found, true
-	}
-	return "", "", false
+	found, known = s.Instance()
+	return known, found, known != found
 }
 
 // trusted is an error while the instance has changed.

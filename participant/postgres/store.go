@@ -26,10 +26,9 @@ type Store struct {
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
 	cluster atomic.Pointer[string]
-	// other is set while the database is another instance than the one known.
-	other atomic.Pointer[otherInstance]
-	// instance is the one that the data are bound to; nil until it was read.
-	instance atomic.Pointer[string]
+	// instances are the one that the newest connection led to and the one that the
+	// data are bound to; nil before the first.
+	instances atomic.Pointer[instances]
 
 	// finishedMu guards where the next Finished begins.
 	finishedMu    sync.Mutex

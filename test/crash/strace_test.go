@@ -3,6 +3,7 @@ package crash
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,8 +48,11 @@ var straceFlags = []string{"-f", "-yy", "-x", "-s", "65536", "-e", "trace=" + tr
 
 func newTracer(t *testing.T) *tracer {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("SKIPPED: no strace here: whether the points are complete is not known (apt-get install strace)")
+	switch err := needTracer(); {
+	case errors.Is(err, errors.ErrUnsupported):
+		t.Skip("SKIPPED: whether the points are complete is looked at on Linux only")
+	case err != nil:
+		t.Fatal(err)
 	}
 	return &tracer{t: t, dir: t.TempDir()}
 }
