@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{cluster: c, binary: binary}
+	s := &stage{cluster: c, binary: binary, owners: map[string]string{"seats": "every script", "payments": "every script"}}
 	t.Cleanup(func() {
 		s.closeDatabases(t)
 		if err := c.Close(); err != nil {
@@ -88,6 +89,22 @@ type stage struct {
 	cluster *local.Cluster
 	binary  string
 	databases
+
+	mu     sync.Mutex
+	owners map[string]string // whose a name is: that of a script
+}
+
+// claim takes a participant's name for a script. Two scripts that use one name
+// disturb each other only when they happen to run at once; this fails always.
+func (s *stage) claim(ts *testscript.TestScript, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch owner, taken := s.owners[name]; {
+	case !taken:
+		s.owners[name] = ts.Name()
+	case owner != ts.Name():
+		ts.Fatalf("%s: script %s uses this name, too; scripts run beside each other in one cluster", name, owner)
+	}
 }
 
 func (s *stage) params(dir string) testscript.Params {
@@ -108,15 +125,25 @@ func (s *stage) params(dir string) testscript.Params {
 			"until":       until,
 			"jsonfields":  jsonFieldsCommand,
 			"freeaddress": freeAddressCommand,
-			"participant": s.participant,
-			"service":     s.service,
-			"stubborn":    s.stubborn,
+			"participant": s.claiming(s.participant),
+			"service":     s.claiming(s.service),
+			"stubborn":    s.claiming(s.stubborn),
 			"node":        s.node,
 			"leader":      s.leader,
-			"postgres":    s.postgresCommand,
+			"postgres":    s.claiming(s.postgresCommand),
 			"sql":         sqlCommand,
-			"mariadb":     s.mariaDBCommand,
+			"mariadb":     s.claiming(s.mariaDBCommand),
 		},
+	}
+}
+
+// claiming makes a command claim its last argument, which is a name.
+func (s *stage) claiming(command func(ts *testscript.TestScript, neg bool, args []string)) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if len(args) > 0 {
+			s.claim(ts, args[len(args)-1])
+		}
+		command(ts, neg, args)
 	}
 }
 
