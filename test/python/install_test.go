@@ -9,20 +9,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/concordat-tx/concordat/test/debian"
 )
 
-// interpreter is python3 with pip. On a Debian machine without, root installs them.
+// interpreter is python3 with pip.
 func interpreter() (string, error) {
-	if exec.Command("python3", "-m", "pip", "--version").Run() != nil {
-		for _, args := range [][]string{{"update", "-q"}, {"install", "-qy", "--no-install-recommends", "python3", "python3-pip"}} {
-			cmd := exec.Command("apt-get", args...)
-			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return "", fmt.Errorf("python3 with pip is needed, and apt-get %s: %w\n%s", args[0], err, out)
-			}
+	return debian.Program("python3 with pip", func() (string, error) {
+		if err := exec.Command("python3", "-m", "pip", "--version").Run(); err != nil {
+			return "", err
 		}
-	}
-	return exec.LookPath("python3")
+		return exec.LookPath("python3")
+	}, "python3", "python3-pip")
 }
 
 // install puts what the requirements pin into a directory in the user's cache,

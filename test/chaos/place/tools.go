@@ -2,11 +2,7 @@
 
 package place
 
-import (
-	"fmt"
-	"os"
-	"os/exec"
-)
+import "github.com/concordat-tx/concordat/test/debian"
 
 // packages hold the tools, by the name that Debian gives them.
 var packages = map[string]string{
@@ -19,22 +15,8 @@ var packages = map[string]string{
 // machine's network.
 func Need(tools ...string) error {
 	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err == nil {
-			continue
-		}
-		if os.Geteuid() != 0 {
-			return fmt.Errorf("%s is missing: install %s", tool, packages[tool])
-		}
-		if _, err := run("apt-get", "install", "-y", "-qq", packages[tool]); err != nil {
-			if _, err := run("apt-get", "update", "-qq"); err != nil {
-				return fmt.Errorf("%s is missing: %w", tool, err)
-			}
-			if _, err := run("apt-get", "install", "-y", "-qq", packages[tool]); err != nil {
-				return fmt.Errorf("%s is missing: %w", tool, err)
-			}
-		}
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("%s is missing, %s or not", tool, packages[tool])
+		if err := debian.Need(tool, packages[tool]); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -11,34 +11,17 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/concordat-tx/concordat/test/debian"
 )
 
 //go:embed *.pml
 var models embed.FS
 
-// tools makes sure that spin and gcc are here. As root it installs them, with
-// apt-get; there is no way to check a model without them.
+// tools makes sure that spin and gcc are here; there is no way to check a model
+// without them.
 var tools = sync.OnceValue(func() error {
-	var missing []string
-	for _, name := range []string{"spin", "gcc"} {
-		if _, err := exec.LookPath(name); err != nil {
-			missing = append(missing, name)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	install := append([]string{"install", "-y", "--no-install-recommends", "libc6-dev"}, missing...)
-	how := "apt-get " + strings.Join(install, " ")
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("the models need %s: as root, %s", strings.Join(missing, " and "), how)
-	}
-	cmd := exec.Command("apt-get", install...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("the models need %s, and %s failed: %w: %s", strings.Join(missing, " and "), how, err, out)
-	}
-	return nil
+	return errors.Join(debian.Need("spin", "spin"), debian.Need("gcc", "gcc", "libc6-dev"))
 })
 
 // workshop is a directory with one model in it.
