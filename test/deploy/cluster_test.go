@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +27,7 @@ type world struct {
 	t       *testing.T
 	client  *rpc.Client
 	parties map[string]*party
+	foreign string // the DSN of the database under bank
 	n       int
 }
 
@@ -51,19 +52,12 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	for _, name := range partyNames {
-		p := &party{metrics: freeAddress(t)}
-		p.Process = local.NewProcess(name, binary, dir, []string{
-			"participant", "kv", "--name", name, "--listen", freeAddress(t), "--data-dir", dir + "/" + name,
-			"--metrics-listen", p.metrics, "--nodes", strings.Join(c.Addresses(), ","), "--register",
-		}, nil)
-		w.parties[name] = p
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
+		w.addParty(name, dir, nil, "kv", "--data-dir", filepath.Join(dir, name))
 	}
+	w.addKinds(dir)
 	w.eventually("the participants are registered", func() bool {
 		list, err := w.client.ListParticipants(ctx)
-		return err == nil && len(list) == len(partyNames)
+		return err == nil && len(list) == len(w.parties)
 	})
 	return w
 }
@@ -141,12 +135,19 @@ func (w *world) submit(want pb.Outcome, op string, names ...string) {
 // submitWithin is submit with that prepare budget.
 func (w *world) submitWithin(budget time.Duration, want pb.Outcome, op string, names ...string) {
 	w.t.Helper()
+	var branches []*pb.Branch
+	for _, name := range names {
+		branches = append(branches, &pb.Branch{Participant: name, Payload: []byte(`{"ops":[` + op + `]}`)})
+	}
+	w.run(budget, want, branches...)
+}
+
+// run runs one transaction, which must come to want.
+func (w *world) run(budget time.Duration, want pb.Outcome, branches ...*pb.Branch) {
+	w.t.Helper()
 	w.n++
 	req := &pb.SubmitRequest{
-		Id: fmt.Sprintf("%s-%d", idMark, w.n), Timeout: durationpb.New(budget), Wait: pb.Wait_DECIDED,
-	}
-	for _, name := range names {
-		req.Branches = append(req.Branches, &pb.Branch{Participant: name, Payload: []byte(`{"ops":[` + op + `]}`)})
+		Id: fmt.Sprintf("%s-%d", idMark, w.n), Timeout: durationpb.New(budget), Wait: pb.Wait_DECIDED, Branches: branches,
 	}
 	resp, err := w.client.Submit(within(w.t, 30*time.Second), req)
 	if err != nil {

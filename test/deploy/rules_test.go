@@ -10,6 +10,8 @@ import (
 	"text/template"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/concordat-tx/concordat/test/debian"
 )
 
 // ruleFile is what we use of rules.yml.
@@ -173,11 +175,10 @@ func TestCommandsOfRulesExist(t *testing.T) {
 
 // The alerts come when they should, by Prometheus' own test of rules.
 func TestRulesFire(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Skip("no promtool here (Debian: apt-get install prometheus)")
+	if err := debian.Need("promtool", "prometheus"); err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), promtool, "test", "rules", "rules_test.yml")
+	cmd := exec.CommandContext(t.Context(), "promtool", "test", "rules", "rules_test.yml")
 	cmd.Dir = filepath.Join(docs, "deploy/prometheus")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
