@@ -23,11 +23,15 @@ const (
 	// MaxResponseBytes bounds a response: 64 results of 64 KiB and room.
 	MaxResponseBytes = 8 << 20
 
-	keepAliveTime     = 10 * time.Second
-	keepAliveTimeout  = 2 * time.Second
-	minConnectTimeout = time.Second
-	dialBackoffBase   = 20 * time.Millisecond
-	dialBackoffMax    = 250 * time.Millisecond
+	keepAliveTime    = 10 * time.Second
+	keepAliveTimeout = 2 * time.Second
+	// A dial that nobody answers is given up soon, so that a healed partition is
+	// noticed soon. One that is answered may take its time for the handshakes,
+	// which are three round trips with TLS: begun anew they would never end.
+	dialTimeout      = time.Second
+	handshakeTimeout = 5 * time.Second
+	dialBackoffBase  = 20 * time.Millisecond
+	dialBackoffMax   = 250 * time.Millisecond
 )
 
 // DialOption changes how Dial connects.
@@ -44,7 +48,8 @@ func WithCredentials(c credentials.TransportCredentials) DialOption {
 	return func(d *dialConfig) { d.credentials = c }
 }
 
-// WithDialer makes the raw connections, for networks that are not TCP.
+// WithDialer makes the raw connections, for networks that are not TCP. A dial may
+// take a second.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) DialOption {
 	return func(d *dialConfig) { d.dialer = dial }
 }
@@ -62,7 +67,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 	if err := CheckAddress("address", addr); err != nil {
 		return nil, err
 	}
-	cfg := dialConfig{credentials: insecure.NewCredentials()}
+	cfg := dialConfig{credentials: insecure.NewCredentials(), dialer: dialTCP}
 	for _, o := range opts {
 		o(&cfg)
 	}
@@ -72,7 +77,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 			Backoff: backoff.Config{
 				BaseDelay: dialBackoffBase, Multiplier: 1.6, Jitter: 0.2, MaxDelay: dialBackoffMax,
 			},
-			MinConnectTimeout: minConnectTimeout,
+			MinConnectTimeout: handshakeTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: keepAliveTime, Timeout: keepAliveTimeout, PermitWithoutStream: true,
@@ -83,11 +88,13 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 		),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return cfg.dialer(ctx, addr)
+		}),
 	}
 	grpcOpts = append(grpcOpts, watchDial()...)
-	if cfg.dialer != nil {
-		grpcOpts = append(grpcOpts, grpc.WithContextDialer(cfg.dialer))
-	}
 	if cfg.interceptor != nil {
 		grpcOpts = append(grpcOpts, grpc.WithUnaryInterceptor(cfg.interceptor))
 	}
@@ -97,6 +104,10 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 		return nil, Errorf(ReasonInvalidArgument, "address %q cannot be dialled: %w", addr, err)
 	}
 	return conn, nil
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }
 
 // CheckAddress checks that addr is host:port with a host and a port of 1 to 65535.

@@ -51,7 +51,7 @@ func faults() []fault {
 		{"node's disk full", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.nodeHosts), syscall.ENOSPC) }, true, false},
 		{"node's wall clock jumps", func(n *nemesis) bool { return n.clockJumps(n.pick(n.world.nodeHosts)) }, true, false},
 		{"all nodes lose power", func(n *nemesis) bool { return n.blackout() }, true, true},
-		{"slow network", func(n *nemesis) bool { return n.slowNetwork() }, true, false},
+		{"slow network", func(n *nemesis) bool { return n.slowNetwork(n.world.nodeHosts) }, true, false},
 		{"connections reset", func(n *nemesis) bool { return n.resets(n.pick(n.world.nodeHosts)) }, true, false},
 		{"participant killed", func(n *nemesis) bool { return n.killed(n.pick(n.world.partHosts), true) }, false, false},
 		{"participant loses power", func(n *nemesis) bool { return n.killed(n.pick(n.world.partHosts), false) }, false, false},
@@ -61,6 +61,7 @@ func faults() []fault {
 		{"participant cut off from the leader", func(n *nemesis) bool {
 			return n.isolated(n.pick(n.world.partHosts), []string{n.world.leader()}, true, true)
 		}, false, false},
+		{"participant's network slow", func(n *nemesis) bool { return n.slowNetwork(n.world.partHosts) }, false, false},
 		{"participant paused", func(n *nemesis) bool { return n.paused(n.pick(n.world.partHosts)) }, false, false},
 		{"participant's disk slow", func(n *nemesis) bool { return n.slowDisk(n.pick(n.world.partHosts)) }, false, false},
 		{"participant's disk fails", func(n *nemesis) bool { return n.failingDisk(n.pick(n.world.partHosts), syscall.EIO) }, false, false},
@@ -275,9 +276,10 @@ func (n *nemesis) clockJumps(host string) bool {
 	return p.asked.Load() > asked
 }
 
-func (n *nemesis) slowNetwork() bool {
+// slowNetwork delays all that goes between a node and another host, there and back.
+func (n *nemesis) slowNetwork(others []string) bool {
 	by := []time.Duration{5 * time.Millisecond, 60 * time.Millisecond, 400 * time.Millisecond}[n.random.IntN(3)]
-	from, to := n.pick(n.world.nodeHosts), n.pick(n.world.hosts())
+	from, to := n.pick(n.world.nodeHosts), n.pick(others)
 	n.world.net.slowDown(from, to, by)
 	n.world.net.slowDown(to, from, by)
 	n.wait()

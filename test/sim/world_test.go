@@ -244,8 +244,9 @@ func (w *world) show(t testing.TB, seed uint64) {
 		t.Log(err)
 	}
 	tail := w.lines[max(0, len(w.lines)-60):]
-	t.Errorf("seed %d: %d wrong, the first: %s\nagain: go test ./test/sim -run TestSim -seed %d -v\nthe end of the trace:\n%s",
-		seed, len(w.wrong), w.wrong[0], seed, strings.Join(tail, "\n"))
+	test, _, _ := strings.Cut(t.Name(), "/")
+	t.Errorf("seed %d: %d wrong, the first: %s\nagain: go test ./test/sim -run '%s$' -seed %d -minutes %d -swarm=%v -v\nthe end of the trace:\n%s",
+		seed, len(w.wrong), w.wrong[0], test, seed, *minutes, *swarm, strings.Join(tail, "\n"))
 }
 
 // settled waits until nothing is under way and no lock is left, and compares
