@@ -28,8 +28,10 @@ func branch(participant string, payload map[string]any) *pb.Branch {
 }
 
 // book asks all three services; either each of them does its part or none does.
+// The answer comes when each has applied what was decided, so that whoever looks
+// then finds it; one that is down is not waited for longer than ctx lasts.
 func book(ctx context.Context, client *rpc.Client, id, flight, seat, passenger string, price int64) (*pb.TransactionResponse, error) {
-	return client.Submit(ctx, &pb.SubmitRequest{Id: id, Branches: []*pb.Branch{
+	return client.Submit(ctx, &pb.SubmitRequest{Id: id, Wait: pb.Wait_COMPLETED, Branches: []*pb.Branch{
 		branch("seats", map[string]any{"booking": id, "flight": flight, "seat": seat, "passenger": passenger}),
 		branch("payments", map[string]any{"booking": id, "payer": passenger, "amount": price}),
 		branch("profiles", map[string]any{"booking": id, "flight": flight, "passenger": passenger}),
