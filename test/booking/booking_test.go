@@ -20,20 +20,24 @@ func TestBookings(t *testing.T) {
 	wg.Go(func() { l.run(ctx) })
 	defer wg.Wait()
 	defer stop()
+	met := 0
 	for _, name := range []string{"seats", "payments", "profiles"} {
 		l.goesOn("before the kill of " + name)
-		w.strike(name, w.services[name])
+		met += w.strike(name, w.services[name])
 	}
 	l.goesOn("before the kill of the leader")
 	leader, err := w.AwaitLeader(within(t, patience))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.strike("leader", leader.Process)
+	met += w.strike("leader", leader.Process)
 	l.goesOn("at the end")
 	stop()
 	wg.Wait()
 	l.audit()
+	if met == 0 {
+		t.Error("no kill met a branch that was prepared: none was in the midst of a booking")
+	}
 	for _, reason := range []string{full, broke} {
 		if l.refusals[reason] == 0 {
 			t.Errorf("nobody was refused with %q", reason)
@@ -49,8 +53,9 @@ func (l *load) goesOn(when string) {
 	eventually(l.w.t, patience, "flights are booked, "+when, func() bool { return l.count.Load() >= before+10 })
 }
 
-// strike kills a process and starts it again.
-func (w *world) strike(name string, p *local.Process) {
+// strike kills a process and starts it again, and returns how many branches were
+// prepared in the databases meanwhile.
+func (w *world) strike(name string, p *local.Process) int {
 	w.t.Helper()
 	err := p.Kill()
 	left, errLook := w.preparedInDatabases(within(w.t, patience))
@@ -58,4 +63,5 @@ func (w *world) strike(name string, p *local.Process) {
 		w.t.Fatal(err)
 	}
 	w.t.Logf("%s killed; %d branches are prepared in the databases", name, left)
+	return left
 }
