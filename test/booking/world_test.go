@@ -66,8 +66,12 @@ func (w *world) service(name string, args []string, env ...string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	args = append([]string{"-listen", fmt.Sprintf("127.0.0.1:%d", port), "-nodes", strings.Join(w.Addresses(), ",")}, args...)
-	p := local.NewProcess(name, filepath.Join(bin, name), w.dir, args, env)
+	// Unlike ours, a service of somebody's own does not end with the process that started it.
+	args = append([]string{
+		"--pdeathsig", "KILL", filepath.Join(bin, name),
+		"-listen", fmt.Sprintf("127.0.0.1:%d", port), "-nodes", strings.Join(w.Addresses(), ","),
+	}, args...)
+	p := local.NewProcess(name, "setpriv", w.dir, args, env)
 	w.services[name] = p
 	if err := p.Start(); err != nil {
 		w.t.Fatal(err)
