@@ -10,6 +10,15 @@
 // branches in doubt (P7), forgets what the cluster has finished (P8), counts
 // and alerts. It owns no file.
 //
+// Serve is all of a participant but its data, for a process of its own:
+//
+//	store, err := postgres.Open(ctx, postgres.Options{Name: "seats", DSN: dsn, Work: take})
+//	err = participant.Serve(ctx, participant.Service{
+//		Config: participant.Config{Name: "seats", ResourceManager: store}, Nodes: nodes, Listen: listen, Register: true,
+//	})
+//
+// A process that has a gRPC server already registers a Server there:
+//
 //	cluster, err := participant.Dial(nodes)
 //	server, err := participant.Open(ctx, participant.Config{Name: "seats", ResourceManager: rm, Cluster: cluster, …})
 //	pb.RegisterParticipantServer(grpcServer, server)

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
-	"net"
 	"os"
 	"path/filepath"
-	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
@@ -34,28 +34,16 @@ func book(tx *kv.Tx, payload []byte) ([]byte, error) {
 }
 
 // serveSeats is a whole participant: its data in one file, its work in book.
-func serveSeats(ctx context.Context, listener net.Listener, file string, nodes []string) error {
+func serveSeats(ctx context.Context, listen, file string, nodes []string) error {
 	store, err := kv.Open(file, kv.Options{Kind: "seats", Handler: book})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	cluster, err := participant.Dial(nodes)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	cfg := participant.DefaultConfig()
-	cfg.Name, cfg.ResourceManager, cfg.Cluster = "seats", store, cluster
-	server, err := participant.Open(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	g := rpc.NewServer(rpc.ServerOptions{})
-	pb.RegisterParticipantServer(g, server)
-	context.AfterFunc(ctx, func() { rpc.Stop(g, time.Second) })
-	return g.Serve(listener)
+	return participant.Serve(ctx, participant.Service{
+		Config: participant.Config{Name: "seats", ResourceManager: store},
+		Nodes:  nodes, Listen: listen, Register: true,
+	})
 }
 
 // A participant of one's own: serveSeats and book are all of it. The rest
@@ -66,15 +54,15 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeAddress()
 	if err != nil {
 		log.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- serveSeats(ctx, listener, filepath.Join(dir, "seats.db"), []string{"127.0.0.1:1"}) }()
+	go func() { served <- serveSeats(ctx, address, filepath.Join(dir, "seats.db"), []string{"127.0.0.1:1"}) }()
 
-	conn, err := rpc.Dial(listener.Addr().String())
+	conn, err := rpc.Dial(address)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,7 +76,7 @@ func Example() {
 			Id: "booking-" + passenger, Participant: "seats", Digest: digest[:],
 			Attempt: &pb.Attempt{Generation: 1, Term: 1, Sequence: uint64(i) + 1},
 		}
-		vote, err := seats.Prepare(ctx, &pb.PrepareRequest{Fence: fence, Branch: branch, Payload: payload, BudgetMs: 5000})
+		vote, err := seats.Prepare(ctx, &pb.PrepareRequest{Fence: fence, Branch: branch, Payload: payload, BudgetMs: 5000}, grpc.WaitForReady(true))
 		if err != nil {
 			log.Fatal(err)
 		}

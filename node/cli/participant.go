@@ -4,18 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/node"
@@ -23,16 +17,10 @@ import (
 	"github.com/concordat-tx/concordat/participant/kv"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/alerting"
-	"github.com/concordat-tx/concordat/rpc/meter"
-	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
-const (
-	// kvFile is the store's file within the data directory.
-	kvFile = "kv.db"
-	// stopGrace is how long calls in progress may take at the end.
-	stopGrace = 2 * time.Second
-)
+// kvFile is the store's file within the data directory.
+const kvFile = "kv.db"
 
 // participantFlags are what every kind of participant is told.
 type participantFlags struct {
@@ -46,7 +34,6 @@ type participantFlags struct {
 	log            *logFlags
 	dataDir        string
 	keepsFile      bool // in dataDir
-	shared         bool // several agents may serve the same data
 	newIncarnation bool
 	alertAfter     time.Duration
 	alertWebhook   string
@@ -172,136 +159,21 @@ func runKV(ctx context.Context, f *participantFlags, log hclog.Logger) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return f.run(ctx, store, store.Collectors(), func(s *grpc.Server) { pb.RegisterKVServer(s, store) }, log)
+	return f.serve(ctx, store, log)
 }
 
-// run opens the runtime over a resource manager, and serves it with what more
-// the kind serves.
-func (f *participantFlags) run(
-	ctx context.Context, rm participant.ResourceManager, collectors []prometheus.Collector, more func(*grpc.Server), log hclog.Logger,
-) (err error) {
-	client, err := rpc.NewClient(f.nodes)
-	if err != nil {
-		return usageErrorf("--nodes (or %s): %w", nodesVariable, err)
-	}
-	defer func() { err = errors.Join(err, client.Close()) }()
-
-	registry, calls := prometheus.NewRegistry(), meter.NewCalls()
-	if err := registerMetrics(registry, f.name, calls, collectors); err != nil {
-		return err
-	}
-	cfg := participant.DefaultConfig()
-	cfg.Name, cfg.ResourceManager, cfg.Cluster = f.name, rm, client
-	cfg.Logger, cfg.Metrics = log.Named("participant"), registry
-	cfg.ForgetEvery = f.forgetEvery
-	cfg.AlertAfter, cfg.AlertWebhook, cfg.AlertRepeat, cfg.AlertDir = f.alertAfter, f.alertWebhook, f.alertRepeat, f.dataDir
-	server, err := participant.Open(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-
-	grpcServer := rpc.NewServer(rpc.ServerOptions{
-		Logger: log.Named("rpc"), Interceptors: []grpc.UnaryServerInterceptor{calls.Unary},
+// serve serves a resource manager as the flags say.
+func (f *participantFlags) serve(ctx context.Context, rm participant.ResourceManager, log hclog.Logger) error {
+	err := participant.Serve(ctx, participant.Service{
+		Config: participant.Config{
+			Name: f.name, ResourceManager: rm, Logger: log, ForgetEvery: f.forgetEvery,
+			AlertAfter: f.alertAfter, AlertWebhook: f.alertWebhook, AlertRepeat: f.alertRepeat, AlertDir: f.dataDir,
+		},
+		Nodes: f.nodes, Listen: f.listen, Register: f.register, Advertise: f.advertise,
+		MetricsListen: f.metricsListen, Insecure: f.insecure, Version: node.Version(),
 	})
-	pb.RegisterParticipantServer(grpcServer, server)
-	if more != nil {
-		more(grpcServer)
+	if rpc.ReasonOf(err) == rpc.ReasonInvalidArgument {
+		return &usageError{err}
 	}
-	return f.serve(ctx, grpcServer, client, registry, log)
-}
-
-// serve serves until ctx ends or a listener fails, and joins what it started.
-func (f *participantFlags) serve(
-	ctx context.Context, grpcServer *grpc.Server, client *rpc.Client, registry *prometheus.Registry, log hclog.Logger,
-) error {
-	listener, err := rpc.ListenAs("--listen", f.listen, f.insecure)
-	if err != nil {
-		return err
-	}
-	endpoint, err := f.endpoint(listener.Addr())
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	metrics, err := f.metricsServer(registry)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	failed := make(chan error, 2)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { failed <- grpcServer.Serve(listener) })
-	if metrics != nil {
-		wg.Go(func() { failed <- metrics.serve() })
-		defer func() { _ = metrics.server.Close() }()
-	}
-	if f.register {
-		wg.Go(func() { register(ctx, client, f.name, endpoint, f.shared, log) })
-	}
-	log.Info("serving", "participant", f.name, "listen", listener.Addr(), "data_dir", f.dataDir)
-	select {
-	case <-ctx.Done():
-		log.Info("shutting down", "participant", f.name)
-		err = nil
-	case err = <-failed:
-	}
-	rpc.Stop(grpcServer, stopGrace)
 	return err
-}
-
-// endpoint is the address to register.
-func (f *participantFlags) endpoint(listening net.Addr) (string, error) {
-	if f.advertise != "" || !f.register {
-		return f.advertise, nil
-	}
-	if tcp, ok := listening.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		return "", usageErrorf("--advertise: %s is no address that a node could dial; say which one to register", listening)
-	}
-	return listening.String(), nil
-}
-
-// metricsHTTP serves metrics and health.
-type metricsHTTP struct {
-	server   *http.Server
-	listener net.Listener
-}
-
-func (m *metricsHTTP) serve() error {
-	if err := m.server.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("--metrics-listen: %w", err)
-	}
-	return nil
-}
-
-// metricsServer listens where --metrics-listen says; nil if it says nothing.
-func (f *participantFlags) metricsServer(registry *prometheus.Registry) (*metricsHTTP, error) {
-	if f.metricsListen == "" {
-		return nil, nil
-	}
-	l, err := rpc.ListenAs("--metrics-listen", f.metricsListen, f.insecure)
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	return &metricsHTTP{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, l}, nil
-}
-
-// registerMetrics shows what the process, its calls and the kind count.
-func registerMetrics(registry *prometheus.Registry, name string, calls *meter.Calls, collectors []prometheus.Collector) error {
-	named := prometheus.WrapRegistererWith(prometheus.Labels{"participant": name}, registry)
-	var errs []error
-	for _, c := range append(meter.Process(node.Version()), calls) {
-		errs = append(errs, registry.Register(c))
-	}
-	for _, c := range collectors {
-		errs = append(errs, named.Register(c))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	return nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	httpservice "github.com/concordat-tx/concordat/participant/http"
 )
@@ -109,5 +108,5 @@ func runHTTP(ctx context.Context, f *participantFlags, o httpservice.Options, lo
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	return f.run(ctx, m, m.Collectors(), func(*grpc.Server) {}, log)
+	return f.serve(ctx, m, log)
 }

@@ -47,5 +47,5 @@ func runMySQL(ctx context.Context, f *sqlFlags, log hclog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, manager.Close()) }()
-	return f.run(ctx, manager, manager.Collectors(), nil, log)
+	return f.serve(ctx, manager, log)
 }

@@ -28,7 +28,6 @@ type sqlFlags struct {
 
 func newSQLFlags(a *app, cmd *cobra.Command, example string) *sqlFlags {
 	f := &sqlFlags{participantFlags: newParticipantFlags(a, cmd)}
-	f.shared = true
 	flags := cmd.Flags()
 	flags.StringVar(&f.dsn, "dsn", "", "the database, as "+example+" (default: $"+dsnVariable+", where no other user of the machine can read its password)")
 	flags.IntVar(&f.maxBranches, "max-branches", 16, "how many branches are worked on at the same time, each on a connection")
@@ -134,5 +133,5 @@ func runPostgres(ctx context.Context, f *sqlFlags, log hclog.Logger) error {
 		return err
 	}
 	defer store.Close()
-	return f.run(ctx, store, store.Collectors(), nil, log)
+	return f.serve(ctx, store, log)
 }

@@ -47,6 +47,17 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// Nodes read the payloads of kind "kv" and refuse what is no list of operations:
+// a store with another payload must not be taken for one.
+func TestStoreWithAHandlerIsOfAnotherKind(t *testing.T) {
+	for want, options := range map[string]Options{"kv": {}, "service": {Handler: seats}, "seats": {Handler: seats, Kind: "seats"}} {
+		id, err := openWith(t, newPath(t), options).Identity(t.Context())
+		if err != nil || id.Kind != want {
+			t.Errorf("of kind %q, %v, want %q", id.Kind, err, want)
+		}
+	}
+}
+
 func TestHandlerErrors(t *testing.T) {
 	var kept *Tx
 	tests := []struct {

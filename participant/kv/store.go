@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"sync"
@@ -20,7 +21,8 @@ type Options struct {
 	// Name is the participant's: reads that are meant for another one are
 	// refused (P14). Empty: none are.
 	Name string
-	// Kind is what Identity says; empty is "kv".
+	// Kind is what Identity says; empty is "kv", or with a Handler "service":
+	// of a participant of kind kv the nodes refuse payloads that are no operations.
 	Kind string
 	// NewIncarnation gives existing data a new incarnation: for data that were
 	// restored from a backup (P14). An operator must then accept it.
@@ -41,12 +43,11 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	kind := "service"
 	if o.Handler == nil {
-		o.Handler = Operations
+		kind, o.Handler = "kv", Operations
 	}
-	if o.Kind == "" {
-		o.Kind = "kv"
-	}
+	o.Kind = cmp.Or(o.Kind, kind)
 	return o
 }
 

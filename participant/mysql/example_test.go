@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
-	"net"
-	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
@@ -41,28 +41,16 @@ func charge(ctx context.Context, conn *sql.Conn, w participant.Work) ([]byte, er
 }
 
 // servePayments is a whole participant: its data in a database, its work in charge.
-func servePayments(ctx context.Context, listener net.Listener, dsn string, nodes []string) error {
+func servePayments(ctx context.Context, listen, dsn string, nodes []string) error {
 	payments, err := mysql.Open(ctx, mysql.Options{Name: "payments", DSN: dsn, Work: charge})
 	if err != nil {
 		return err
 	}
 	defer payments.Close()
-	cluster, err := participant.Dial(nodes)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	cfg := participant.DefaultConfig()
-	cfg.Name, cfg.ResourceManager, cfg.Cluster = "payments", payments, cluster
-	server, err := participant.Open(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	g := rpc.NewServer(rpc.ServerOptions{})
-	pb.RegisterParticipantServer(g, server)
-	context.AfterFunc(ctx, func() { rpc.Stop(g, time.Second) })
-	return g.Serve(listener)
+	return participant.Serve(ctx, participant.Service{
+		Config: participant.Config{Name: "payments", ResourceManager: payments},
+		Nodes:  nodes, Listen: listen, Register: true,
+	})
 }
 
 // A service of one's own over MariaDB: servePayments and charge are all of it.
@@ -85,15 +73,15 @@ func Example() {
 			log.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := mysql.FreeAddress()
 	if err != nil {
 		log.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- servePayments(ctx, listener, dsn, []string{"127.0.0.1:1"}) }()
+	go func() { served <- servePayments(ctx, address, dsn, []string{"127.0.0.1:1"}) }()
 
-	conn, err := rpc.Dial(listener.Addr().String())
+	conn, err := rpc.Dial(address)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -107,7 +95,7 @@ func Example() {
 			Id: fmt.Sprintf("booking-%d", i), Participant: "payments", Digest: digest[:],
 			Attempt: &pb.Attempt{Generation: 1, Term: 1, Sequence: uint64(i) + 1},
 		}
-		vote, err := payments.Prepare(ctx, &pb.PrepareRequest{Fence: fence, Branch: branch, Payload: payload, BudgetMs: 5000})
+		vote, err := payments.Prepare(ctx, &pb.PrepareRequest{Fence: fence, Branch: branch, Payload: payload, BudgetMs: 5000}, grpc.WaitForReady(true))
 		if err != nil {
 			log.Fatal(err)
 		}

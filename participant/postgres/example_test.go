@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"net"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
@@ -36,28 +35,16 @@ func book(ctx context.Context, tx pgx.Tx, w participant.Work) ([]byte, error) {
 }
 
 // serveSeats is a whole service: its data in PostgreSQL, its work in book.
-func serveSeats(ctx context.Context, listener net.Listener, dsn string, nodes []string) error {
+func serveSeats(ctx context.Context, listen, dsn string, nodes []string) error {
 	store, err := postgres.Open(ctx, postgres.Options{Name: "seats", DSN: dsn, Work: book})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	cluster, err := participant.Dial(nodes)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	cfg := participant.DefaultConfig()
-	cfg.Name, cfg.ResourceManager, cfg.Cluster = "seats", store, cluster
-	server, err := participant.Open(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	g := rpc.NewServer(rpc.ServerOptions{})
-	pb.RegisterParticipantServer(g, server)
-	context.AfterFunc(ctx, func() { rpc.Stop(g, time.Second) })
-	return g.Serve(listener)
+	return participant.Serve(ctx, participant.Service{
+		Config: participant.Config{Name: "seats", ResourceManager: store},
+		Nodes:  nodes, Listen: listen, Register: true,
+	})
 }
 
 // A service of one's own over PostgreSQL: serveSeats and book are all of it. The
@@ -68,14 +55,14 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := postgres.FreeAddress()
 	if err != nil {
 		log.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- serveSeats(ctx, listener, dsn, []string{"127.0.0.1:1"}) }()
+	go func() { served <- serveSeats(ctx, address, dsn, []string{"127.0.0.1:1"}) }()
 
-	conn, err := rpc.Dial(listener.Addr().String())
+	conn, err := rpc.Dial(address)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -89,7 +76,7 @@ func Example() {
 			Id: "booking-" + passenger, Participant: "seats", Digest: digest[:],
 			Attempt: &pb.Attempt{Generation: 1, Term: 1, Sequence: uint64(i) + 1},
 		}
-		vote, err := seats.Prepare(ctx, &pb.PrepareRequest{Fence: fence, Branch: branch, Payload: payload, BudgetMs: 5000})
+		vote, err := seats.Prepare(ctx, &pb.PrepareRequest{Fence: fence, Branch: branch, Payload: payload, BudgetMs: 5000}, grpc.WaitForReady(true))
 		if err != nil {
 			log.Fatal(err)
 		}

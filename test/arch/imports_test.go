@@ -21,6 +21,7 @@ var below = map[string][]string{
 	"rpc":         {"fsm"},
 	"participant": {"rpc", "fsm"},
 	"node":        {"fsm", "cluster", "rpc"},
+	"docs":        {"rpc", "participant"}, // examples: what the services of others need
 }
 
 // forbidden says why package from may not import package to, both relative to
@@ -146,6 +147,7 @@ func TestImportRules(t *testing.T) {
 		{"node", "cluster", true},
 		{"node", "rpc/pb", true},
 		{"node", "node/drive", true},
+		{"docs/examples/booking/seats", "participant/postgres", true},
 
 		{"fsm", "rpc", false},
 		{"fsm", "cluster", false},
@@ -170,6 +172,7 @@ func TestImportRules(t *testing.T) {
 		{"node/drive", "node/cli", false},
 		{"test/e2e", "node/cli", false},
 		{"node", "test/e2e", false},
+		{"docs/examples/booking/seats", "node/local", false},
 		{"elsewhere", "fsm", false},
 		{"rpc", "", false},
 	}

@@ -1,4 +1,4 @@
-package cli
+package participant
 
 import (
 	"context"
@@ -41,11 +41,7 @@ func register(ctx context.Context, client *rpc.Client, name, endpoint string, jo
 			said = reason
 			log.Warn("not registered yet; it is tried again", "participant", name, "endpoint", endpoint, "error", err)
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !sleep(ctx, pause) {
 			return
 		}
 	}
