@@ -38,7 +38,8 @@ func (w *world) killAtWrite(t *testing.T, name, point string, n int, want pb.Out
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		r, err := w.book(name, name, 1, name, least, 5*time.Second)
+		// A budget that ends while payments is paused would leave it so.
+		r, err := w.book(name, name, 1, name, least, 30*time.Second)
 		answers <- answer{r, err}
 	}()
 	died, a := false, (*answer)(nil)
