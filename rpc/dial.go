@@ -94,7 +94,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 			return cfg.dialer(ctx, addr)
 		}),
 	}
-	grpcOpts = append(grpcOpts, watchDial()...)
+	grpcOpts = append(grpcOpts, grpc.WithChainUnaryInterceptor(append(watchDial(), (&carrier{}).unary)...))
 	if cfg.interceptor != nil {
 		grpcOpts = append(grpcOpts, grpc.WithUnaryInterceptor(cfg.interceptor))
 	}

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
@@ -50,7 +49,7 @@ type party struct {
 	store  *kv.Store
 	server *participant.Server
 	nodes  *participant.Nodes
-	grpc   *grpc.Server
+	grpc   *rpc.Server
 	served sync.WaitGroup
 }
 
