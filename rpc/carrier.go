@@ -34,6 +34,7 @@ const (
 // frames of calls one way, of answers the other. A stream of HTTP/2 a call is most
 // of what a small call costs. A server that does not know Carry is called one by one.
 type carrier struct {
+	alone    int64        // carriedAlone, or less
 	plain    atomic.Bool  // the server does not know Carry
 	underway atomic.Int64 // calls, carried or not
 
@@ -46,7 +47,7 @@ func (c *carrier) unary(ctx context.Context, method string, req, reply any, cc *
 	defer c.underway.Add(-1)
 	in, isMessage := req.(proto.Message)
 	out, isReply := reply.(proto.Message)
-	if c.underway.Add(1) < carriedAlone || c.plain.Load() || !carriable(opts) || !isMessage || !isReply || !strings.HasPrefix(method, "/concordat.") {
+	if c.underway.Add(1) < c.alone || c.plain.Load() || !carriable(opts) || !isMessage || !isReply || !strings.HasPrefix(method, "/concordat.") {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
 	err := c.carry(ctx, method, in, out, cc)
