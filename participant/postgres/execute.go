@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -87,7 +88,7 @@ type execution struct {
 	owner sqlbranch.Owner
 	conn  *pgxpool.Conn
 	tx    pgx.Tx
-	xid   string // of the transaction, to know it again
+	xid   uint64 // of the transaction, to know it again
 }
 
 // enter locks the branch's entry and writes there what will prove its commit,
@@ -117,7 +118,7 @@ func (x *execution) enter(ctx context.Context) (participant.Vote, next, error) {
 	batch.Queue(`SELECT p.cluster_id, p.floor, (SELECT body FROM concordat.overlay WHERE participant = p.name AND id = $2)
 		FROM concordat.participant p WHERE p.name = $1`, x.s.options.Name, x.w.ID).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&cluster, &floor, &overlay) })
-	batch.Queue(`SELECT pg_current_xact_id()::text, set_config('lock_timeout', $1, true)`, milliseconds(min(maxLockWait, left/lockWaitPart))).
+	batch.Queue(`SELECT pg_current_xact_id()::text::bigint, set_config('lock_timeout', $1, true)`, milliseconds(min(maxLockWait, left/lockWaitPart))).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&x.xid, nil) })
 	switch err := x.tx.SendBatch(ctx, batch).Close(); {
 	case isCode(err, "55P03"):
@@ -188,6 +189,7 @@ func (x *execution) prepare(ctx context.Context, result []byte) (participant.Vot
 	err := x.s.options.around(func() error { return x.prepareTransaction(ctx) })
 	failpoint.Hit("participant.prepared.write.after")
 	if err == nil {
+		x.s.witness.saw(x.w.Ref, x.xid)
 		return participant.Prepared(result), nil
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && !x.conn.Conn().IsClosed() && !fatal(e) && e.Code != "42710" {
@@ -219,7 +221,7 @@ func (x *execution) storeResult(ctx context.Context, result []byte) (free bool, 
 // skipped. It believes the command tag, not the absence of an error.
 func (x *execution) prepareTransaction(ctx context.Context) error {
 	batch := &pgconn.Batch{}
-	batch.ExecParams("SELECT 1 / (pg_current_xact_id()::text = $1)::int", [][]byte{[]byte(x.xid)}, nil, nil, nil)
+	batch.ExecParams("SELECT 1 / (pg_current_xact_id()::text = $1)::int", [][]byte{strconv.AppendUint(nil, x.xid, 10)}, nil, nil, nil)
 	batch.ExecParams("PREPARE TRANSACTION "+quoteGID(x.owner, x.w.Ref), nil, nil, nil, nil)
 	results, err := x.conn.Conn().PgConn().ExecBatch(ctx, batch).ReadAll()
 	switch {
@@ -251,6 +253,7 @@ func (x *execution) unknown(ctx context.Context, result []byte, cause error) (pa
 	case err != nil:
 		return participant.Vote{}, participant.Transient(fmt.Errorf("whether the branch is prepared is not known (%w), nor can it be found out: %w", cause, err))
 	case held && ctx.Err() == nil:
+		x.s.witness.saw(x.w.Ref, x.xid)
 		return participant.Prepared(result), nil
 	case held:
 		return participant.Vote{}, fmt.Errorf("the branch is prepared, and its budget ended: %w", cause)

@@ -82,7 +82,7 @@ func TestSettledByHand(t *testing.T) {
 	}{
 		{"COMMIT", "commit", pb.Settled_SETTLED_DONE, 1},
 		{"COMMIT", "rollback", pb.Settled_HEURISTIC_COMMIT, 1},
-		{"ROLLBACK", "commit", pb.Settled_HEURISTIC_HAZARD, 0},
+		{"ROLLBACK", "commit", pb.Settled_HEURISTIC_ROLLBACK, 0},
 		{"ROLLBACK", "rollback", pb.Settled_SETTLED_DONE, 0},
 	} {
 		key := fmt.Sprintf("k%d", i)
