@@ -56,10 +56,11 @@ func TestRolledBackByHand(t *testing.T) {
 // another is one more process over the same data.
 func (b *bench) another() *Store {
 	b.t.Helper()
-	s, err := b.open(within(b.t, patience), Options{})
+	s, err := b.openIn(within(b.t, patience), &mortal{}, Options{})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.t.Cleanup(s.Close)
 	return s
 }
 
