@@ -72,8 +72,13 @@ func (win window) enter(w *world, kind, id string, entries []*pb.Branch) (s *sub
 			}
 		}, nothing
 	}
-	b := win.blocks(w, kind, id)
-	b.close(w.t)
+	b, t := win.blocks(w, kind, id), w.t
+	b.close(t)
+	t.Cleanup(func() {
+		if t.Failed() { // other tests have the same server
+			b.open(t)
+		}
+	})
 	w.letGo(a)
 	eventually(w.t, patience, "a statement waits in "+kind, func() bool { return b.waits(w.t) })
 	return s, nothing, func() { b.open(w.t) }
