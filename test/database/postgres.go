@@ -172,16 +172,20 @@ func (p *Postgres) Kill() error { return p.end(killTree) }
 
 // Stop shuts the server down; connections are ended.
 func (p *Postgres) Stop() error {
-	return p.end(func(pid int) { _ = syscall.Kill(pid, syscall.SIGINT) })
+	return p.end(func(pid int) []int {
+		family := append(children(pid), pid)
+		_ = syscall.Kill(pid, syscall.SIGINT)
+		return family
+	})
 }
 
-func (p *Postgres) end(how func(pid int)) error {
+// end ends the server; how returns the processes that it consists of.
+func (p *Postgres) end(how func(pid int) []int) error {
 	if p.cmd == nil {
 		return nil
 	}
 	pid := p.cmd.Process.Pid
-	family := append(children(pid), pid)
-	how(pid)
+	family := how(pid)
 	select {
 	case <-p.ended:
 	case <-time.After(patience):

@@ -84,12 +84,18 @@ func FreePort() (int, error) {
 }
 
 // killTree ends a process and its children at once, as a failure of the machine
-// would: the first is stopped before, so that it makes no more of them.
-func killTree(pid int) {
+// would, and returns all of them. The first is stopped before, so that it makes
+// no more of them.
+func killTree(pid int) []int {
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
-	for _, p := range append([]int{pid}, children(pid)...) {
+	for deadline := time.Now().Add(patience); state(pid) != 'T' && alive(pid) && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Microsecond) // it may be in the middle of making one
+	}
+	family := append([]int{pid}, children(pid)...)
+	for _, p := range family {
 		_ = syscall.Kill(p, syscall.SIGKILL)
 	}
+	return family
 }
 
 func children(parent int) []int {
@@ -115,10 +121,19 @@ func children(parent int) []int {
 
 // alive reports whether a process exists and is no zombie.
 func alive(pid int) bool {
+	st := state(pid)
+	return st != 0 && st != 'Z'
+}
+
+// state is that of a process, as the kernel writes it; 0 if there is none.
+func state(pid int) byte {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return 0
 	}
-	text := string(stat)
-	return !strings.HasPrefix(strings.TrimSpace(text[strings.LastIndexByte(text, ')')+1:]), "Z")
+	text := string(stat) // pid (name) state …; the name may contain anything
+	if fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]); len(fields) > 0 {
+		return fields[0][0]
+	}
+	return 0
 }
