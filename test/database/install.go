@@ -6,37 +6,32 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
+
+	"github.com/concordat-tx/concordat/node/local/database"
 )
-
-// packages are Debian's, of one server's programs.
-type packages []string
-
-func (p packages) command() string {
-	return "apt-get install --no-install-recommends " + strings.Join(p, " ")
-}
 
 // installed looks for programs and, as root on Debian, installs them if they are
 // missing. Where that cannot be done it is a failure of the run, never a reason
 // to skip: what is not tested does not work.
-func (p packages) installed(what string, look func() (string, error)) (string, error) {
-	found, err := look()
-	if err == nil {
-		return found, nil
+func installed(look func() error) error {
+	err := look()
+	missing, ok := errors.AsType[*database.Missing](err)
+	if !ok {
+		return err
 	}
 	if os.Geteuid() != 0 {
-		return "", fmt.Errorf("%s is missing, and these tests need it (%w): as root, %s", what, err, p.command())
+		return fmt.Errorf("these tests need it: %w", err)
 	}
-	if err := p.install(look); err != nil {
-		return "", fmt.Errorf("%s is missing, and these tests need it: %s: %w", what, p.command(), err)
+	if err := install(missing.Packages, look); err != nil {
+		return fmt.Errorf("these tests need it: %w: %w", missing, err)
 	}
 	return look()
 }
 
 // install is done by one process at a time: every package's tests are a process
 // of their own, and a second apt-get would be refused.
-func (p packages) install(look func() (string, error)) (err error) {
+func install(packages []string, look func() error) (err error) {
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "concordat-apt.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -45,7 +40,7 @@ func (p packages) install(look func() (string, error)) (err error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return err
 	}
-	if _, err := look(); err == nil { // another process was faster
+	if look() == nil { // another process was faster
 		return nil
 	}
 	// Nobody wants the package to start a server of its own.
@@ -57,7 +52,7 @@ func (p packages) install(look func() (string, error)) (err error) {
 	}
 	for _, args := range [][]string{
 		{"update", "-q"},
-		append([]string{"install", "-qy", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"}, p...),
+		append([]string{"install", "-qy", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"}, packages...),
 	} {
 		cmd := exec.Command("apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
