@@ -56,6 +56,10 @@ func (s *screen) strikes(list []*Strike) {
 	s.title("WHAT ELSE WAS DONE")
 	for _, k := range list {
 		text := fmt.Sprintf("  %6.1f s  %s %s, %s (pid %d)", k.At/1000, k.What, k.Name, k.Role.phrase(), k.PID)
+		if k.Settled != nil {
+			text = fmt.Sprintf("%s; answers after %.1f s;\n            %s prepared there, settled %.0f ms after it answered",
+				text, *k.Answered/1000, counted(k.Waiting, "branch was", "branches were"), *k.Settled)
+		}
 		if k.FirstCommit != nil {
 			text += fmt.Sprintf("; next commit after %.0f ms", *k.FirstCommit)
 		}

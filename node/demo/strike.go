@@ -10,7 +10,7 @@ import (
 
 // Strike is something done to a process, other than a kill of the leader.
 type Strike struct {
-	// What was done: kill, pause or cut; to a leader, follower or participant.
+	// What was done: kill, pause or cut; to a leader, follower, participant or database.
 	What string `json:"what"`
 	Role Target `json:"role"`
 	Name string `json:"name"`
@@ -22,6 +22,12 @@ type Strike struct {
 	// FirstCommit is the first answer COMMIT to a booking made after the strike.
 	FirstCommit        *Millis `json:"first_commit_after_ms"`
 	FirstCommitBooking string  `json:"first_commit_after_booking"`
+	// Answered is when a database that was killed did again, Waiting how many
+	// branches it had prepared then, and Settled when the last of those was
+	// settled, from then.
+	Answered *Millis `json:"answered_ms,omitempty"`
+	Waiting  int     `json:"branches_waiting,omitempty"`
+	Settled  *Millis `json:"branches_settled_after_answer_ms,omitempty"`
 
 	at   time.Time
 	back time.Time // zero until it is back
@@ -39,8 +45,11 @@ func (s *Strike) explains(e *entry) bool {
 	default:
 		return false
 	}
-	return s.Role == KillParticipant && e.ended.After(s.at) && (s.back.IsZero() || e.began.Before(s.back.Add(afterEffect)))
+	return s.absence() && e.ended.After(s.at) && (s.back.IsZero() || e.began.Before(s.back.Add(afterEffect)))
 }
+
+// absence: a participant, or the database under it, was out.
+func (s *Strike) absence() bool { return s.Role == KillParticipant || s.Role == KillDatabase }
 
 // excuse marks the aborts that follow from the absence of participants.
 func excuse(entries []entry, strikes []*Strike) {
@@ -69,6 +78,9 @@ func (s *Strike) problems() []string {
 	var list []string
 	if s.Back == nil {
 		list = append(list, fmt.Sprintf("%s did not come back after the %s", s.Name, s.What))
+	}
+	if s.Role == KillDatabase && s.What == "kill" && s.Settled == nil {
+		list = append(list, fmt.Sprintf("the branches that were prepared in %s when it was killed were not settled", s.Name))
 	}
 	if s.FirstCommit == nil {
 		list = append(list, fmt.Sprintf("no booking made after the %s of %s was committed", s.What, s.Name))

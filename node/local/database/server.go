@@ -70,6 +70,9 @@ func (s *server) Dir() string { return filepath.Join(s.dir, "data") }
 // Address is where it listens.
 func (s *server) Address() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
+// Port is where it listens.
+func (s *server) Port() int { return s.port }
+
 // PID is the process id of the present or last run.
 func (s *server) PID() int {
 	s.mu.Lock()

@@ -1,0 +1,96 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/concordat-tx/concordat/node/local"
+	"github.com/concordat-tx/concordat/node/local/database"
+)
+
+// startStores runs both database servers, if they are wanted. Those that
+// started are in d.stores, whatever the error.
+func (d *Demo) startStores(ctx context.Context) error {
+	d.keepers = kvKeepers()
+	if !d.cfg.Databases {
+		return nil
+	}
+	if os.Geteuid() == 0 {
+		// Servers are not run by root: whoever they are run as comes by here.
+		if err := os.Chmod(d.dir, 0o711); err != nil {
+			return err
+		}
+	}
+	starts := []func() (*store, error){
+		func() (*store, error) {
+			return startPostgres(ctx, database.Place{Programs: d.cfg.PostgresBin, Dir: filepath.Join(d.dir, postgresStore)})
+		},
+		func() (*store, error) {
+			return startMariaDB(ctx, database.Place{Programs: d.cfg.MariaDBBin, Dir: filepath.Join(d.dir, mariaDBStore)})
+		},
+	}
+	stores, errs := make([]*store, len(starts)), make([]error, len(starts))
+	var wg sync.WaitGroup
+	for i, start := range starts {
+		wg.Go(func() { stores[i], errs[i] = start() })
+	}
+	wg.Wait()
+	d.stores = slices.DeleteFunc(stores, func(s *store) bool { return s == nil })
+	for _, s := range d.stores {
+		d.keepers[s.of()] = s.keeper
+	}
+	return errors.Join(errs...)
+}
+
+// databases are what the participants over them are told.
+func (d *Demo) databases() map[string]local.Database {
+	list := map[string]local.Database{}
+	for _, s := range d.stores {
+		// Room for every client, and the checks; a server has so many connections.
+		list[s.of()] = local.Database{Kind: s.kind, DSN: s.dsn, Args: []string{"--max-branches", fmt.Sprint(min(d.cfg.Clients+4, 80))}}
+	}
+	return list
+}
+
+// storeOf is the database under a participant; nil if it is none.
+func (d *Demo) storeOf(participant string) *store {
+	for _, s := range d.stores {
+		if s.of() == participant {
+			return s
+		}
+	}
+	return nil
+}
+
+// kv are the participants that are not over a database.
+func (d *Demo) kv() []string {
+	return slices.DeleteFunc(slices.Clone(participants), func(name string) bool { return d.storeOf(name) != nil })
+}
+
+// settle waits until the branches that a database had prepared when it answered
+// again, after a kill, are settled: to know that is to know that none stays in doubt.
+func (s *store) settle(ctx context.Context) (branches int, took time.Duration, err error) {
+	answered := time.Now()
+	left, err := s.prepared(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	branches = len(left)
+	for len(left) > 0 {
+		if err := wait(ctx, lookPause); err != nil {
+			return branches, 0, fmt.Errorf("%d branches are not settled: %w", len(left), err)
+		}
+		now, err := s.prepared(ctx)
+		if err != nil {
+			return branches, 0, err
+		}
+		left = slices.DeleteFunc(left, func(name string) bool { return !slices.Contains(now, name) })
+	}
+	return branches, time.Since(answered), nil
+}
