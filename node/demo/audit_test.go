@@ -154,8 +154,12 @@ func TestAuditFinds(t *testing.T) {
 // What the nodes say can be wrong as well.
 func TestJudgeOfNodes(t *testing.T) {
 	for name, do := range map[string]func(r *Report){
-		"a lock":              func(r *Report) { r.Rest.Locks = 1 },
-		"in doubt":            func(r *Report) { r.Rest.InDoubt = 1 },
+		"a lock":            func(r *Report) { r.Rest.Locks = 1 },
+		"in doubt":          func(r *Report) { r.Rest.InDoubt = 1 },
+		"a prepared branch": func(r *Report) { r.Rest.Prepared = 1 },
+		"not settled": func(r *Report) {
+			r.Strikes = []*Strike{{What: "kill", Role: KillDatabase, Back: new(Millis), FirstCommit: new(Millis)}}
+		},
 		"an alert":            func(r *Report) { r.Rest.Alerts = 1 },
 		"an abort they count": func(r *Report) { r.Rest.Blamed = 1 },
 		"another hash":        func(r *Report) { r.States["n2"] = NodeState{7, "another"} },

@@ -174,5 +174,5 @@ func (c *Config) describe() string {
 	if c.Kills == 0 {
 		return text + ", no kill"
 	}
-	return text + ", " + counted(c.Kills, "kill", "kills") + " (" + strings.Join(what, ", ") + ")"
+	return text + ", " + counted(c.Kills, "kill", "kills") + " (" + strings.Join(slices.Compact(what), ", ") + ")"
 }

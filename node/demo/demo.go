@@ -61,8 +61,10 @@ func Start(ctx context.Context, cfg Config) (*Demo, error) {
 	if err := d.makeDir(); err != nil {
 		return nil, err
 	}
-	what := map[bool]string{true: " over PostgreSQL, MariaDB and KV"}[cfg.Databases]
-	d.screen.title("Concordat demo: %d nodes, %d participants%s, %s", nodes, len(participants), what, cfg.describe())
+	d.screen.title("Concordat demo: %d nodes, %d participants, %s", nodes, len(participants), cfg.describe())
+	if cfg.Databases {
+		d.screen.line("seats are in PostgreSQL, payments in MariaDB, profiles in the embedded KV")
+	}
 	d.screen.line("data and logs in %s%s", d.dir, map[bool]string{true: " (removed at the end)"}[d.temporary && !cfg.Keep])
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the cluster: %w", err), d.Close())

@@ -186,6 +186,9 @@ func (h *hand) take(s *subject) (restart <-chan struct{}, err error) {
 
 // kill ends a follower, a participant or a database and sees it come back.
 func (h *hand) kill(ctx context.Context, s *subject, role Target) error {
+	if s.store != nil {
+		s.store.holds(ctx)
+	}
 	restart, err := h.take(s)
 	if err != nil {
 		return err
@@ -306,8 +309,7 @@ func (h *hand) settle(ctx context.Context, s *subject) error {
 	if err != nil {
 		return fmt.Errorf("%s after its restart: %w", s.name, err)
 	}
-	h.d.screen.event("settled", "%s: %s, and settled %d ms after it answered",
-		s.name, counted(waiting, "branch was prepared", "branches were prepared"), took.Milliseconds())
+	h.d.screen.event("settled", "%s: %s", s.name, waited(waiting, *millis(took)))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if strike := s.strikes["kill"]; strike != nil {

@@ -63,8 +63,13 @@ func (d *Demo) writeStarter(s *subject) error {
 	for _, w := range line {
 		words = append(words, quoted(w))
 	}
-	script += fmt.Sprintf("nohup %s </dev/null >>%s 2>&1 &\necho $! >>%s\n",
-		strings.Join(words, " "), quoted(s.log), quoted(filepath.Join(d.dir, pidFile)))
+	start := fmt.Sprintf("nohup %s </dev/null >>%s 2>&1 &\n", strings.Join(words, " "), quoted(s.log))
+	note := fmt.Sprintf("echo $! >>%s\n", quoted(filepath.Join(d.dir, pidFile)))
+	if s.store != nil {
+		// What is left of a server that was killed may take a moment to end.
+		start = "for try in 1 2 3 4 5 6 7 8 9 10; do\n" + start + "sleep 1\nkill -0 $! 2>/dev/null && break\ndone\n"
+	}
+	script += start + note
 	return os.WriteFile(d.starter(s.name), []byte(script), 0o700)
 }
 

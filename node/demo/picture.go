@@ -43,7 +43,7 @@ func (m model) render() string {
 	section(m.header(), m.remark())
 	section(m.load()...)
 	section(m.nodeTable()...)
-	section(m.partyTable()...)
+	section(append(m.partyTable(), m.storeTable()...)...)
 	section(m.failover()...)
 	keys := m.keys()
 	room := m.height - len(keys)
@@ -200,9 +200,17 @@ func (m model) keys() []string {
 		return []string{" " + m.style.bold.Render(m.phase) + "   " + m.key("ctrl+c", "leave without the audit")}
 	}
 	return []string{
-		strings.TrimRight(" kill  "+m.key("l", "leader")+m.key("f", "follower")+m.key("p", "a participant")+m.key("1 2 3", "that one")+m.key("x", "the chosen >"), " "),
+		strings.TrimRight(" kill  "+m.key("l", "leader")+m.key("f", "follower")+m.key("p", "a participant")+m.key(m.numbers(), "that one")+m.key("x", "the chosen >"), " "),
 		" " + m.key("↑ ↓", "choose >") + m.key("s", "pause, go on") + m.key("c", "cut off, heal") + m.key("r", "put all right") + m.key("q", "end, audit"),
 	}
+}
+
+// numbers are the keys of what has one.
+func (m model) numbers() string {
+	if len(m.names) > nodes+len(participants) {
+		return "1 to 5"
+	}
+	return "1 2 3"
 }
 
 // key is a key and what it does.

@@ -42,7 +42,7 @@ type store struct {
 	// kind is the agent's, dsn its address of the database, client the command
 	// by which a person looks at it.
 	kind, dsn, client string
-	// db connects anew for everything: the server may have been killed meanwhile.
+	// db is its owner's, who keeps a connection only while it is in use often.
 	db *sql.DB
 	// list reads the names of all transactions that are prepared in the server.
 	list func(context.Context, *sql.DB) ([]string, error)
@@ -103,7 +103,7 @@ func startMariaDB(ctx context.Context, place database.Place) (*store, error) {
 func (s *store) open(ctx context.Context, create func() error) (*store, error) {
 	err := create()
 	if err == nil {
-		s.db.SetMaxIdleConns(-1)
+		s.db.SetConnMaxIdleTime(time.Second)
 		for _, statement := range s.keeper.schema() {
 			if _, err = s.db.ExecContext(ctx, statement); err != nil {
 				err = fmt.Errorf("%s: %w", statement, err)

@@ -23,7 +23,11 @@ func (d *Demo) startStores(ctx context.Context) error {
 	}
 	if os.Geteuid() == 0 {
 		// Servers are not run by root: whoever they are run as comes by here.
-		if err := os.Chmod(d.dir, 0o711); err != nil {
+		info, err := os.Stat(d.dir)
+		if err == nil {
+			err = os.Chmod(d.dir, info.Mode().Perm()|0o011)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -77,20 +81,39 @@ func (d *Demo) kv() []string {
 // again, after a kill, are settled: to know that is to know that none stays in doubt.
 func (s *store) settle(ctx context.Context) (branches int, took time.Duration, err error) {
 	answered := time.Now()
-	left, err := s.prepared(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	branches = len(left)
-	for len(left) > 0 {
-		if err := wait(ctx, lookPause); err != nil {
-			return branches, 0, fmt.Errorf("%d branches are not settled: %w", len(left), err)
-		}
+	var left []string
+	for first := true; first || len(left) > 0; {
 		now, err := s.prepared(ctx)
-		if err != nil {
-			return branches, 0, err
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return branches, 0, fmt.Errorf("%d branches are not settled: %w", len(left), context.Cause(ctx))
+		case err != nil: // it is still busy, and asked again
+		case first:
+			left, branches, first = now, len(now), false
+		default:
+			left = slices.DeleteFunc(left, func(name string) bool { return !slices.Contains(now, name) })
 		}
-		left = slices.DeleteFunc(left, func(name string) bool { return !slices.Contains(now, name) })
+		if first || len(left) > 0 {
+			_ = wait(ctx, lookPause) // the next look says that it is over
+		}
 	}
-	return branches, time.Since(answered), nil
+	if branches > 0 {
+		took = time.Since(answered)
+	}
+	return branches, took, nil
 }
+
+// holds waits, for a moment, until some branch is prepared: a kill is to meet one.
+func (s *store) holds(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, holdsTimeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		if list, err := s.prepared(ctx); err == nil && len(list) > 0 {
+			return
+		}
+		_ = wait(ctx, lookPause) // the loop ends with ctx
+	}
+}
+
+// holdsTimeout is how long a kill waits for a branch that it could meet.
+const holdsTimeout = time.Second

@@ -12,6 +12,9 @@ type Postgres = database.Postgres
 // MariaDB is a private MariaDB server.
 type MariaDB = database.MariaDB
 
+// Installed sees to it that the programs of both are there.
+func Installed() error { return installed(func() error { return database.Find("", "") }) }
+
 // StartPostgres makes a server and starts it. settings are lines of
 // postgresql.conf; max_prepared_transactions is 200 unless they say otherwise.
 func StartPostgres(settings map[string]string) (*Postgres, error) {

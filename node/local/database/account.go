@@ -2,10 +2,12 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 
 // account is who the servers run as.
 type account struct {
+	name     string
 	uid, gid int
 	// other: not who we are.
 	other bool
@@ -31,7 +34,7 @@ func unprivileged(names ...string) (account, error) {
 		uid, err1 := strconv.Atoi(u.Uid)
 		gid, err2 := strconv.Atoi(u.Gid)
 		if err1 == nil && err2 == nil {
-			return account{uid, gid, true}, nil
+			return account{name, uid, gid, true}, nil
 		}
 	}
 	return account{}, fmt.Errorf("none of the users %s exists", strings.Join(append(names, "nobody"), ", "))
@@ -45,10 +48,41 @@ func (a account) directory(dir, pattern string) (_ string, err error) {
 	} else {
 		err = os.Mkdir(dir, 0o700)
 	}
-	if err == nil && a.other {
-		err = os.Chown(dir, a.uid, a.gid)
+	if err != nil || !a.other {
+		return dir, err
 	}
-	return dir, err
+	if err := errors.Join(a.enters(filepath.Dir(dir)), os.Chown(dir, a.uid, a.gid)); err != nil {
+		return "", errors.Join(err, os.Remove(dir))
+	}
+	return dir, nil
+}
+
+// enters is an error if the account cannot get into a directory.
+func (a account) enters(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		may := os.FileMode(0o001)
+		switch {
+		case ok && int(owner.Uid) == a.uid:
+			may = 0o100
+		case ok && int(owner.Gid) == a.gid:
+			may = 0o010
+		}
+		if info.Mode()&may == 0 {
+			return fmt.Errorf("the server runs as %s, who may not enter %s: choose another directory", a.name, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
 }
 
 // write makes a file that is the account's alone.

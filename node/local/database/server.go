@@ -57,8 +57,10 @@ func (s *server) place(p Place, users ...string) (err error) {
 		return err
 	}
 	s.stays = p.Dir != ""
-	s.dir, err = s.user.directory(p.Dir, "concordat-"+strings.ToLower(s.name)+"-")
-	return err
+	if s.dir, err = s.user.directory(p.Dir, "concordat-"+strings.ToLower(s.name)+"-"); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
 }
 
 // Log is the file that takes what it says, of every run.
