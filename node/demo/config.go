@@ -167,12 +167,15 @@ func (c *Config) describe() string {
 	if !c.untilKey() {
 		text += fmt.Sprintf(", %s of load", c.Duration)
 	}
-	what := make([]string, len(c.Kill))
+	var what []string
 	for i, t := range c.Kill {
-		what[i] = string(t)
+		if t == KillDatabase && i > 0 && c.Kill[i-1] == t {
+			continue // the other one
+		}
+		what = append(what, string(t))
 	}
 	if c.Kills == 0 {
 		return text + ", no kill"
 	}
-	return text + ", " + counted(c.Kills, "kill", "kills") + " (" + strings.Join(slices.Compact(what), ", ") + ")"
+	return text + ", " + counted(c.Kills, "kill", "kills") + " (" + strings.Join(what, ", ") + ")"
 }

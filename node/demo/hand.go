@@ -198,6 +198,7 @@ func (h *hand) kill(ctx context.Context, s *subject, role Target) error {
 	if err := s.proc.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", s.name, err)
 	}
+	h.hit(s)
 	h.d.screen.alarm("KILL", "kill -9 %d: %s, %s", pid, s.name, role.phrase())
 	if err := h.comeBack(ctx, s, restart); err != nil {
 		return err
@@ -427,6 +428,15 @@ func (h *hand) recordLocked(s *subject, what string, role Target) {
 	strike.At = *millis(strike.at.Sub(h.began))
 	s.strikes[what] = strike
 	h.strikes = append(h.strikes, strike)
+}
+
+// hit notes that a kill is over: what is done from now on is done without it.
+func (h *hand) hit(s *subject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if strike := s.strikes["kill"]; strike != nil {
+		strike.hit = time.Now()
+	}
 }
 
 // over ends a strike, if there is one. Caller holds mu.

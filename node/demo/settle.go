@@ -15,8 +15,9 @@ type Rest struct {
 	Unfinished int `json:"unfinished"`
 	Preparing  int `json:"preparing"`
 	InDoubt    int `json:"in_doubt"`
-	// Locks of all participants over KV; Prepared branches in databases.
-	Locks    int `json:"locks"`
+	// Locks of all KV participants.
+	Locks int `json:"locks"`
+	// Prepared are the branches that are, in databases.
 	Prepared int `json:"prepared_in_databases,omitempty"`
 	// Alerts of all nodes, and finished transactions that wait for an operator.
 	Alerts        int `json:"alerts"`

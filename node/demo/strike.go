@@ -22,14 +22,15 @@ type Strike struct {
 	// FirstCommit is the first answer COMMIT to a booking made after the strike.
 	FirstCommit        *Millis `json:"first_commit_after_ms"`
 	FirstCommitBooking string  `json:"first_commit_after_booking"`
-	// Answered is when a database that was killed did again, Waiting how many
-	// branches it had prepared then, and Settled when the last of those was
-	// settled, from then.
+	// Answered is when a database that was killed did again.
 	Answered *Millis `json:"answered_ms,omitempty"`
-	Waiting  int     `json:"branches_waiting,omitempty"`
-	Settled  *Millis `json:"branches_settled_after_answer_ms,omitempty"`
+	// Waiting is how many branches were prepared in it then.
+	Waiting int `json:"branches_waiting,omitempty"`
+	// Settled is how long after it answered the last of those was settled.
+	Settled *Millis `json:"branches_settled_after_answer_ms,omitempty"`
 
 	at   time.Time
+	hit  time.Time // when the kill was over: a database has many processes
 	back time.Time // zero until it is back
 }
 
@@ -64,7 +65,7 @@ func excuse(entries []entry, strikes []*Strike) {
 func (s *Strike) account(entries []entry) {
 	var first *entry
 	for i := range entries {
-		if e := &entries[i]; e.committed() && e.began.After(s.at) && (first == nil || e.ended.Before(first.ended)) {
+		if e := &entries[i]; e.committed() && e.began.After(s.at) && e.began.After(s.hit) && (first == nil || e.ended.Before(first.ended)) {
 			first = e
 		}
 	}

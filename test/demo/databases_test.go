@@ -132,6 +132,29 @@ func TestDatabasesAreMissing(t *testing.T) {
 	}
 }
 
+// A server that cannot be made ends the demo, and the other server.
+func TestDatabaseDoesNotStart(t *testing.T) {
+	broken := openTemp(t)
+	for name, script := range map[string]string{"mariadbd": "", "mariadb-install-db": "sleep 1; echo no space; exit 3"} {
+		if err := os.WriteFile(filepath.Join(broken, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := overDatabases(t, "--mariadb-bin", broken)
+	if status := r.wait(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	for _, text := range []string{"start the cluster", broken + "/mariadb-install-db: exit status 3: no space"} {
+		if !strings.Contains(r.shown(), text) {
+			t.Errorf("the screen lacks %q", text)
+		}
+	}
+	nobodyIn(t, r.temp)
+	if left := r.data(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 // Whatever ends a demo ends its servers, and what makes them; unless it was
 // killed it removes their data as well.
 func TestDatabasesEndWithTheDemo(t *testing.T) {
@@ -229,7 +252,7 @@ func TestDatabasesOnTerminal(t *testing.T) {
 	if err := database.Installed(); err != nil {
 		t.Fatal(err)
 	}
-	v := live(t, 80, 24, "--databases", "--clients", "4", "--kill", "none")
+	v := live(t, 80, 30, "--databases", "--clients", "4", "--kill", "none")
 	v.sees(`^ Concordat demo  4 clients, no kill +n\d leads`)
 	v.sees(` invariant   holds: [1-9]`)
 	line := `(?m)^ [> ] %s +(\d+)  %s +\(%s\) +%s$`
