@@ -15,8 +15,8 @@ type keeper interface {
 	book(b booking) []byte
 	// forge removes the booking's marker.
 	forge(b booking) []byte
-	// look reads the markers of bookings, and what is known of flights; nil if
-	// there is nothing to read.
+	// look reads the markers of bookings, and in KV what is known of flights; nil
+	// if there is nothing to read.
 	look(told []entry, flights []string) []byte
 	// enter takes down what a look has read.
 	enter(result []byte, b *books) error

@@ -146,23 +146,35 @@ func (p *prover) prove(ctx context.Context, n int) Proof {
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
 	proof := Proof{At: time.Now()}
-	q := p.question(ctx, n)
-	resp, err := p.d.client.Submit(ctx, q.request())
-	switch {
-	case err != nil:
-		proof.Err = plainly(err)
-	case resp.GetOutcome() != pb.Outcome_COMMIT:
-		proof.Err = fmt.Errorf("%s (%s)", resp.GetReason().GetCode(), resp.GetReason().GetParticipant())
-	case resp.GetResults() != pb.Results_RESULTS_COMPLETE:
-		proof.Err = errors.New("what was read was lost with the leader")
-	default:
-		proof.Err = q.judge(resp, &proof)
-	}
-	if proof.Err == nil {
+	q, b := p.question(ctx, n), newBooks()
+	if proof.Err = p.read(ctx, q, b); proof.Err == nil {
+		q.judge(b, &proof)
 		proof.Err = p.count(ctx, &proof)
 	}
 	proof.Took = time.Since(proof.At)
 	return proof
+}
+
+// read takes down what is asked.
+func (p *prover) read(ctx context.Context, q *question, b *books) error {
+	if req := q.request(); len(req.GetBranches()) > 0 {
+		resp, err := p.d.client.Submit(ctx, req)
+		switch {
+		case err != nil:
+			return plainly(err)
+		case resp.GetOutcome() != pb.Outcome_COMMIT:
+			return fmt.Errorf("%s (%s)", resp.GetReason().GetCode(), resp.GetReason().GetParticipant())
+		case resp.GetResults() != pb.Results_RESULTS_COMPLETE:
+			return errors.New("what was read was lost with the leader")
+		}
+		if err := q.enter(req, resp, b); err != nil {
+			return err
+		}
+	}
+	if len(p.d.stores) > 0 {
+		return p.d.readFlights(ctx, q.flights, b)
+	}
+	return nil
 }
 
 // plainly is an error in as few words as will do.
@@ -260,21 +272,26 @@ func (q *question) request() *pb.SubmitRequest {
 	return req
 }
 
-// judge compares what was read with what clients were told, and flights' seats
-// with their takings.
-func (q *question) judge(resp *pb.TransactionResponse, proof *Proof) error {
-	b, read := newBooks(), map[string]bool{}
+// enter takes down what the branches have read.
+func (q *question) enter(req *pb.SubmitRequest, resp *pb.TransactionResponse, b *books) error {
+	read := map[string]bool{}
 	for _, s := range resp.GetBranches() {
 		read[s.GetParticipant()] = true
 		if err := q.keepers[s.GetParticipant()].enter(s.GetResult(), b); err != nil {
 			return err
 		}
 	}
-	for _, name := range participants {
-		if !read[name] && (name != profiles || len(q.told) > 0) {
-			return fmt.Errorf("the answer lacks %s", name)
+	for _, branch := range req.GetBranches() {
+		if !read[branch.GetParticipant()] {
+			return fmt.Errorf("the answer lacks %s", branch.GetParticipant())
 		}
 	}
+	return nil
+}
+
+// judge compares what was read with what clients were told, and flights' seats
+// with their takings.
+func (q *question) judge(b *books, proof *Proof) {
 	for i := range q.told {
 		q.judgeBooking(&q.told[i], b, proof)
 	}
@@ -289,7 +306,6 @@ func (q *question) judge(resp *pb.TransactionResponse, proof *Proof) error {
 			proof.Wrong = append(proof.Wrong, fmt.Sprintf("flight %s: %d seats sold make %d, and it took %d", f, sold, due, b.revenue[f]))
 		}
 	}
-	return nil
 }
 
 // skipped reports whether a booking of the flight was under way, so that a

@@ -24,10 +24,8 @@ type sqlKeeper struct {
 	tables map[string]table
 	// change is what a booking changes; the marker follows.
 	change func(b booking) []statement
-	// flights reads what is known of flights, unless it is locked:
-	// a look that waited for a booking in one database while that waits for the
-	// look in another would end by a time-out.
-	flights, unlocked string
+	// flights reads what is known of flights, but for those that are locked.
+	flights string
 }
 
 // table is one of names and numbers.
@@ -61,7 +59,7 @@ func seatsInPostgres() *sqlKeeper {
 		change: func(b booking) []statement {
 			return []statement{one("UPDATE flight SET seats = seats - 1 WHERE name = $1 AND seats > 0", b.Flight)}
 		},
-		flights: "SELECT name, seats FROM flight WHERE name IN (%s)", unlocked: " FOR SHARE SKIP LOCKED",
+		flights: "SELECT name, seats FROM flight WHERE name IN (%s) FOR SHARE SKIP LOCKED",
 	}
 }
 
@@ -75,7 +73,7 @@ func paymentsInMariaDB() *sqlKeeper {
 				one("UPDATE revenue SET money = money + ? WHERE flight = ?", b.Price, b.Flight),
 			}
 		},
-		flights: "SELECT flight, money FROM revenue FORCE INDEX (PRIMARY) WHERE flight IN (%s)", unlocked: " LOCK IN SHARE MODE SKIP LOCKED",
+		flights: "SELECT flight, money FROM revenue FORCE INDEX (PRIMARY) WHERE flight IN (%s) LOCK IN SHARE MODE SKIP LOCKED",
 	}
 }
 
@@ -138,27 +136,22 @@ func (k *sqlKeeper) forge(b booking) []byte {
 	return payload(one("DELETE FROM booking WHERE id = "+k.marks(1, 1), b.ID))
 }
 
-func (k *sqlKeeper) look(told []entry, flights []string) []byte {
-	var list []statement
-	if len(told) > 0 {
-		var ids []any
-		for i := range told {
-			ids = append(ids, told[i].ID)
-		}
-		list = append(list, statement{SQL: "SELECT id, customer, flight, price FROM booking WHERE id IN (" + k.marks(1, len(ids)) + ")", Args: ids})
+// look reads no flights: see readFlights.
+func (k *sqlKeeper) look(told []entry, _ []string) []byte {
+	if len(told) == 0 {
+		return nil
 	}
-	var names []any
-	for _, f := range flights {
-		names = append(names, f)
+	var ids []any
+	for i := range told {
+		ids = append(ids, told[i].ID)
 	}
-	return payload(append(list, statement{SQL: fmt.Sprintf(k.flights, k.marks(1, len(names))) + k.unlocked, Args: names})...)
+	return payload(statement{SQL: "SELECT id, customer, flight, price FROM booking WHERE id IN (" + k.marks(1, len(ids)) + ")", Args: ids})
 }
 
 func (k *sqlKeeper) enter(result []byte, b *books) error {
 	var found struct {
 		Results []struct {
-			Columns []string            `json:"columns"`
-			Rows    [][]json.RawMessage `json:"rows"`
+			Rows [][]json.RawMessage `json:"rows"`
 		} `json:"results"`
 	}
 	if err := json.Unmarshal(result, &found); err != nil {
@@ -166,32 +159,12 @@ func (k *sqlKeeper) enter(result []byte, b *books) error {
 	}
 	for _, r := range found.Results {
 		for _, row := range r.Rows {
-			var err error
-			if len(row) == 2 {
-				err = k.enterNumber(r.Columns, row, b)
-			} else {
-				err = k.enterBooking(row, b)
-			}
-			if err != nil {
+			if err := k.enterBooking(row, b); err != nil {
 				return fmt.Errorf("the result of %s: %w", k.name, err)
 			}
 		}
 	}
 	return nil
-}
-
-func (k *sqlKeeper) enterNumber(columns []string, row []json.RawMessage, b *books) error {
-	var name string
-	var n int64
-	if err := scan(row, &name, &n); err != nil {
-		return err
-	}
-	for kind, t := range k.tables {
-		if columns[0] == t.key && columns[1] == t.number {
-			return b.number(k.name, kind, name, n)
-		}
-	}
-	return fmt.Errorf("nobody asked for %v", columns)
 }
 
 func (k *sqlKeeper) enterBooking(row []json.RawMessage, b *books) error {

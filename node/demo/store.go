@@ -51,11 +51,21 @@ type store struct {
 // of is the participant over it.
 func (s *store) of() string { return s.keeper.name }
 
-// storeSettings leave room for as many branches as there can be clients.
-var storeSettings = map[string]string{"max_prepared_transactions": fmt.Sprint(2 * maxClients)}
+// branches is how many an agent may work on at once: those of all clients, and
+// the checks. With fewer, those that wait for a lock in one database could keep
+// out those that would release it, which wait for the same in the other.
+func branches(clients int) int { return clients + 8 }
+
+// What the servers allow must be enough for the agents: see docs/postgres.md, docs/mysql.md.
+var (
+	postgresSettings = map[string]string{
+		"max_prepared_transactions": fmt.Sprint(2 * branches(maxClients)), "max_connections": fmt.Sprint(branches(maxClients) + 40),
+	}
+	mariaDBArgs = []string{fmt.Sprintf("--max-connections=%d", 3*branches(maxClients)+100)}
+)
 
 func startPostgres(ctx context.Context, place database.Place) (*store, error) {
-	p, err := database.StartPostgres(ctx, place, storeSettings)
+	p, err := database.StartPostgres(ctx, place, postgresSettings)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +86,7 @@ func startPostgres(ctx context.Context, place database.Place) (*store, error) {
 }
 
 func startMariaDB(ctx context.Context, place database.Place) (*store, error) {
-	m, err := database.StartMariaDB(ctx, place)
+	m, err := database.StartMariaDB(ctx, place, mariaDBArgs...)
 	if err != nil {
 		return nil, err
 	}
@@ -133,19 +143,14 @@ func (s *store) close(stay bool) error {
 func (s *store) read(ctx context.Context, b *books) error {
 	for _, kind := range slices.Sorted(maps.Keys(s.keeper.tables)) {
 		t := s.keeper.tables[kind]
-		err := s.rows(ctx, fmt.Sprintf("SELECT %s, %s FROM %s", t.key, t.number, t.name), func(scan func(...any) error) error {
-			var name string
-			var n int64
-			if err := scan(&name, &n); err != nil {
-				return err
-			}
-			return b.number(s.of(), kind, name, n)
+		err := rows(ctx, s.db, fmt.Sprintf("SELECT %s, %s FROM %s", t.key, t.number, t.name), nil, func(scan func(...any) error) error {
+			return enterNumber(scan, b, s.of(), kind)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return s.rows(ctx, "SELECT id, customer, flight, price FROM booking", func(scan func(...any) error) error {
+	return rows(ctx, s.db, "SELECT id, customer, flight, price FROM booking", nil, func(scan func(...any) error) error {
 		var id string
 		var r record
 		err := scan(&id, &r.Customer, &r.Flight, &r.Price)
@@ -154,12 +159,22 @@ func (s *store) read(ctx context.Context, b *books) error {
 	})
 }
 
-func (s *store) rows(ctx context.Context, query string, each func(scan func(...any) error) error) error {
-	return rows(ctx, s.db, query, each)
+func enterNumber(scan func(...any) error, b *books, participant, kind string) error {
+	var name string
+	var n int64
+	if err := scan(&name, &n); err != nil {
+		return err
+	}
+	return b.number(participant, kind, name, n)
 }
 
-func rows(ctx context.Context, db *sql.DB, query string, each func(scan func(...any) error) error) (err error) {
-	found, err := db.QueryContext(ctx, query)
+// querier is a pool or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func rows(ctx context.Context, db querier, query string, args []any, each func(scan func(...any) error) error) (err error) {
+	found, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -189,7 +204,7 @@ func (s *store) prepared(ctx context.Context) ([]string, error) {
 const preparedTimeout = 2 * time.Second
 
 func listPostgres(ctx context.Context, db *sql.DB) (list []string, err error) {
-	err = rows(ctx, db, "SELECT gid FROM pg_prepared_xacts", func(scan func(...any) error) error {
+	err = rows(ctx, db, "SELECT gid FROM pg_prepared_xacts", nil, func(scan func(...any) error) error {
 		var gid string
 		err := scan(&gid)
 		list = append(list, gid)
@@ -199,7 +214,7 @@ func listPostgres(ctx context.Context, db *sql.DB) (list []string, err error) {
 }
 
 func listMariaDB(ctx context.Context, db *sql.DB) (list []string, err error) {
-	err = rows(ctx, db, "XA RECOVER", func(scan func(...any) error) error {
+	err = rows(ctx, db, "XA RECOVER", nil, func(scan func(...any) error) error {
 		var format, global, branch int
 		var data []byte
 		err := scan(&format, &global, &branch, &data)

@@ -56,8 +56,7 @@ func (d *Demo) startStores(ctx context.Context) error {
 func (d *Demo) databases() map[string]local.Database {
 	list := map[string]local.Database{}
 	for _, s := range d.stores {
-		// Room for every client, and the checks; a server has so many connections.
-		list[s.of()] = local.Database{Kind: s.kind, DSN: s.dsn, Args: []string{"--max-branches", fmt.Sprint(min(d.cfg.Clients+4, 80))}}
+		list[s.of()] = local.Database{Kind: s.kind, DSN: s.dsn, Args: []string{"--max-branches", fmt.Sprint(branches(d.cfg.Clients))}}
 	}
 	return list
 }
@@ -75,6 +74,39 @@ func (d *Demo) storeOf(participant string) *store {
 // kv are the participants that are not over a database.
 func (d *Demo) kv() []string {
 	return slices.DeleteFunc(slices.Clone(participants), func(name string) bool { return d.storeOf(name) != nil })
+}
+
+// readFlights reads seats and takings of flights at one point in time, but for
+// those that a booking is at. While the flights are locked in PostgreSQL no
+// booking of them can be decided; those that were decided before are committed
+// there, and in MariaDB they are committed or still hold their locks. The order
+// matters, and it is no transaction of the cluster's, since MariaDB lets go of
+// what a branch has only read when it is prepared.
+func (d *Demo) readFlights(ctx context.Context, flights []string, b *books) (err error) {
+	var args []any
+	for _, f := range flights {
+		args = append(args, f)
+	}
+	first, second := d.storeOf(seats), d.storeOf(payments)
+	held, err := first.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%s is out", first.name)
+	}
+	defer func() { _ = held.Rollback() }() // it has changed nothing
+	read := func(db querier, s *store, kind string) error {
+		query := fmt.Sprintf(s.keeper.flights, s.keeper.marks(1, len(args)))
+		err := rows(ctx, db, query, args, func(scan func(...any) error) error {
+			return enterNumber(scan, b, s.of(), kind)
+		})
+		if err != nil {
+			return fmt.Errorf("%s is out", s.name)
+		}
+		return nil
+	}
+	if err := read(held, first, flightKey); err != nil {
+		return err
+	}
+	return read(second.db, second, revenueKey)
 }
 
 // settle waits until the branches that a database had prepared when it answered
