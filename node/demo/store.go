@@ -144,7 +144,8 @@ func (s *store) read(ctx context.Context, b *books) error {
 	for _, kind := range slices.Sorted(maps.Keys(s.keeper.tables)) {
 		t := s.keeper.tables[kind]
 		err := rows(ctx, s.db, fmt.Sprintf("SELECT %s, %s FROM %s", t.key, t.number, t.name), nil, func(scan func(...any) error) error {
-			return enterNumber(scan, b, s.of(), kind)
+			_, err := enterNumber(scan, b, s.of(), kind)
+			return err
 		})
 		if err != nil {
 			return err
@@ -155,17 +156,20 @@ func (s *store) read(ctx context.Context, b *books) error {
 		var r record
 		err := scan(&id, &r.Customer, &r.Flight, &r.Price)
 		b.marked[s.of()][id] = r
+		if s.of() == payments {
+			b.revenue[r.Flight] += r.Price
+		}
 		return err
 	})
 }
 
-func enterNumber(scan func(...any) error, b *books, participant, kind string) error {
-	var name string
+// enterNumber takes down a row of a name and a number.
+func enterNumber(scan func(...any) error, b *books, participant, kind string) (name string, err error) {
 	var n int64
 	if err := scan(&name, &n); err != nil {
-		return err
+		return "", err
 	}
-	return b.number(participant, kind, name, n)
+	return name, b.number(participant, kind, name, n)
 }
 
 // querier is a pool or a transaction.
@@ -189,7 +193,7 @@ func rows(ctx context.Context, db querier, query string, args []any, each func(s
 
 // money is all that its accounts and takings hold, at one point in time.
 func (s *store) money(ctx context.Context) (total int64, err error) {
-	err = s.db.QueryRowContext(ctx, "SELECT CAST((SELECT SUM(money) FROM account) + (SELECT SUM(money) FROM revenue) AS SIGNED)").Scan(&total)
+	err = s.db.QueryRowContext(ctx, "SELECT (SELECT SUM(money) FROM account) + (SELECT COALESCE(SUM(price), 0) FROM booking)").Scan(&total)
 	return total, err
 }
 

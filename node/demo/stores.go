@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/node/local/database"
 )
@@ -80,33 +82,56 @@ func (d *Demo) kv() []string {
 // those that a booking is at. While the flights are locked in PostgreSQL no
 // booking of them can be decided; those that were decided before are committed
 // there, and in MariaDB they are committed or still hold their locks. The order
-// matters, and it is no transaction of the cluster's, since MariaDB lets go of
-// what a branch has only read when it is prepared.
-func (d *Demo) readFlights(ctx context.Context, flights []string, b *books) (err error) {
-	var args []any
-	for _, f := range flights {
-		args = append(args, f)
-	}
-	first, second := d.storeOf(seats), d.storeOf(payments)
-	held, err := first.db.BeginTx(ctx, nil)
+// matters, and it is no transaction of the cluster's, since MariaDB drops the
+// locks of what a branch has only read when it is prepared.
+func (d *Demo) readFlights(ctx context.Context, flights []string, b *books) error {
+	ctx, cancel := context.WithTimeout(ctx, preparedTimeout) // others wait for these locks
+	defer cancel()
+	s, p := d.storeOf(seats), d.storeOf(payments)
+	held, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s is out", first.name)
+		return fmt.Errorf("%s is out", s.name)
 	}
 	defer func() { _ = held.Rollback() }() // it has changed nothing
-	read := func(db querier, s *store, kind string) error {
-		query := fmt.Sprintf(s.keeper.flights, s.keeper.marks(1, len(args)))
-		err := rows(ctx, db, query, args, func(scan func(...any) error) error {
-			return enterNumber(scan, b, s.of(), kind)
-		})
-		if err != nil {
-			return fmt.Errorf("%s is out", s.name)
-		}
-		return nil
-	}
-	if err := read(held, first, flightKey); err != nil {
+	var free []string
+	query := "SELECT name, seats FROM flight WHERE name IN (" + s.keeper.marks(1, len(flights)) + ") FOR SHARE SKIP LOCKED"
+	err = rows(ctx, held, query, anys(flights), func(scan func(...any) error) error {
+		name, err := enterNumber(scan, b, seats, flightKey)
+		free = append(free, name)
 		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s is out", s.name)
 	}
-	return read(second.db, second, revenueKey)
+	for _, f := range free {
+		var taken int64
+		query := "SELECT price FROM booking FORCE INDEX (booking_flight) WHERE flight = ? LOCK IN SHARE MODE NOWAIT"
+		err := rows(ctx, p.db, query, []any{f}, func(scan func(...any) error) error {
+			var price int64
+			err := scan(&price)
+			taken += price
+			return err
+		})
+		if locked, ok := errors.AsType[*mysql.MySQLError](err); ok && locked.Number == lockNotFree {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s is out", p.name)
+		}
+		b.revenue[f] = taken
+	}
+	return nil
+}
+
+// lockNotFree is MariaDB's error where NOWAIT would wait.
+const lockNotFree = 1205
+
+func anys(list []string) []any {
+	args := make([]any, len(list))
+	for i := range list {
+		args[i] = list[i]
+	}
+	return args
 }
 
 // settle waits until the branches that a database had prepared when it answered
