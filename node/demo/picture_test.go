@@ -90,6 +90,21 @@ func TestDatabasesAreShown(t *testing.T) {
 	}
 }
 
+// The newest event is on the screen, however many there are and whatever its height.
+func TestNewestEventIsShown(t *testing.T) {
+	for _, m := range []model{busy(), busyOverDatabases()} {
+		for range 100 {
+			m.events = append(m.events, Event{What: "old", Text: "old"})
+		}
+		m.events = append(m.events, Event{What: "KILL", Text: "the newest"})
+		for height := fullHeight; height < 60; height++ {
+			if all := strings.Join(m.at(fullWidth, height), "\n"); !strings.Contains(all, "the newest") {
+				t.Errorf("not at a height of %d:\n%s", height, all)
+			}
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	for name, size := range map[string][2]int{"usual": {80, 24}, "larger": {100, 30}, "large": {200, 50}, "flat": {80, 10}, "narrow": {30, 40}, "tiny": {1, 1}} {
 		t.Run(name, func(t *testing.T) {

@@ -252,7 +252,7 @@ func TestDatabasesOnTerminal(t *testing.T) {
 	if err := database.Installed(); err != nil {
 		t.Fatal(err)
 	}
-	v := live(t, 80, 30, "--databases", "--clients", "4", "--kill", "none")
+	v := live(t, 80, 40, "--databases", "--clients", "4", "--kill", "none")
 	v.sees(`^ Concordat demo  4 clients, no kill +n\d leads`)
 	v.sees(` invariant   holds: [1-9]`)
 	line := `(?m)^ [> ] %s +(\d+)  %s +\(%s\) +%s$`

@@ -115,6 +115,11 @@ func (v *terminal) sees(pattern string) []string {
 	v.t.Helper()
 	var found []string
 	expr := regexp.MustCompile("(?m)" + pattern)
+	defer func() {
+		if found == nil {
+			v.t.Logf("instead the screen is:\n%s", v.shown())
+		}
+	}()
 	until(v.t, "the screen matches "+pattern, func() bool {
 		found = expr.FindStringSubmatch(v.shown())
 		return found != nil
