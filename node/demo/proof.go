@@ -202,7 +202,7 @@ func (p *prover) count(ctx context.Context, proof *Proof) error {
 func (p *prover) allMoney(ctx context.Context) (total int64, err error) {
 	if s := p.d.storeOf(payments); s != nil {
 		if total, err = s.money(ctx); err != nil {
-			return 0, fmt.Errorf("%s is out", s.name)
+			return 0, fmt.Errorf("%s out", s.name)
 		}
 		return total, nil
 	}

@@ -90,7 +90,7 @@ func (d *Demo) readFlights(ctx context.Context, flights []string, b *books) erro
 	s, p := d.storeOf(seats), d.storeOf(payments)
 	held, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s is out", s.name)
+		return fmt.Errorf("%s out", s.name)
 	}
 	defer func() { _ = held.Rollback() }() // it has changed nothing
 	var free []string
@@ -101,7 +101,7 @@ func (d *Demo) readFlights(ctx context.Context, flights []string, b *books) erro
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%s is out", s.name)
+		return fmt.Errorf("%s out", s.name)
 	}
 	for _, f := range free {
 		var taken int64
@@ -116,7 +116,7 @@ func (d *Demo) readFlights(ctx context.Context, flights []string, b *books) erro
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s is out", p.name)
+			return fmt.Errorf("%s out", p.name)
 		}
 		b.revenue[f] = taken
 	}
