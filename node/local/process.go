@@ -44,6 +44,9 @@ func NewProcess(name, binary, dir string, args, env []string) *Process {
 // Args are the arguments of the child.
 func (p *Process) Args() []string { return p.args }
 
+// Env is what is added to the environment of the child.
+func (p *Process) Env() []string { return p.env }
+
 // Start runs the child.
 func (p *Process) Start() error { return p.StartWith() }
 

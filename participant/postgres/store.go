@@ -29,6 +29,7 @@ type Store struct {
 	// instances are the one that the newest connection led to and the one that the
 	// data are bound to; nil before the first.
 	instances atomic.Pointer[instances]
+	witness   witness
 
 	// finishedMu guards where the next Finished begins.
 	finishedMu    sync.Mutex

@@ -38,7 +38,7 @@ func (w *world) victims() []*victim {
 	ctx := context.Background()
 	var led *local.Node
 	return []*victim{
-		{name: "server of " + pg, databases: []string{pg}, kill: postgres.Kill, back: postgres.Start},
+		{name: "server of " + pg, databases: []string{pg}, kill: postgres.Kill, back: func() error { return postgres.Restart(ctx) }},
 		{name: "server of " + maria, databases: []string{maria}, kill: mariaDB.Kill, back: func() error { return mariaDB.Restart(ctx) }},
 		process(pg, pg),
 		process(maria, maria),
