@@ -191,8 +191,13 @@ func (p *Process) Stop(grace time.Duration) error {
 	select {
 	case <-p.ended():
 	case <-timer.C:
-		_ = p.Kill()
-		return fmt.Errorf("%s did not end within %s and was killed", p.Name, grace)
+		_ = p.Signal(syscall.SIGQUIT) // a program of Go writes where each goroutine is, and ends
+		select {
+		case <-p.ended():
+		case <-time.After(5 * time.Second):
+			_ = p.Kill()
+		}
+		return fmt.Errorf("%s did not end within %s and was killed; its log may tell what it waited for", p.Name, grace)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

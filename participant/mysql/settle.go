@@ -26,7 +26,12 @@ type settler func(ctx context.Context, ref participant.Ref) (participant.Settlem
 
 func (m *Manager) settle(ctx context.Context, verb string, ref participant.Ref, try settler) (participant.Settlement, error) {
 	var st participant.Settlement
-	err := m.patiently(ctx, func() (err error) {
+	leave, err := m.lane.Enter(ctx, m.holds(ref.ID))
+	if err != nil {
+		return st, m.shown(verb+" "+ref.ID, participant.Transient(err))
+	}
+	defer leave()
+	err = m.patiently(ctx, func() (err error) {
 		st, err = try(ctx, ref)
 		if isLocked(err) {
 			err = errors.Join(errAgain, err)

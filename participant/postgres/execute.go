@@ -42,7 +42,7 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (vote participa
 
 // executeNow runs the branch in a session of its own.
 func (s *Store) executeNow(ctx context.Context, w participant.Work) (participant.Vote, next, error) {
-	conn, err := s.work.Acquire(ctx)
+	conn, err := s.acquire(ctx, s.work)
 	if err != nil {
 		vote, err := s.voteOn(ctx, connectError(err))
 		return vote, answer, err

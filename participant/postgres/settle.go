@@ -58,6 +58,11 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if err := fsm.CheckID("id", ref.ID); err != nil {
 		return st, err
 	}
+	leave, err := s.lane.Enter(ctx, s.witness.holds(ref.ID))
+	if err != nil {
+		return st, participant.Transient(err)
+	}
+	defer leave()
 	for range maxTurns {
 		again := true
 		err := s.withID(ctx, ref.ID, func(l *locked, f sqlbranch.Found) (err error) {

@@ -23,6 +23,8 @@ type Store struct {
 	work, control *pgxpool.Pool
 	capacity      atomic.Int64 // max_prepared_transactions
 	crowd         *sqlbranch.Crowd
+	lane          *sqlbranch.Lane
+	door          door
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
 	cluster atomic.Pointer[string]

@@ -16,8 +16,9 @@ import (
 // this process has prepared, or seen in the list: a branch that somebody rolls
 // back by hand leaves no trace but how that transaction ended.
 type witness struct {
-	mu   sync.Mutex // guards xids
+	mu   sync.Mutex // guards what follows
 	xids map[participant.Ref]uint64
+	last map[string]participant.Ref // by id, the one seen last
 }
 
 // maxWitnessed is far above what may be undelivered at a participant.
@@ -27,28 +28,43 @@ func (w *witness) saw(branch participant.Ref, xid uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.xids == nil {
-		w.xids = map[participant.Ref]uint64{}
+		w.xids, w.last = map[participant.Ref]uint64{}, map[string]participant.Ref{}
 	}
 	if len(w.xids) >= maxWitnessed { // settled by other endpoints, mostly
 		for old := range w.xids {
-			delete(w.xids, old)
+			w.remove(old)
 			break
 		}
 	}
-	w.xids[branch] = xid
+	w.xids[branch], w.last[branch.ID] = xid, branch
+}
+
+func (w *witness) remove(branch participant.Ref) {
+	delete(w.xids, branch)
+	if w.last[branch.ID] == branch {
+		delete(w.last, branch.ID)
+	}
+}
+
+// holds reports whether a branch of the id is prepared, as far as is known here.
+func (w *witness) holds(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, known := w.last[id]
+	return known
 }
 
 func (w *witness) settled(branch participant.Ref) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.xids, branch)
+	w.remove(branch)
 }
 
 // forget is for another instance of the database, where the numbers may be others'.
 func (w *witness) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.xids = nil
+	w.xids, w.last = nil, nil
 }
 
 func (w *witness) of(branch participant.Ref) (xid uint64, known bool) {

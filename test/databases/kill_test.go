@@ -63,6 +63,10 @@ func TestKilled(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { l.run(ctx, 12) })
+	defer func() { // also when it fails
+		stop()
+		wg.Wait()
+	}()
 	victims := w.victims()
 	for range *rounds {
 		for _, v := range victims {
