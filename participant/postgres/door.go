@@ -16,8 +16,8 @@ const doorPause = 50 * time.Millisecond
 
 // door lets one caller at a time try to connect to a server that refused the last
 // one; the others are told what that one was. A server that recovers makes a
-// process of each attempt only to say that it recovers: hundreds of branches that
-// wait for it would keep it from it.
+// process of each attempt only to say that it recovers, and hundreds of branches
+// that wait for it would take the machine from it.
 type door struct {
 	mu     sync.Mutex // guards what follows
 	err    error      // of the last attempt

@@ -64,7 +64,7 @@ func TestPause(t *testing.T) {
 
 // A server whose start is given up leaves nothing behind.
 func TestStartGivenUp(t *testing.T) {
-	t.Setenv("TMPDIR", openTemp(t))
+	t.Setenv("TMPDIR", OpenTemp(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if m, err := StartMariaDB(ctx); err == nil {
@@ -74,20 +74,6 @@ func TestStartGivenUp(t *testing.T) {
 	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
-}
-
-// openTemp is a temporary directory that others may enter.
-func openTemp(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "concordat-open-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // Nobody gets into MariaDB without a password: its port is open to everybody on the machine.

@@ -134,7 +134,7 @@ func TestDatabasesAreMissing(t *testing.T) {
 
 // A server that cannot be made ends the demo, and the other server.
 func TestDatabaseDoesNotStart(t *testing.T) {
-	broken := openTemp(t)
+	broken := database.OpenTemp(t)
 	for name, script := range map[string]string{"mariadbd": "", "mariadb-install-db": "sleep 1; echo no space; exit 3"} {
 		if err := os.WriteFile(filepath.Join(broken, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 			t.Fatal(err)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/concordat-tx/concordat/test/database"
 )
 
 // program is the binary under test, built once.
@@ -66,7 +68,7 @@ func demo(t *testing.T, args ...string) *run {
 
 func command(t *testing.T, cmd *exec.Cmd) *run {
 	t.Helper()
-	r := &run{t: t, cmd: cmd, temp: openTemp(t), done: make(chan struct{})}
+	r := &run{t: t, cmd: cmd, temp: database.OpenTemp(t), done: make(chan struct{})}
 	cmd.Stdout = &r.stdout
 	cmd.Env = append(os.Environ(), "TMPDIR="+r.temp)
 	read, write, err := os.Pipe()
@@ -93,21 +95,6 @@ func command(t *testing.T, cmd *exec.Cmd) *run {
 		}
 	})
 	return r
-}
-
-// openTemp is a temporary directory that everybody may enter: whom root runs
-// database servers as must.
-func openTemp(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "concordat-open-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func (r *run) watch(screen io.Reader) {
