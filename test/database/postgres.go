@@ -207,6 +207,14 @@ func (p *Postgres) end(how func(pid int)) error {
 // Close kills the server and removes its data.
 func (p *Postgres) Close() error { return errors.Join(p.Kill(), os.RemoveAll(p.dir)) }
 
+// PID is that of the server's first process, whose children are the others.
+func (p *Postgres) PID() (int, error) {
+	if p.cmd == nil {
+		return 0, errors.New("postgres does not run")
+	}
+	return p.cmd.Process.Pid, nil
+}
+
 // Address is where it listens.
 func (p *Postgres) Address() string { return fmt.Sprintf("127.0.0.1:%d", p.port) }
 

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/concordat-tx/concordat/node/local"
+	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/kvop"
+	"github.com/concordat-tx/concordat/rpc/pb"
+	"github.com/concordat-tx/concordat/test/bench/noop"
+)
+
+const (
+	// payloadBytes of each branch for a participant that does nothing: with two
+	// of them a transaction carries what the floor's begin has.
+	payloadBytes = 64
+	// distinctKeys is how many keys a load uses in turn, more than are in use at
+	// the same time: nobody waits for a lock.
+	distinctKeys = 100_000
+)
+
+// cluster is three nodes, in their default settings, and participants.
+type cluster struct {
+	*local.Cluster
+	leader, follower *local.Node
+	// helpers are the participants' processes.
+	helpers []*local.Process
+}
+
+// startCluster runs nodes and KV participants.
+func (s *site) startCluster(ctx context.Context, participants ...string) (*cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	running, err := local.Start(ctx, local.Config{Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: participants})
+	if err != nil {
+		return nil, err
+	}
+	s.atEnd(running.Close)
+	c := &cluster{Cluster: running}
+	for _, p := range running.Participants {
+		c.helpers = append(c.helpers, p.Process)
+	}
+	if c.leader, err = c.AwaitLeader(ctx); err != nil {
+		return nil, err
+	}
+	for _, n := range c.Nodes {
+		if n != c.leader {
+			c.follower = n
+		}
+	}
+	return c, nil
+}
+
+// reachable waits until the cluster reaches participants that register themselves.
+func (c *cluster) reachable(ctx context.Context, names ...string) error {
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return until(ctx, "participants are reachable", func(ctx context.Context) (bool, error) {
+		list, err := client.ListParticipants(ctx)
+		found := 0
+		for _, p := range list {
+			for _, name := range names {
+				if p.GetName() == name && p.GetReachable() {
+					found++
+				}
+			}
+		}
+		return found == len(names), err
+	})
+}
+
+// clients all speak to one node, whatever they learn of others.
+func (s *site) clients(c *cluster, to *local.Node) (list []*rpc.Client, err error) {
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", to.RPC)
+	}
+	for range connections {
+		client, err := rpc.NewClient([]string{to.RPC}, rpc.WithDialer(dial))
+		if err != nil {
+			return nil, err
+		}
+		s.atEnd(client.Close)
+		list = append(list, client)
+	}
+	return list, nil
+}
+
+// transactions are two branches each, made by their number; participants are pairs of them.
+func transactions(clients []*rpc.Client, branches func(number uint64) []*pb.Branch) func(context.Context, int, uint64) error {
+	return func(ctx context.Context, caller int, number uint64) error {
+		client := clients[caller/callersPerConnection%len(clients)]
+		r, err := client.Submit(ctx, &pb.SubmitRequest{Branches: branches(number)})
+		if err == nil && r.GetOutcome() != pb.Outcome_COMMIT {
+			err = fmt.Errorf("came to %v: %v", r.GetOutcome(), r.GetReason())
+		}
+		return err
+	}
+}
+
+// subject of this cluster, submitted to one of its nodes.
+func (c *cluster) subject(s *site, name string, to *local.Node, helpers func() []int, branches func(uint64) []*pb.Branch) (*subject, error) {
+	clients, err := s.clients(c, to)
+	if err != nil {
+		return nil, err
+	}
+	var processes []*local.Process
+	for _, n := range c.Nodes {
+		processes = append(processes, n.Process)
+	}
+	return &subject{
+		name: name, one: transactions(clients, branches), servers: pids(processes...), helpers: helpers,
+		unfinished: c.unfinished, sound: c.sound,
+	}, nil
+}
+
+// sound: the node that led still does.
+func (c *cluster) sound(ctx context.Context) error {
+	if now := c.Leader(ctx); now != c.leader {
+		return errors.New("another node leads")
+	}
+	return nil
+}
+
+// unfinished is what the leader says.
+func (c *cluster) unfinished(ctx context.Context) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.leader.HTTP+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	const name = "\nconcordat_state_unfinished "
+	_, rest, found := bytes.Cut(text, []byte(name))
+	if !found {
+		return 0, fmt.Errorf("%s: no %s", req.URL, strings.TrimSpace(name))
+	}
+	value, _, _ := bytes.Cut(rest, []byte("\n"))
+	n, err := strconv.ParseFloat(string(value), 64)
+	return int(n), err
+}
+
+// startConcordat is three nodes with participants that do nothing, and with KV.
+func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
+	kv, idle := [2]string{"accounts", "payments"}, [2]string{"idle-1", "idle-2"}
+	c, err := s.startCluster(ctx, kv[:]...)
+	if err != nil {
+		return nil, err
+	}
+	free, err := addresses(len(idle))
+	if err != nil {
+		return nil, err
+	}
+	var beside []*local.Process
+	for i, name := range idle {
+		p, err := s.role(name, noop.Role, "-name", name, "-listen", free[i], "-nodes", strings.Join(c.Addresses(), ","))
+		if err != nil {
+			return nil, err
+		}
+		beside = append(beside, p)
+	}
+	if err := c.reachable(ctx, append(kv[:], idle[:]...)...); err != nil {
+		return nil, err
+	}
+	payload := bytes.Repeat([]byte{'x'}, payloadBytes)
+	nothing := func(uint64) []*pb.Branch {
+		return []*pb.Branch{{Participant: idle[0], Payload: payload}, {Participant: idle[1], Payload: payload}}
+	}
+	leader, err1 := c.subject(s, "concordat", c.leader, pids(beside...), nothing)
+	follower, err2 := c.subject(s, "concordat-follower", c.follower, pids(beside...), nothing)
+	durable, err3 := c.subject(s, "concordat-kv", c.leader, pids(c.helpers...), func(number uint64) []*pb.Branch {
+		key := fmt.Sprintf("account/%06d", number%distinctKeys)
+		add := func(name string, delta int64) *pb.Branch {
+			return &pb.Branch{Participant: name, Payload: kvop.Encode([]kvop.Op{{Kind: kvop.Add, Key: key, Delta: delta}})}
+		}
+		return []*pb.Branch{add(kv[0], 1), add(kv[1], -1)}
+	})
+	return []*subject{leader, follower, durable}, errors.Join(err1, err2, err3)
+}
