@@ -207,12 +207,12 @@ func (p *Postgres) end(how func(pid int)) error {
 // Close kills the server and removes its data.
 func (p *Postgres) Close() error { return errors.Join(p.Kill(), os.RemoveAll(p.dir)) }
 
-// PID is that of the server's first process, whose children are the others.
-func (p *Postgres) PID() (int, error) {
+// Processes are the server's, which come and go with its sessions.
+func (p *Postgres) Processes() []int {
 	if p.cmd == nil {
-		return 0, errors.New("postgres does not run")
+		return nil
 	}
-	return p.cmd.Process.Pid, nil
+	return append(children(p.cmd.Process.Pid), p.cmd.Process.Pid)
 }
 
 // Address is where it listens.

@@ -44,6 +44,9 @@ type bareNodes struct {
 	processes []*local.Process
 	clients   []*floor.Client
 	leader    int
+	// beside are the participants, asked their clients.
+	beside []*local.Process
+	asked  []*floor.Client
 }
 
 func (s *site) startBare(ctx context.Context, participants []string) (*bareNodes, error) {
@@ -69,7 +72,12 @@ func (s *site) startBare(ctx context.Context, participants []string) (*bareNodes
 		}
 		b.processes, b.clients = append(b.processes, p), append(b.clients, client)
 	}
-	return b, until(ctx, "a bare node leads", func(ctx context.Context) (bool, error) {
+	return b, b.aim(ctx)
+}
+
+// aim finds the node that leads.
+func (b *bareNodes) aim(ctx context.Context) error {
+	return until(ctx, "a bare node leads", func(ctx context.Context) (bool, error) {
 		for i, c := range b.clients {
 			state, err := c.State(ctx)
 			if err == nil && state.Leader {
@@ -79,6 +87,14 @@ func (s *site) startBare(ctx context.Context, participants []string) (*bareNodes
 		}
 		return false, nil
 	})
+}
+
+func (b *bareNodes) put(ctx context.Context, caller int, number uint64) error {
+	return b.clients[b.leader].Put(ctx, caller, number)
+}
+
+func (b *bareNodes) submit(ctx context.Context, caller int, number uint64) error {
+	return b.clients[b.leader].Submit(ctx, caller, number)
 }
 
 // sound: every write is synced, and no leadership was lost meanwhile.
@@ -131,31 +147,46 @@ func startRaft(ctx context.Context, s *site) ([]*subject, error) {
 		return nil, err
 	}
 	return []*subject{{
-		name: "raft", one: b.clients[b.leader].Put, servers: pids(b.processes...), helpers: none, sound: b.sound, logged: b.logged,
+		name: "raft", one: b.put, servers: pids(b.processes...), helpers: none, aim: b.aim, sound: b.sound, logged: b.logged,
 	}}, nil
 }
 
 // startFloor is two-phase commit and no features.
 func startFloor(ctx context.Context, s *site) ([]*subject, error) {
+	b, err := s.startTwoPhase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []*subject{{
+		name: "floor", one: b.submit, servers: pids(b.processes...), helpers: pids(b.beside...),
+		unfinished: b.unfinished, logged: b.logged, aim: b.aim, sound: b.sound,
+	}}, nil
+}
+
+// startTwoPhase are the nodes with two participants.
+func (s *site) startTwoPhase(ctx context.Context) (*bareNodes, error) {
 	const participants = 2
 	free, err := addresses(participants)
 	if err != nil {
 		return nil, err
 	}
 	var beside []*local.Process
+	var asked []*floor.Client
 	for i, address := range free {
 		p, err := s.role(fmt.Sprintf("p%d", i+1), floor.RoleParticipant, "-listen", address)
 		if err != nil {
 			return nil, err
 		}
-		beside = append(beside, p)
+		client, err := s.dialFloor(address)
+		if err != nil {
+			return nil, err
+		}
+		beside, asked = append(beside, p), append(asked, client)
 	}
 	b, err := s.startBare(ctx, free)
 	if err != nil {
 		return nil, err
 	}
-	return []*subject{{
-		name: "floor", one: b.clients[b.leader].Submit, servers: pids(b.processes...), helpers: pids(beside...),
-		unfinished: b.unfinished, logged: b.logged, sound: b.sound,
-	}}, nil
+	b.beside, b.asked = beside, asked
+	return b, nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +32,9 @@ const (
 // cluster is three nodes, in their default settings, and participants.
 type cluster struct {
 	*local.Cluster
-	leader, follower *local.Node
+	leader, follower int // of Nodes
+	// clients of each node.
+	clients [][]*rpc.Client
 	// helpers are the participants' processes.
 	helpers []*local.Process
 }
@@ -48,16 +52,26 @@ func (s *site) startCluster(ctx context.Context, participants ...string) (*clust
 	for _, p := range running.Participants {
 		c.helpers = append(c.helpers, p.Process)
 	}
-	if c.leader, err = c.AwaitLeader(ctx); err != nil {
-		return nil, err
-	}
 	for _, n := range c.Nodes {
-		if n != c.leader {
-			c.follower = n
+		clients, err := s.dialNode(n)
+		if err != nil {
+			return nil, err
 		}
+		c.clients = append(c.clients, clients)
 	}
-	return c, nil
+	return c, c.aim(ctx)
 }
+
+// aim finds the node that leads, and one that follows.
+func (c *cluster) aim(ctx context.Context) error {
+	leader, err := c.AwaitLeader(ctx)
+	c.leader = slices.Index(c.Nodes, leader)
+	c.follower = (c.leader + 1) % len(c.Nodes)
+	return err
+}
+
+func (c *cluster) atLeader() []*rpc.Client   { return c.clients[c.leader] }
+func (c *cluster) atFollower() []*rpc.Client { return c.clients[c.follower] }
 
 // reachable waits until the cluster reaches participants that register themselves.
 func (c *cluster) reachable(ctx context.Context, names ...string) error {
@@ -80,8 +94,8 @@ func (c *cluster) reachable(ctx context.Context, names ...string) error {
 	})
 }
 
-// clients all speak to one node, whatever they learn of others.
-func (s *site) clients(c *cluster, to *local.Node) (list []*rpc.Client, err error) {
+// dialNode makes clients that speak to one node, whatever they learn of others.
+func (s *site) dialNode(to *local.Node) (list []*rpc.Client, err error) {
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", to.RPC)
 	}
@@ -96,9 +110,10 @@ func (s *site) clients(c *cluster, to *local.Node) (list []*rpc.Client, err erro
 	return list, nil
 }
 
-// transactions are two branches each, made by their number; participants are pairs of them.
-func transactions(clients []*rpc.Client, branches func(number uint64) []*pb.Branch) func(context.Context, int, uint64) error {
+// transactions have branches that are made by their number.
+func transactions(to func() []*rpc.Client, branches func(number uint64) []*pb.Branch) func(context.Context, int, uint64) error {
 	return func(ctx context.Context, caller int, number uint64) error {
+		clients := to()
 		client := clients[caller/callersPerConnection%len(clients)]
 		r, err := client.Submit(ctx, &pb.SubmitRequest{Branches: branches(number)})
 		if err == nil && r.GetOutcome() != pb.Outcome_COMMIT {
@@ -108,25 +123,45 @@ func transactions(clients []*rpc.Client, branches func(number uint64) []*pb.Bran
 	}
 }
 
-// subject of this cluster, submitted to one of its nodes.
-func (c *cluster) subject(s *site, name string, to *local.Node, helpers func() []int, branches func(uint64) []*pb.Branch) (*subject, error) {
-	clients, err := s.clients(c, to)
-	if err != nil {
-		return nil, err
-	}
+// subject of this cluster, submitted to some node.
+func (c *cluster) subject(s *site, name string, to func() []*rpc.Client, helpers func() []int, branches func(uint64) []*pb.Branch) *subject {
 	var processes []*local.Process
 	for _, n := range c.Nodes {
 		processes = append(processes, n.Process)
 	}
 	return &subject{
-		name: name, one: transactions(clients, branches), servers: pids(processes...), helpers: helpers,
-		unfinished: c.unfinished, sound: c.sound,
-	}, nil
+		name: name, one: transactions(to, branches), servers: pids(processes...), helpers: helpers,
+		unfinished: c.unfinished, aim: c.aim, sound: c.sound, journal: &journal{
+			file:    func() string { return filepath.Join(s.dir, c.Nodes[c.leader].ID, "raft.db") },
+			applied: c.applied, carried: carried(branches(0)),
+		},
+	}
+}
+
+// applied is the index of the leader's last entry.
+func (c *cluster) applied(ctx context.Context) (uint64, error) {
+	client, err := c.Client()
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	st, err := client.Status(ctx, c.Nodes[c.leader].RPC)
+	return st.GetAppliedIndex(), err
+}
+
+// carried is what a transaction has to log at least, under an id of the SDK's.
+func carried(branches []*pb.Branch) int {
+	const id = 32
+	size := id
+	for _, b := range branches {
+		size += len(b.GetParticipant()) + len(b.GetPayload())
+	}
+	return size
 }
 
 // sound: the node that led still does.
 func (c *cluster) sound(ctx context.Context) error {
-	if now := c.Leader(ctx); now != c.leader {
+	if now := c.Leader(ctx); now != c.Nodes[c.leader] {
 		return errors.New("another node leads")
 	}
 	return nil
@@ -134,7 +169,7 @@ func (c *cluster) sound(ctx context.Context) error {
 
 // unfinished is what the leader says.
 func (c *cluster) unfinished(ctx context.Context) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.leader.HTTP+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Nodes[c.leader].HTTP+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -183,14 +218,16 @@ func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
 	nothing := func(uint64) []*pb.Branch {
 		return []*pb.Branch{{Participant: idle[0], Payload: payload}, {Participant: idle[1], Payload: payload}}
 	}
-	leader, err1 := c.subject(s, "concordat", c.leader, pids(beside...), nothing)
-	follower, err2 := c.subject(s, "concordat-follower", c.follower, pids(beside...), nothing)
-	durable, err3 := c.subject(s, "concordat-kv", c.leader, pids(c.helpers...), func(number uint64) []*pb.Branch {
+	durable := func(number uint64) []*pb.Branch {
 		key := fmt.Sprintf("account/%06d", number%distinctKeys)
 		add := func(name string, delta int64) *pb.Branch {
 			return &pb.Branch{Participant: name, Payload: kvop.Encode([]kvop.Op{{Kind: kvop.Add, Key: key, Delta: delta}})}
 		}
 		return []*pb.Branch{add(kv[0], 1), add(kv[1], -1)}
-	})
-	return []*subject{leader, follower, durable}, errors.Join(err1, err2, err3)
+	}
+	return []*subject{
+		c.subject(s, "concordat", c.atLeader, pids(beside...), nothing),
+		c.subject(s, "concordat-follower", c.atFollower, pids(beside...), nothing),
+		c.subject(s, "concordat-kv", c.atLeader, pids(c.helpers...), durable),
+	}, nil
 }

@@ -43,36 +43,43 @@ func startEtcd(ctx context.Context, s *site) ([]*subject, error) {
 		ids = append(ids, id)
 	}
 	e := &etcd{value: bytes.Repeat([]byte{'x'}, valueBytes)}
-	err = until(ctx, "a member of etcd leads", func(ctx context.Context) (bool, error) {
-		for _, address := range free[nodes:] {
-			if leads, err := e.leads(ctx, address); leads || err != nil {
-				e.leader = address
+	for _, address := range free[nodes:] {
+		var conns []*grpc.ClientConn
+		for range connections {
+			conn, err := dialEtcd(address)
+			if err != nil {
+				return nil, err
+			}
+			s.atEnd(conn.Close)
+			conns = append(conns, conn)
+		}
+		e.members = append(e.members, conns)
+	}
+	return []*subject{{
+		name: "etcd", one: e.put, servers: func() []int { return ids }, helpers: none, aim: e.aim, sound: e.sound,
+	}}, e.aim(ctx)
+}
+
+// aim finds the member that leads.
+func (e *etcd) aim(ctx context.Context) error {
+	return until(ctx, "a member of etcd leads", func(ctx context.Context) (bool, error) {
+		for i, conns := range e.members {
+			if leads, err := leads(ctx, conns[0]); leads || err != nil {
+				e.leader = i
 				return leads, err
 			}
 		}
 		return false, nil
 	})
-	if err != nil {
-		return nil, err
+}
+
+// sound: the member that led still does.
+func (e *etcd) sound(ctx context.Context) error {
+	leads, err := leads(ctx, e.members[e.leader][0])
+	if err == nil && !leads {
+		err = errors.New("another member of etcd leads")
 	}
-	for range connections {
-		conn, err := dialEtcd(e.leader)
-		if err != nil {
-			return nil, err
-		}
-		s.atEnd(conn.Close)
-		e.conns = append(e.conns, conn)
-	}
-	return []*subject{{
-		name: "etcd", one: e.put, servers: func() []int { return ids }, helpers: none,
-		sound: func(ctx context.Context) error {
-			leads, err := e.leads(ctx, e.leader)
-			if err == nil && !leads {
-				err = errors.New("another member of etcd leads")
-			}
-			return err
-		},
-	}}, nil
+	return err
 }
 
 // member starts one; it ends with this process.
@@ -102,9 +109,9 @@ func (s *site) member(name, peer, client, members string) (id int, err error) {
 // etcd is a client of its gRPC interface, of as much as is used: its own client
 // would bring a tree of dependencies for one message of two fields.
 type etcd struct {
-	leader string
-	conns  []*grpc.ClientConn
-	value  []byte
+	members [][]*grpc.ClientConn // connections to each
+	leader  int                  // of members
+	value   []byte
 }
 
 func dialEtcd(address string) (*grpc.ClientConn, error) {
@@ -117,17 +124,13 @@ func (e *etcd) put(ctx context.Context, caller int, number uint64) error {
 	req := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), key)
 	req = protowire.AppendBytes(protowire.AppendTag(req, 2, protowire.BytesType), e.value)
 	var answer []byte
-	return e.conns[caller/callersPerConnection%len(e.conns)].Invoke(ctx, "/etcdserverpb.KV/Put", &req, &answer)
+	conns := e.members[e.leader]
+	return conns[caller/callersPerConnection%len(conns)].Invoke(ctx, "/etcdserverpb.KV/Put", &req, &answer)
 }
 
 // leads asks a member whether it does. StatusResponse has header = 1, of which
 // member_id = 2, and leader = 4.
-func (e *etcd) leads(ctx context.Context, address string) (bool, error) {
-	conn, err := dialEtcd(address)
-	if err != nil {
-		return false, err
-	}
-	defer conn.Close()
+func leads(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 	var req, answer []byte
 	if err := conn.Invoke(ctx, "/etcdserverpb.Maintenance/Status", &req, &answer, grpc.WaitForReady(true)); err != nil {
 		return false, err

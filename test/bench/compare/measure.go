@@ -52,7 +52,7 @@ type figure struct {
 
 // valid reports whether a figure can be relied on.
 func (f figure) valid() bool {
-	return f.Error == "" && f.Failed == 0 && f.Skipped == 0 && f.Answered > 0
+	return f.Error == "" && f.Failed == 0 && f.Skipped == 0 && f.PerSecond > 0
 }
 
 // moment is what is known of a subject at one time.

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -49,18 +47,13 @@ func startPostgres(ctx context.Context, s *site) ([]*subject, error) {
 			return nil, err
 		}
 	}
-	pid, err := server.PID()
-	if err != nil {
-		return nil, err
-	}
-	databases := func() []int { return append(children(pid), pid) }
 	h, err := s.hands(ctx, dsns)
 	if err != nil {
 		return nil, err
 	}
-	through, err := s.agents(ctx, dsns, databases)
+	through, err := s.agents(ctx, dsns, server.Processes)
 	return []*subject{
-		{name: "postgres-by-hand", most: sessions, one: h.transfer, servers: none, helpers: databases}, through,
+		{name: "postgres-by-hand", most: sessions, one: h.transfer, servers: none, helpers: server.Processes}, through,
 	}, err
 }
 
@@ -74,23 +67,6 @@ func fill(ctx context.Context, dsn string) (err error) {
 	_, err = conn.Exec(ctx, fmt.Sprintf(`CREATE TABLE acct (id int PRIMARY KEY, balance bigint NOT NULL);
 		INSERT INTO acct SELECT n, 0 FROM generate_series(0, %d) n`, accounts-1))
 	return err
-}
-
-// children are the processes that a process has started.
-func children(parent int) (found []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
-	for _, task := range tasks {
-		text, err := os.ReadFile(task)
-		if err != nil {
-			continue // it has ended
-		}
-		for _, word := range strings.Fields(string(text)) {
-			if id, err := strconv.Atoi(word); err == nil {
-				found = append(found, id)
-			}
-		}
-	}
-	return found
 }
 
 // agents are Concordat's participants over the databases, with nodes of their own.
@@ -119,14 +95,12 @@ func (s *site) agents(ctx context.Context, dsns [2]string, databases func() []in
 		return nil, err
 	}
 	helpers := func() []int { return append(databases(), pids(beside...)()...) }
-	through, err := c.subject(s, "concordat-postgres", c.leader, helpers, func(number uint64) []*pb.Branch {
+	through := c.subject(s, "concordat-postgres", c.atLeader, helpers, func(number uint64) []*pb.Branch {
 		account := number % accounts
 		return []*pb.Branch{{Participant: names[0], Payload: statement(debit, account)}, {Participant: names[1], Payload: statement(credit, account)}}
 	})
-	if err == nil {
-		through.most = sessions
-	}
-	return through, err
+	through.most = sessions
+	return through, nil
 }
 
 // statement is a branch's payload: it has to change one row.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -22,8 +21,9 @@ type result struct {
 	Versions []version `json:"versions"`
 	Settings settings  `json:"settings"`
 	// Quantiles are those of every distribution, in percent.
-	Quantiles []float64 `json:"quantiles"`
-	Figures   []figure  `json:"figures"`
+	Quantiles []float64   `json:"quantiles"`
+	Figures   []figure    `json:"figures"`
+	Logs      []logFigure `json:"logs"`
 }
 
 // machine is where it ran.
@@ -132,6 +132,3 @@ func (r *result) publish(o options) error {
 	}
 	return errors.Join(append(errs, t.verdict(o))...)
 }
-
-// folder is where the plots of a page are: beside it, under its name.
-func folder(page string) string { return strings.TrimSuffix(page, filepath.Ext(page)) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -38,46 +39,118 @@ func measureAll(ctx context.Context, o options) (r *result, err error) {
 
 // round starts everything anew and measures it.
 func (r *result) round(ctx context.Context, o options, dir string, number int) (err error) {
-	var subjects []*subject
-	for _, stand := range stands {
-		if !slices.Contains(o.only, stand.name) {
-			continue
+	sites, subjects, err := buildAll(ctx, o, dir, number)
+	ended := false
+	end := func() error { // in reverse, once
+		if ended {
+			return nil
 		}
-		s, err := newSite(o, dir, fmt.Sprintf("%d-%s", number, stand.name))
+		ended = true
+		var errs []error
+		for _, s := range slices.Backward(sites) {
+			errs = append(errs, s.close())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	if err != nil {
+		return err
+	}
+	peaks, err := r.closedLoops(ctx, o, number, subjects)
+	if err == nil && o.open {
+		err = r.openLoops(ctx, o, number, subjects, peaks)
+	}
+	if err != nil {
+		return err
+	}
+	var probes []probe
+	for _, s := range subjects {
+		if s.journal != nil {
+			p, err := s.probe(ctx, o)
+			if err != nil {
+				return err
+			}
+			probes = append(probes, p)
+		}
+	}
+	if err := end(); err != nil {
+		return err
+	}
+	for _, p := range probes {
+		f, err := p.read(number)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, s.close()) }()
-		more, err := stand.start(ctx, s)
-		if err != nil {
-			return fmt.Errorf("%s: %w", stand.name, err)
-		}
-		subjects = append(subjects, more...)
+		r.Logs = append(r.Logs, f)
 	}
+	return r.free(o, sites)
+}
+
+// free gives back the disk that a round used.
+func (r *result) free(o options, sites []*site) error {
+	if o.keep {
+		return nil
+	}
+	var errs []error
+	for _, s := range sites {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// buildAll starts what is to be measured. Sites are returned even after an error.
+func buildAll(ctx context.Context, o options, dir string, round int) (sites []*site, subjects []*subject, err error) {
+	var wg sync.WaitGroup
+	built, errs := make([][]*subject, len(stands)), make([]error, len(stands))
+	for i, stand := range stands {
+		if !slices.Contains(o.only, stand.name) {
+			continue
+		}
+		s, err := newSite(o, dir, fmt.Sprintf("%d-%s", round, stand.name))
+		if err != nil {
+			errs[i] = err
+			break
+		}
+		sites = append(sites, s)
+		wg.Go(func() {
+			if built[i], err = stand.start(ctx, s); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", stand.name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return sites, slices.Concat(built...), errors.Join(errs...)
+}
+
+// closedLoops measures each number of callers with each subject in turn, and
+// returns the subjects' peaks.
+func (r *result) closedLoops(ctx context.Context, o options, round int, subjects []*subject) (map[string]float64, error) {
 	peaks := map[string]float64{}
 	for _, callers := range o.callers {
 		for _, s := range subjects {
 			if s.most > 0 && callers > s.most {
 				continue
 			}
-			f, err := closed(ctx, s, callers).watch(ctx, o)
-			if f, err = r.add(f, err, s, number, func(f *figure) { f.Callers = callers }); err != nil {
-				return err
+			f, err := r.measure(ctx, o, s, figure{Round: round, Callers: callers}, func() *drive { return closed(ctx, s, callers) })
+			if err != nil {
+				return nil, err
 			}
 			peaks[s.name] = max(peaks[s.name], f.PerSecond)
 		}
 	}
-	if !o.open {
-		return nil
-	}
+	return peaks, nil
+}
+
+// openLoops measures shares of the peaks.
+func (r *result) openLoops(ctx context.Context, o options, round int, subjects []*subject, peaks map[string]float64) error {
 	for _, share := range shares {
 		for _, s := range subjects {
-			if peaks[s.name] == 0 {
+			due := share * peaks[s.name]
+			if due == 0 {
 				continue
 			}
-			due := share * peaks[s.name]
-			f, err := open(ctx, s, due).watch(ctx, o)
-			if _, err = r.add(f, err, s, number, func(f *figure) { f.Share, f.Due = share, due }); err != nil {
+			of := figure{Round: round, Share: share, Due: due}
+			if _, err := r.measure(ctx, o, s, of, func() *drive { return open(ctx, s, due) }); err != nil {
 				return err
 			}
 		}
@@ -85,19 +158,28 @@ func (r *result) round(ctx context.Context, o options, dir string, number int) (
 	return nil
 }
 
-// add keeps a figure, whatever came of it; the error is that of the run's end.
-func (r *result) add(f figure, err error, s *subject, round int, fill func(*figure)) (figure, error) {
-	f.System, f.Round = s.name, round
-	fill(&f)
-	if err != nil {
-		if f.Error == "" {
+// tries are how often a figure is measured until one is valid.
+const tries = 3
+
+// measure adds a figure. What is void is kept as well, and measured again; the
+// error is that the run is to end.
+func (r *result) measure(ctx context.Context, o options, s *subject, of figure, start func() *drive) (f figure, err error) {
+	for range tries {
+		if s.aim != nil {
+			if err := s.aim(ctx); err != nil {
+				return f, fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		f, err = start().watch(ctx, o)
+		f.System, f.Round, f.Callers, f.Share, f.Due = s.name, of.Round, of.Callers, of.Share, of.Due
+		if err != nil && f.Error == "" {
 			f.Error = err.Error()
 		}
-	}
-	r.Figures = append(r.Figures, f)
-	fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05"), f)
-	if errors.Is(err, context.Canceled) {
-		return f, err
+		r.Figures = append(r.Figures, f)
+		fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05"), f)
+		if err := ctx.Err(); err != nil || f.valid() {
+			return f, err
+		}
 	}
 	return f, nil
 }

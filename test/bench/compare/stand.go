@@ -38,8 +38,11 @@ type subject struct {
 	unfinished func(context.Context) (int, error)
 	// logged is how many bytes the log's entries have so far; nil: not known.
 	logged func(context.Context) (int, error)
-	// sound tells what would spoil a figure, after it; nil: nothing can.
-	sound func(context.Context) error
+	// journal can be read afterwards; nil: it is not.
+	journal *journal
+	// aim finds who leads, before a figure, and sound tells after it what has
+	// spoilt it; nil: nobody leads, and nothing can.
+	aim, sound func(context.Context) error
 
 	numbers atomic.Uint64
 }

@@ -27,7 +27,6 @@ type row struct {
 	system  string
 	callers int
 	share   float64
-	void    int // figures that cannot be relied on, and are left out
 
 	due, perSecond, p50, p99, stall, serverCPU, helperCPU, logBytes, diskBytes, peak spread
 	distribution                                                                     []float64
@@ -88,7 +87,7 @@ func rowOf(system string, callers int, share float64, all []figure) row {
 		return spreadOf(values)
 	}
 	r := row{
-		system: system, callers: callers, share: share, void: len(all) - len(valid),
+		system: system, callers: callers, share: share,
 		due:       over(func(f figure) float64 { return f.Due }),
 		perSecond: over(func(f figure) float64 { return f.PerSecond }),
 		p50:       over(func(f figure) float64 { return f.P50 }),
@@ -149,8 +148,8 @@ func (s *summary) each(value func(at func(system string, callers int) *figure) f
 func (s *summary) verdict(o options) error {
 	var errs []error
 	for _, r := range s.rows {
-		if r.void > 0 {
-			errs = append(errs, fmt.Errorf("%d figures of %s are void", r.void, r.load()))
+		if r.perSecond.Rounds < s.Settings.Rounds {
+			errs = append(errs, fmt.Errorf("%s has valid figures in %d rounds of %d", r.load(), r.perSecond.Rounds, s.Settings.Rounds))
 		}
 	}
 	var missed []string

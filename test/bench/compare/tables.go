@@ -9,7 +9,7 @@ import (
 
 // tables are the whole summary in Markdown.
 func (s *summary) tables() string {
-	return s.preface() + "\n" + s.demandTable() + "\n" + s.closedTable() + "\n" + s.openTable()
+	return s.preface() + "\n" + s.demandTable() + "\n" + s.closedTable() + "\n" + s.openTable() + "\n" + s.logTable() + s.voids()
 }
 
 // preface names the machine and how it was measured.
@@ -76,10 +76,24 @@ func (s *summary) openTable() string {
 	return b.String()
 }
 
+// voids tell of figures that were measured again.
+func (s *summary) voids() string {
+	var b strings.Builder
+	for _, f := range s.Figures {
+		if !f.valid() {
+			fmt.Fprintf(&b, "- %s\n", f)
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "\nVoid, and measured again:\n\n" + b.String()
+}
+
 // quantile of the distribution's median over rounds; NaN if it is none of those kept.
 func (r row) quantile(q float64) float64 {
 	for i, known := range quantiles {
-		if known == q {
+		if known == q && r.perSecond.Rounds > 0 {
 			return r.distribution[i]
 		}
 	}
@@ -104,9 +118,11 @@ func (s spread) orNothing() string {
 	return s.String()
 }
 
-// number has about three digits, and commas.
+// number has about three digits, and commas; NaN is void.
 func number(v float64) string {
 	switch size := math.Abs(v); {
+	case math.IsNaN(v):
+		return "void"
 	case size >= 1000:
 		return thousands(int64(math.Round(v)))
 	case v == math.Trunc(v), size >= 100:
@@ -117,12 +133,16 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
+// thousands puts commas between groups of three digits.
 func thousands(n int64) string {
 	text := strconv.FormatInt(n, 10)
-	digits := len(strings.TrimPrefix(text, "-"))
-	for i := digits - 3; i > 0; i -= 3 {
-		at := len(text) - digits + i
-		text = text[:at] + "," + text[at:]
+	first := len(strings.TrimPrefix(text, "-")) % 3
+	var b strings.Builder
+	for i, digit := range strings.TrimPrefix(text, "-") {
+		if i > 0 && i%3 == first {
+			b.WriteByte(',')
+		}
+		b.WriteRune(digit)
 	}
-	return text
+	return text[:len(text)-len(strings.TrimPrefix(text, "-"))] + b.String()
 }
