@@ -127,8 +127,9 @@ HTTP_FUZZTIME ?= 60s
 fuzz-http: ## requests made of chance to a cluster's HTTP interface, for HTTP_FUZZTIME (SEED=n repeats a run)
 	$(GO) test ./test/http -count=1 -run '^TestFuzz$$' -v -fuzz-time $(HTTP_FUZZTIME) -seed $(or $(SEED),0)
 
-bench: build ## everything beside what it is to be compared with, and docs/performance.md of it (about 20 minutes; BENCH=-quick shows that it works)
-	$(GO) run ./test/bench/compare -binary $(BIN) -json bin/performance.json -docs docs/performance.md $(BENCH)
+PERFORMANCE ?= docs/performance.md
+bench: build ## measure Concordat beside what it is compared with, and write docs/performance.md (about 10 minutes; BENCH=-quick PERFORMANCE=bin/quick.md shows that it works)
+	$(GO) run ./test/bench/compare -binary $(BIN) -json bin/performance.json -docs $(PERFORMANCE) $(BENCH)
 
 bench-core: build ## durations, sizes and rates against their bars; exits 1 on a miss (about 40 minutes)
 	$(GO) run ./test/bench -binary $(BIN) $(BENCH)
