@@ -27,6 +27,8 @@ const (
 	// distinctKeys is how many keys a load uses in turn, more than are in use at
 	// the same time: nobody waits for a lock.
 	distinctKeys = 100_000
+	// hotKeys are wanted by crowdCallers at the same time.
+	hotKeys, crowdCallers = 4, 64
 )
 
 // cluster is three nodes, in their default settings, and participants.
@@ -110,12 +112,12 @@ func (s *site) dialNode(to *local.Node) (list []*rpc.Client, err error) {
 	return list, nil
 }
 
-// transactions have branches that are made by their number.
-func transactions(to func() []*rpc.Client, branches func(number uint64) []*pb.Branch) func(context.Context, int, uint64) error {
+// transactions have branches that are made by caller and number.
+func transactions(to func() []*rpc.Client, branches func(caller int, number uint64) []*pb.Branch) func(context.Context, int, uint64) error {
 	return func(ctx context.Context, caller int, number uint64) error {
 		clients := to()
 		client := clients[caller/callersPerConnection%len(clients)]
-		r, err := client.Submit(ctx, &pb.SubmitRequest{Branches: branches(number)})
+		r, err := client.Submit(ctx, &pb.SubmitRequest{Branches: branches(caller, number)})
 		if err == nil && r.GetOutcome() != pb.Outcome_COMMIT {
 			err = fmt.Errorf("came to %v: %v", r.GetOutcome(), r.GetReason())
 		}
@@ -124,7 +126,7 @@ func transactions(to func() []*rpc.Client, branches func(number uint64) []*pb.Br
 }
 
 // subject of this cluster, submitted to some node.
-func (c *cluster) subject(s *site, name string, to func() []*rpc.Client, helpers func() []int, branches func(uint64) []*pb.Branch) *subject {
+func (c *cluster) subject(s *site, name string, to func() []*rpc.Client, helpers func() []int, branches func(caller int, number uint64) []*pb.Branch) *subject {
 	var processes []*local.Process
 	for _, n := range c.Nodes {
 		processes = append(processes, n.Process)
@@ -133,7 +135,7 @@ func (c *cluster) subject(s *site, name string, to func() []*rpc.Client, helpers
 		name: name, one: transactions(to, branches), servers: pids(processes...), helpers: helpers,
 		unfinished: c.unfinished, aim: c.aim, sound: c.sound, journal: &journal{
 			file:    func() string { return filepath.Join(s.dir, c.Nodes[c.leader].ID, "raft.db") },
-			applied: c.applied, carried: carried(branches(0)),
+			applied: c.applied, carried: carried(branches(0, 0)),
 		},
 	}
 }
@@ -215,19 +217,26 @@ func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
 		return nil, err
 	}
 	payload := bytes.Repeat([]byte{'x'}, payloadBytes)
-	nothing := func(uint64) []*pb.Branch {
+	nothing := func(int, uint64) []*pb.Branch {
 		return []*pb.Branch{{Participant: idle[0], Payload: payload}, {Participant: idle[1], Payload: payload}}
 	}
-	durable := func(number uint64) []*pb.Branch {
-		key := fmt.Sprintf("account/%06d", number%distinctKeys)
+	move := func(key string) []*pb.Branch {
 		add := func(name string, delta int64) *pb.Branch {
 			return &pb.Branch{Participant: name, Payload: kvop.Encode([]kvop.Op{{Kind: kvop.Add, Key: key, Delta: delta}})}
 		}
 		return []*pb.Branch{add(kv[0], 1), add(kv[1], -1)}
 	}
+	durable := func(_ int, number uint64) []*pb.Branch { return move(fmt.Sprintf("account/%06d", number%distinctKeys)) }
+	hot := func(caller int, _ uint64) []*pb.Branch { return move(fmt.Sprintf("hot/%d", caller%hotKeys)) }
+	own, crowd := c.subject(s, "concordat-kv-own", c.atLeader, pids(c.helpers...), hot), c.subject(s, "concordat-kv-hot", c.atLeader, pids(c.helpers...), hot)
+	own.only, crowd.only = hotKeys, crowdCallers
+	own.journal, crowd.journal = nil, nil
+	idleOnLeader := c.subject(s, "concordat", c.atLeader, pids(beside...), nothing)
+	idleOnLeader.long = true
 	return []*subject{
-		c.subject(s, "concordat", c.atLeader, pids(beside...), nothing),
+		idleOnLeader,
 		c.subject(s, "concordat-follower", c.atFollower, pids(beside...), nothing),
 		c.subject(s, "concordat-kv", c.atLeader, pids(c.helpers...), durable),
+		own, crowd,
 	}, nil
 }

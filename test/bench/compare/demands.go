@@ -29,12 +29,19 @@ func (s *summary) demands() (list []ratio) {
 	atMost(3, "p99 to p50, 64 callers", s.each(func(at func(string, int) *figure) float64 {
 		return divide(at("concordat", 64).P99, at("concordat", 64).P50)
 	}))
-	atMost(250, "longest time without an answer, 64 callers, ms", s.each(func(at func(string, int) *figure) float64 { return at("concordat", 64).Stall }))
+	atMost(250, "longest time without an answer in the long window, 64 callers, ms", s.stall("concordat"))
 	atLeast(0.8, "submit on a follower to submit on the leader, 64 callers", perSecond("concordat-follower", "concordat", 64))
 	atMost(1, "p50 that a follower adds, in p50 of a gRPC call, 64 callers", s.each(func(at func(string, int) *figure) float64 {
 		return divide(at("concordat-follower", 64).P50-at("concordat", 64).P50, at("echo", 64).P50)
 	}))
 	atLeast(0.6, "KV participants to participants that do nothing, 64 callers", perSecond("concordat-kv", "concordat", 64))
+	atLeast(0.5, "64 callers on 4 keys to 4 callers with a key each, over two KV participants", s.each(func(at func(string, int) *figure) float64 {
+		return divide(at("concordat-kv-hot", 64).PerSecond, at("concordat-kv-own", 4).PerSecond)
+	}))
+	atMost(100, "longest wait for one of 4 keys to the median, 64 callers", s.each(func(at func(string, int) *figure) float64 {
+		f := at("concordat-kv-hot", 64)
+		return divide(f.most(), f.P50)
+	}))
 	for callers, bar := range pairs(16, 0.8, 64, 0.8) {
 		atLeast(bar, fmt.Sprintf("PostgreSQL participants to two-phase commit by hand, %d callers", callers), perSecond("concordat-postgres", "postgres-by-hand", callers))
 	}

@@ -23,6 +23,9 @@ type figure struct {
 	Share float64 `json:"share,omitempty"`
 	Due   float64 `json:"due,omitempty"`
 
+	// Long is a window for the longest stall alone.
+	Long bool `json:"long,omitempty"`
+
 	Seconds float64 `json:"seconds"`
 	// Answered is how many were, within the window; PerSecond counts those that are over.
 	Answered  int     `json:"answered"`
@@ -53,6 +56,14 @@ type figure struct {
 // valid reports whether a figure can be relied on.
 func (f figure) valid() bool {
 	return f.Error == "" && f.Failed == 0 && f.Skipped == 0 && f.PerSecond > 0
+}
+
+// most is the longest that an operation took.
+func (f figure) most() float64 {
+	if len(f.Distribution) == 0 {
+		return 0
+	}
+	return f.Distribution[len(f.Distribution)-1]
 }
 
 // moment is what is known of a subject at one time.
@@ -181,6 +192,9 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 func (f figure) String() string {
 	load := fmt.Sprintf("%d callers", f.Callers)
+	if f.Long {
+		load += fmt.Sprintf(" for %.0f s", f.Seconds)
+	}
 	if f.Due > 0 {
 		load = fmt.Sprintf("%.0f due a second", f.Due)
 	}

@@ -19,6 +19,7 @@ type options struct {
 	only              []string
 	callers           []int
 	rounds            int
+	long              time.Duration
 	warmUp, window    time.Duration
 	quick, open, bars bool
 	keep              bool
@@ -41,6 +42,7 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often everything is measured")
 	flags.DurationVar(&o.warmUp, "warm-up", 600*time.Millisecond, "before each figure")
 	flags.DurationVar(&o.window, "duration", 3*time.Second, "of each figure")
+	flags.DurationVar(&o.long, "long", time.Minute, "of one window more, at 64 callers, in which the longest stall is looked for; 0: none")
 	flags.BoolVar(&o.open, "open", true, "also an open loop at 50 % and 80 % of the peak")
 	flags.BoolVar(&o.quick, "quick", false, "one brief round, which shows that it works; the figures mean nothing")
 	flags.BoolVar(&o.bars, "bars", false, "fail if a bar is missed")
@@ -52,7 +54,7 @@ func parse(args []string) (o options, err error) {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if o.quick {
-		o.rounds, o.warmUp, o.window = 1, quickWarmUp, quickWindow
+		o.rounds, o.warmUp, o.window, o.long = 1, quickWarmUp, quickWindow, quickWindow
 	}
 	if o.callers, err = numbers(callers); err != nil {
 		return o, err

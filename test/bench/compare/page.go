@@ -49,7 +49,8 @@ What is measured, as processes on loopback that sync every write:
   over participants that do nothing and keep nothing, submitted to the leader and
   answered at the decision; **concordat-follower** the same, submitted to a follower;
   **concordat-kv** over two KV participants, no key wanted twice at a time;
-  **concordat-postgres** over two databases of one PostgreSQL.
+  **concordat-kv-own** 4 callers with a key each, **concordat-kv-hot** 64 callers that want
+  those 4 keys; **concordat-postgres** over two databases of one PostgreSQL.
 - **floor**: two-phase commit over bare hashicorp/raft with no features
   (` + "`test/bench/floor`" + `): three log entries a transaction, at most 256 commands an entry,
   unary calls. **raft**: one command through the same nodes, store and batches.

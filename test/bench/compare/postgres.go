@@ -95,7 +95,7 @@ func (s *site) agents(ctx context.Context, dsns [2]string, databases func() []in
 		return nil, err
 	}
 	helpers := func() []int { return append(databases(), pids(beside...)()...) }
-	through := c.subject(s, "concordat-postgres", c.atLeader, helpers, func(number uint64) []*pb.Branch {
+	through := c.subject(s, "concordat-postgres", c.atLeader, helpers, func(_ int, number uint64) []*pb.Branch {
 		account := number % accounts
 		return []*pb.Branch{{Participant: names[0], Payload: statement(debit, account)}, {Participant: names[1], Payload: statement(credit, account)}}
 	})

@@ -60,6 +60,9 @@ func (r *result) round(ctx context.Context, o options, dir string, number int) (
 	if err == nil && o.open {
 		err = r.openLoops(ctx, o, number, subjects, peaks)
 	}
+	if err == nil && o.long > 0 && number == o.rounds {
+		err = r.longLoops(ctx, o, number, subjects)
+	}
 	if err != nil {
 		return err
 	}
@@ -126,9 +129,10 @@ func buildAll(ctx context.Context, o options, dir string, round int) (sites []*s
 // returns the subjects' peaks.
 func (r *result) closedLoops(ctx context.Context, o options, round int, subjects []*subject) (map[string]float64, error) {
 	peaks := map[string]float64{}
-	for _, callers := range o.callers {
+	for _, others := range o.callers {
 		for _, s := range subjects {
-			if s.most > 0 && callers > s.most {
+			callers, measured := s.beside(others, o.callers)
+			if !measured {
 				continue
 			}
 			f, err := r.measure(ctx, o, s, figure{Round: round, Callers: callers}, func() *drive { return closed(ctx, s, callers) })
@@ -141,18 +145,49 @@ func (r *result) closedLoops(ctx context.Context, o options, round int, subjects
 	return peaks, nil
 }
 
+// beside is the number of callers that a subject is measured with while others
+// have so many, of all that they are measured with.
+func (s *subject) beside(others int, all []int) (callers int, measured bool) {
+	if s.only == 0 {
+		return others, s.most == 0 || others <= s.most
+	}
+	when := all[len(all)-1]
+	if slices.Contains(all, longCallers) {
+		when = longCallers
+	}
+	return s.only, others == when
+}
+
 // openLoops measures shares of the peaks.
 func (r *result) openLoops(ctx context.Context, o options, round int, subjects []*subject, peaks map[string]float64) error {
 	for _, share := range shares {
 		for _, s := range subjects {
 			due := share * peaks[s.name]
-			if due == 0 {
+			if due == 0 || s.only > 0 {
 				continue
 			}
 			of := figure{Round: round, Share: share, Due: due}
 			if _, err := r.measure(ctx, o, s, of, func() *drive { return open(ctx, s, due) }); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// longCallers are those of the long window.
+const longCallers = 64
+
+// longLoops measures the subjects that stalls are looked for in.
+func (r *result) longLoops(ctx context.Context, o options, round int, subjects []*subject) error {
+	o.window = o.long
+	for _, s := range subjects {
+		if !s.long {
+			continue
+		}
+		of := figure{Round: round, Callers: longCallers, Long: true}
+		if _, err := r.measure(ctx, o, s, of, func() *drive { return closed(ctx, s, longCallers) }); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -171,7 +206,7 @@ func (r *result) measure(ctx context.Context, o options, s *subject, of figure, 
 			}
 		}
 		f, err = start().watch(ctx, o)
-		f.System, f.Round, f.Callers, f.Share, f.Due = s.name, of.Round, of.Callers, of.Share, of.Due
+		f.System, f.Round, f.Callers, f.Long, f.Share, f.Due = s.name, of.Round, of.Callers, of.Long, of.Share, of.Due
 		if err != nil && f.Error == "" {
 			f.Error = err.Error()
 		}

@@ -27,8 +27,11 @@ const (
 // subject is one thing that is measured.
 type subject struct {
 	name string
-	// most is the highest number of callers it takes; 0: any.
-	most int
+	// most is the highest number of callers it takes; 0: any. only is the one
+	// number that it is measured at, beside 64 callers of the others; 0: all.
+	most, only int
+	// long is set if a long window is measured as well, for the longest stall.
+	long bool
 	// one is a whole operation, under a number that is used once.
 	one func(ctx context.Context, caller int, number uint64) error
 	// servers are the processes that are compared: the nodes. helpers are what

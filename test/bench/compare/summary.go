@@ -64,6 +64,9 @@ func summarise(r *result) *summary {
 	grouped := map[key][]figure{}
 	var order []key
 	for _, f := range r.Figures {
+		if f.Long {
+			continue
+		}
 		k := key{f.System, f.Callers, f.Share}
 		if grouped[k] == nil {
 			order = append(order, k)
@@ -108,11 +111,22 @@ func rowOf(system string, callers int, share float64, all []figure) row {
 // at is a closed loop's figure of one round; nil if there is none that is valid.
 func (s *summary) at(round int, system string, callers int) *figure {
 	for i, f := range s.Figures {
-		if f.Round == round && f.System == system && f.Callers == callers && f.valid() {
+		if f.Round == round && f.System == system && f.Callers == callers && !f.Long && f.valid() {
 			return &s.Figures[i]
 		}
 	}
 	return nil
+}
+
+// stall is the longest time in which a system answered nothing, in its long window.
+func (s *summary) stall(system string) spread {
+	var values []float64
+	for _, f := range s.Figures {
+		if f.Long && f.System == system && f.valid() {
+			values = append(values, f.Stall)
+		}
+	}
+	return spreadOf(values)
 }
 
 // systems are in the order in which they were measured.

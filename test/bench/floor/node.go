@@ -3,6 +3,7 @@ package floor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -109,7 +110,8 @@ func startRaft(c nodeConfig, m raft.FSM, store *raftboltdb.BoltStore) (*raft.Raf
 	if err != nil {
 		return nil, err
 	}
-	if err := raft.BootstrapCluster(cfg, cached, store, snapshots, transport, members); err != nil {
+	err = raft.BootstrapCluster(cfg, cached, store, snapshots, transport, members)
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) { // which it says of a node that has run before
 		return nil, err
 	}
 	return raft.NewRaft(cfg, m, cached, store, snapshots, transport)

@@ -56,8 +56,12 @@ func (n *node) submit(ctx context.Context, in []byte) ([]byte, error) {
 func (n *node) askAll(ctx context.Context, what string, of id) error {
 	errs := make([]error, len(n.participants))
 	var wg sync.WaitGroup
-	for i, conn := range n.participants {
-		wg.Go(func() { _, errs[i] = call(ctx, conn, what, of[:]) })
+	ask := func(i int) { _, errs[i] = call(ctx, n.participants[i], what, of[:]) }
+	for i := 1; i < len(errs); i++ {
+		wg.Go(func() { ask(i) })
+	}
+	if len(errs) > 0 {
+		ask(0)
 	}
 	wg.Wait()
 	return errors.Join(errs...)
