@@ -194,13 +194,18 @@ func (c *cluster) unfinished(ctx context.Context) (int, error) {
 	return int(n), err
 }
 
-// startConcordat is three nodes with participants that do nothing, and with KV.
-func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
-	kv, idle := [2]string{"accounts", "payments"}, [2]string{"idle-1", "idle-2"}
-	c, err := s.startCluster(ctx, kv[:]...)
-	if err != nil {
-		return nil, err
-	}
+// idle are the participants that do nothing.
+var idle = [2]string{"idle-1", "idle-2"}
+
+// nothing is a transaction that has them do it.
+func nothing(int, uint64) []*pb.Branch {
+	return []*pb.Branch{{Participant: idle[0], Payload: idlePayload}, {Participant: idle[1], Payload: idlePayload}}
+}
+
+var idlePayload = bytes.Repeat([]byte{'x'}, payloadBytes)
+
+// startIdle runs them.
+func (s *site) startIdle(ctx context.Context, c *cluster) ([]*local.Process, error) {
 	free, err := addresses(len(idle))
 	if err != nil {
 		return nil, err
@@ -213,12 +218,19 @@ func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
 		}
 		beside = append(beside, p)
 	}
-	if err := c.reachable(ctx, append(kv[:], idle[:]...)...); err != nil {
+	return beside, c.reachable(ctx, idle[:]...)
+}
+
+// startConcordat is three nodes with participants that do nothing, and with KV.
+func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
+	kv := [2]string{"accounts", "payments"}
+	c, err := s.startCluster(ctx, kv[:]...)
+	if err != nil {
 		return nil, err
 	}
-	payload := bytes.Repeat([]byte{'x'}, payloadBytes)
-	nothing := func(int, uint64) []*pb.Branch {
-		return []*pb.Branch{{Participant: idle[0], Payload: payload}, {Participant: idle[1], Payload: payload}}
+	beside, err := s.startIdle(ctx, c)
+	if err != nil {
+		return nil, err
 	}
 	move := func(key string) []*pb.Branch {
 		add := func(name string, delta int64) *pb.Branch {

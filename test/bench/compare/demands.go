@@ -52,6 +52,14 @@ func (s *summary) demands() (list []ratio) {
 		return at("concordat", 64).DiskBytes / 1024
 	}))
 	atMost(100, "log bytes a transaction beyond id, names and payloads", s.beyond("concordat"))
+	ours, theirs := s.failover("concordat"), s.failover("etcd")
+	for _, r := range []ratio{
+		{name: "kill -9 of the leader until an answer, to etcd's", bar: 0.35, spread: spread{Median: divide(ours.Median, theirs.Median)}},
+		{name: "the worst of these to etcd's median", bar: 1, spread: spread{Median: divide(ours.Max, theirs.Median)}},
+	} {
+		r.Min, r.Max, r.Rounds = r.Median, r.Median, min(1, ours.Rounds, theirs.Rounds)
+		list = append(list, r)
+	}
 	return list
 }
 

@@ -10,19 +10,32 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/concordat-tx/concordat/test/debian"
 )
 
-const valueBytes = 128
+const (
+	valueBytes  = 128
+	redialAfter = 100 * time.Millisecond
+)
 
-// startEtcd is Debian's etcd, three members in their default settings; the load
-// goes to the one that leads.
+// startEtcd is Debian's etcd; the load goes to the member that leads.
 func startEtcd(ctx context.Context, s *site) ([]*subject, error) {
+	e, err := s.startMembers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []*subject{{name: "etcd", one: e.toLeader, servers: e.pids, helpers: none, aim: e.aim, sound: e.sound}}, nil
+}
+
+// startMembers starts three, in their default settings.
+func (s *site) startMembers(ctx context.Context) (*etcd, error) {
 	if err := debian.Need("etcd", "etcd-server"); err != nil {
 		return nil, err
 	}
@@ -30,41 +43,82 @@ func startEtcd(ctx context.Context, s *site) ([]*subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	var members []string
+	var all []string
 	for i := range nodes {
-		members = append(members, fmt.Sprintf("e%d=http://%s", i+1, free[i]))
-	}
-	var ids []int
-	for i := range nodes {
-		id, err := s.member(fmt.Sprintf("e%d", i+1), free[i], free[nodes+i], strings.Join(members, ","))
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
+		all = append(all, fmt.Sprintf("e%d=http://%s", i+1, free[i]))
 	}
 	e := &etcd{value: bytes.Repeat([]byte{'x'}, valueBytes)}
-	for _, address := range free[nodes:] {
-		var conns []*grpc.ClientConn
+	for i := range nodes {
+		name, peer, client := fmt.Sprintf("e%d", i+1), "http://"+free[i], "http://"+free[nodes+i]
+		m := &member{log: filepath.Join(s.dir, name+".log"), args: []string{
+			"--name", name, "--data-dir", filepath.Join(s.dir, name), "--logger", "zap", "--log-level", "warn",
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+			"--listen-client-urls", client, "--advertise-client-urls", client, "--initial-cluster", strings.Join(all, ","),
+		}}
+		if err := m.start(); err != nil {
+			return nil, err
+		}
+		s.atEnd(func() error { m.kill(); return nil })
 		for range connections {
-			conn, err := dialEtcd(address)
+			conn, err := dialEtcd(free[nodes+i])
 			if err != nil {
 				return nil, err
 			}
 			s.atEnd(conn.Close)
-			conns = append(conns, conn)
+			m.conns = append(m.conns, conn)
 		}
-		e.members = append(e.members, conns)
+		e.members = append(e.members, m)
 	}
-	return []*subject{{
-		name: "etcd", one: e.put, servers: func() []int { return ids }, helpers: none, aim: e.aim, sound: e.sound,
-	}}, e.aim(ctx)
+	return e, e.aim(ctx)
+}
+
+// member is one process and the connections to it.
+type member struct {
+	args  []string
+	log   string
+	cmd   *exec.Cmd
+	conns []*grpc.ClientConn
+}
+
+// start runs it until it is killed or this process ends.
+func (m *member) start() error {
+	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	m.cmd = exec.Command("etcd", m.args...)
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return m.cmd.Start()
+}
+
+// kill is kill -9, and waits for the end.
+func (m *member) kill() {
+	_ = m.cmd.Process.Kill() // it may have ended
+	_ = m.cmd.Wait()         // killed
+}
+
+// etcd is a client of its gRPC interface, of as much as is used: its own client
+// would bring a tree of dependencies for one message of two fields.
+type etcd struct {
+	members []*member
+	leader  int // of members
+	value   []byte
+}
+
+func (e *etcd) pids() (ids []int) {
+	for _, m := range e.members {
+		ids = append(ids, m.cmd.Process.Pid)
+	}
+	return ids
 }
 
 // aim finds the member that leads.
 func (e *etcd) aim(ctx context.Context) error {
 	return until(ctx, "a member of etcd leads", func(ctx context.Context) (bool, error) {
-		for i, conns := range e.members {
-			if leads, err := leads(ctx, conns[0]); leads || err != nil {
+		for i, m := range e.members {
+			if leads, err := leads(ctx, m.conns[0]); leads || err != nil {
 				e.leader = i
 				return leads, err
 			}
@@ -75,7 +129,7 @@ func (e *etcd) aim(ctx context.Context) error {
 
 // sound: the member that led still does.
 func (e *etcd) sound(ctx context.Context) error {
-	leads, err := leads(ctx, e.members[e.leader][0])
+	leads, err := leads(ctx, e.members[e.leader].conns[0])
 	if err == nil && !leads {
 		err = errors.New("another member of etcd leads")
 	}
@@ -106,26 +160,26 @@ func (s *site) member(name, peer, client, members string) (id int, err error) {
 	return cmd.Process.Pid, nil
 }
 
-// etcd is a client of its gRPC interface, of as much as is used: its own client
-// would bring a tree of dependencies for one message of two fields.
-type etcd struct {
-	members [][]*grpc.ClientConn // connections to each
-	leader  int                  // of members
-	value   []byte
+func dialEtcd(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// One that was killed is found again soon.
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: redialAfter, Multiplier: 1, MaxDelay: redialAfter}, MinConnectTimeout: time.Second}),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(encoded{})))
 }
 
-func dialEtcd(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodec(encoded{})))
+// toLeader is a put at the member that leads.
+func (e *etcd) toLeader(ctx context.Context, caller int, number uint64) error {
+	conns := e.members[e.leader].conns
+	return e.put(ctx, conns[caller/callersPerConnection%len(conns)], number)
 }
 
 // put is etcdserverpb.KV/Put: PutRequest has key = 1, value = 2.
-func (e *etcd) put(ctx context.Context, caller int, number uint64) error {
+func (e *etcd) put(ctx context.Context, conn *grpc.ClientConn, number uint64) error {
 	key := fmt.Appendf(nil, "account/%06d", number%distinctKeys)
 	req := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), key)
 	req = protowire.AppendBytes(protowire.AppendTag(req, 2, protowire.BytesType), e.value)
 	var answer []byte
-	conns := e.members[e.leader]
-	return conns[caller/callersPerConnection%len(conns)].Invoke(ctx, "/etcdserverpb.KV/Put", &req, &answer)
+	return conn.Invoke(ctx, "/etcdserverpb.KV/Put", &req, &answer)
 }
 
 // leads asks a member whether it does. StatusResponse has header = 1, of which

@@ -18,7 +18,7 @@ type options struct {
 	docs, plots       string
 	only              []string
 	callers           []int
-	rounds            int
+	rounds, kills     int
 	long              time.Duration
 	warmUp, window    time.Duration
 	quick, open, bars bool
@@ -40,6 +40,7 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&only, "only", "", "what to measure, a,b,…: "+strings.Join(standNames(), " "))
 	flags.StringVar(&callers, "callers", "1,16,64,256,1024", "numbers of callers")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often everything is measured")
+	flags.IntVar(&o.kills, "kills", 20, "how often the leaders of concordat and etcd are killed")
 	flags.DurationVar(&o.warmUp, "warm-up", 600*time.Millisecond, "before each figure")
 	flags.DurationVar(&o.window, "duration", 3*time.Second, "of each figure")
 	flags.DurationVar(&o.long, "long", time.Minute, "of one window more, at 64 callers, in which the longest stall is looked for; 0: none")
@@ -54,7 +55,7 @@ func parse(args []string) (o options, err error) {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if o.quick {
-		o.rounds, o.warmUp, o.window, o.long = 1, quickWarmUp, quickWindow, quickWindow
+		o.rounds, o.kills, o.warmUp, o.window, o.long = 1, min(1, o.kills), quickWarmUp, quickWindow, quickWindow
 	}
 	if o.callers, err = numbers(callers); err != nil {
 		return o, err
@@ -71,7 +72,7 @@ func (o *options) check() error {
 			return fmt.Errorf("-only: %q is none of %s", name, strings.Join(standNames(), ", "))
 		}
 	}
-	if o.rounds < 1 || o.window < 100*time.Millisecond || o.warmUp < 0 {
+	if o.rounds < 1 || o.kills < 0 || o.window < 100*time.Millisecond || o.warmUp < 0 {
 		return errors.New("at least one -rounds and 100 ms of -duration")
 	}
 	if o.from != "" {

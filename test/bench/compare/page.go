@@ -31,6 +31,11 @@ func (s *summary) page(path string) error {
 	b.WriteString("\n## Open loop\n\n")
 	b.WriteString(pageOpen)
 	b.WriteString(s.openTable())
+	if len(s.Kills) > 0 {
+		b.WriteString("\n## Failover\n\n")
+		b.WriteString(pageKills)
+		b.WriteString(s.killTable())
+	}
 	b.WriteString(s.voids())
 	b.WriteString("\n## Plots\n")
 	for _, p := range plots {
@@ -73,6 +78,11 @@ const pageClosed = `Each caller sends when it was answered. A second counts what
 less what is left unfinished. CPU is user and system time of the processes, beside the
 nodes: participants and databases. Disk bytes are those that the nodes caused to be written,
 a transaction and node.
+
+`
+
+const pageKills = `The leader is killed with kill -9 while operations are due at a steady rate; both systems in
+their default settings, in turn. Measured is until something is answered that was due after the kill.
 
 `
 

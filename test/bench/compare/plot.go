@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -65,8 +66,15 @@ func (d *drawing) save(path string) (err error) {
 	return err
 }
 
-// line adds one system's, which has the same colour in every plot.
-func (d *drawing) line(i int, name string, points plotter.XYer) error {
+// colours are given out in this order, so that a system has the same in every plot.
+var colours = []string{
+	"echo", "raft", "floor", "concordat", "concordat-follower", "concordat-kv", "etcd", "postgres-by-hand", "concordat-postgres",
+	"concordat-kv-own", "concordat-kv-hot",
+}
+
+// line adds one system's.
+func (d *drawing) line(name string, points plotter.XYer) error {
+	i := max(0, slices.Index(colours, name))
 	l, marks, err := plotter.NewLinePoints(points)
 	if err != nil {
 		return err
@@ -101,6 +109,7 @@ func (s *summary) plot(dir string) (made []plotted, err error) {
 		{"latency-1.svg", "Latency of one caller", s.latency(callers(1))},
 		{"latency-64.svg", "Latency at 64 callers", s.latency(callers(64))},
 		{"latency-open.svg", "Latency at 80 % of each one's peak, from when it was due", s.latency(func(r row) bool { return r.share == 0.8 })},
+		{"failover.svg", "A leader is killed at 0 s", s.timelines},
 	} {
 		d := newDrawing(p.title)
 		if err := p.draw(d); err != nil {
@@ -127,7 +136,7 @@ func (s *summary) throughput(d *drawing) error {
 		ticks = append(ticks, plot.Tick{Value: float64(callers), Label: fmt.Sprint(callers)})
 	}
 	d.X.Tick.Marker = ticks
-	for i, name := range s.systems() {
+	for _, name := range s.systems() {
 		var points rates
 		for _, r := range s.rows {
 			if r.system == name && r.callers > 0 && r.perSecond.Min > 0 {
@@ -141,9 +150,9 @@ func (s *summary) throughput(d *drawing) error {
 		if err != nil {
 			return err
 		}
-		bars.Color = palette[i%len(palette)]
+		bars.Color = palette[max(0, slices.Index(colours, name))%len(palette)]
 		d.Add(bars)
-		if err := d.line(i, name, points); err != nil {
+		if err := d.line(name, points); err != nil {
 			return err
 		}
 	}
@@ -172,7 +181,7 @@ func (s *summary) latency(of func(row) bool) func(*drawing) error {
 			ticks = append(ticks, plot.Tick{Value: nines(q), Label: fmt.Sprintf("%g", q)})
 		}
 		d.X.Tick.Marker = ticks
-		for i, name := range s.systems() {
+		for _, name := range s.systems() {
 			var points plotter.XYs
 			for _, r := range s.rows {
 				if r.system == name && of(r) {
@@ -182,7 +191,7 @@ func (s *summary) latency(of func(row) bool) func(*drawing) error {
 			if len(points) == 0 {
 				continue
 			}
-			if err := d.line(i, name, points); err != nil {
+			if err := d.line(name, points); err != nil {
 				return err
 			}
 		}

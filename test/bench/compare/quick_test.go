@@ -17,7 +17,7 @@ import (
 func TestQuick(t *testing.T) {
 	dir := t.TempDir()
 	written, page := filepath.Join(dir, "figures.json"), filepath.Join(dir, "performance.md")
-	o, err := parse([]string{"-binary", binary, "-quick", "-open=false", "-callers", "1,4", "-dir", dir, "-json", written, "-docs", page})
+	o, err := parse([]string{"-binary", binary, "-quick", "-kills", "0", "-open=false", "-callers", "1,4", "-dir", dir, "-json", written, "-docs", page})
 	if err != nil {
 		t.Fatal(err)
 	}

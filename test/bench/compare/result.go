@@ -21,9 +21,10 @@ type result struct {
 	Versions []version `json:"versions"`
 	Settings settings  `json:"settings"`
 	// Quantiles are those of every distribution, in percent.
-	Quantiles []float64   `json:"quantiles"`
-	Figures   []figure    `json:"figures"`
-	Logs      []logFigure `json:"logs"`
+	Quantiles []float64    `json:"quantiles"`
+	Figures   []figure     `json:"figures"`
+	Logs      []logFigure  `json:"logs"`
+	Kills     []killFigure `json:"kills"`
 }
 
 // machine is where it ran.

@@ -34,6 +34,11 @@ func measureAll(ctx context.Context, o options) (r *result, err error) {
 			return r, fmt.Errorf("round %d: %w", i+1, err)
 		}
 	}
+	if o.kills > 0 && slices.Contains(o.only, "concordat") && slices.Contains(o.only, "etcd") {
+		if err := r.killLeaders(ctx, o, dir); err != nil {
+			return r, err
+		}
+	}
 	return r, nil
 }
 

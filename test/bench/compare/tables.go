@@ -9,7 +9,7 @@ import (
 
 // tables are the whole summary in Markdown.
 func (s *summary) tables() string {
-	return s.preface() + "\n" + s.demandTable() + "\n" + s.closedTable() + "\n" + s.openTable() + "\n" + s.logTable() + s.voids()
+	return s.preface() + "\n" + s.demandTable() + "\n" + s.closedTable() + "\n" + s.openTable() + "\n" + s.logTable() + "\n" + s.killTable() + s.voids()
 }
 
 // preface names the machine and how it was measured.
