@@ -79,7 +79,9 @@ func (s *site) startBare(ctx context.Context, participants []string) (*bareNodes
 func (b *bareNodes) aim(ctx context.Context) error {
 	return until(ctx, "a bare node leads", func(ctx context.Context) (bool, error) {
 		for i, c := range b.clients {
-			state, err := c.State(ctx)
+			asking, cancel := context.WithTimeout(ctx, askTimeout)
+			state, err := c.State(asking)
+			cancel()
 			if err == nil && state.Leader {
 				b.leader = i
 				return true, nil

@@ -31,6 +31,9 @@ type drive struct {
 	wg      sync.WaitGroup
 	failed  atomic.Int64
 	skipped atomic.Int64
+	// answered is how many were so far, enough how many a figure needs at least.
+	answered atomic.Int64
+	enough   int
 
 	mu      sync.Mutex // guards what follows
 	samples []sample
@@ -55,6 +58,7 @@ func (d *drive) one(caller int, due time.Time) (sample, bool) {
 	err := d.subject.next(ctx, caller)
 	now := time.Now()
 	if err == nil {
+		d.answered.Add(1)
 		return sample{now.Sub(d.began), now.Sub(due)}, true
 	}
 	d.failed.Add(1)
@@ -75,6 +79,7 @@ func (d *drive) keep(list ...sample) {
 // closed starts a closed loop: each caller has one operation under way.
 func closed(ctx context.Context, s *subject, callers int) *drive {
 	d, ctx := newDrive(ctx, s)
+	d.enough = callers
 	for caller := range callers {
 		d.wg.Go(func() {
 			var own []sample

@@ -116,14 +116,16 @@ func (e *etcd) pids() (ids []int) {
 
 // aim finds the member that leads.
 func (e *etcd) aim(ctx context.Context) error {
-	return until(ctx, "a member of etcd leads", func(ctx context.Context) (bool, error) {
+	return until(ctx, "a member of etcd leads", func(ctx context.Context) (_ bool, last error) {
 		for i, m := range e.members {
-			if leads, err := leads(ctx, m.conns[0]); leads || err != nil {
+			leads, err := leads(ctx, m.conns[0])
+			if leads {
 				e.leader = i
-				return leads, err
+				return true, nil
 			}
+			last = errors.Join(last, err)
 		}
-		return false, nil
+		return false, last
 	})
 }
 
@@ -134,30 +136,6 @@ func (e *etcd) sound(ctx context.Context) error {
 		err = errors.New("another member of etcd leads")
 	}
 	return err
-}
-
-// member starts one; it ends with this process.
-func (s *site) member(name, peer, client, members string) (id int, err error) {
-	log, err := os.Create(filepath.Join(s.dir, name+".log"))
-	if err != nil {
-		return 0, err
-	}
-	defer log.Close()
-	cmd := exec.Command("etcd", "--name", name, "--data-dir", filepath.Join(s.dir, name), "--logger", "zap", "--log-level", "warn",
-		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
-		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
-		"--initial-cluster", members)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return 0, err
-	}
-	s.atEnd(func() error {
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // killed
-		return nil
-	})
-	return cmd.Process.Pid, nil
 }
 
 func dialEtcd(address string) (*grpc.ClientConn, error) {
@@ -185,6 +163,8 @@ func (e *etcd) put(ctx context.Context, conn *grpc.ClientConn, number uint64) er
 // leads asks a member whether it does. StatusResponse has header = 1, of which
 // member_id = 2, and leader = 4.
 func leads(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	var req, answer []byte
 	if err := conn.Invoke(ctx, "/etcdserverpb.Maintenance/Status", &req, &answer, grpc.WaitForReady(true)); err != nil {
 		return false, err

@@ -70,6 +70,7 @@ func (f figure) most() float64 {
 type moment struct {
 	at               time.Duration // since the drive began
 	servers, helpers usage
+	answered         int
 	unfinished       int
 	logged           int
 }
@@ -86,7 +87,7 @@ func (d *drive) moment(ctx context.Context) (m moment, err error) {
 			return m, err
 		}
 	}
-	m.at = time.Since(d.began)
+	m.at, m.answered = time.Since(d.began), int(d.answered.Load())
 	if m.servers, err = use(s.servers()); err != nil {
 		return m, err
 	}
@@ -106,8 +107,7 @@ func (d *drive) watch(ctx context.Context, o options) (f figure, err error) {
 	if err != nil {
 		return f, err
 	}
-	pause(ctx, o.window)
-	to, err := d.moment(ctx)
+	to, err := d.window(ctx, o.window, from)
 	if err != nil {
 		return f, err
 	}
@@ -126,6 +126,24 @@ func (d *drive) watch(ctx context.Context, o options) (f figure, err error) {
 		err = d.subject.sound(ctx)
 	}
 	return f, errors.Join(err, ctx.Err())
+}
+
+// extensions are how much longer a window may become.
+const extensions = 40
+
+// window ends after d, or after more of it if too little was over until then for
+// a figure: as many operations as there are callers.
+func (d *drive) window(ctx context.Context, length time.Duration, from moment) (to moment, err error) {
+	for range extensions {
+		pause(ctx, length)
+		if to, err = d.moment(ctx); err != nil || ctx.Err() != nil {
+			return to, err
+		}
+		if to.answered-from.answered-(to.unfinished-from.unfinished) >= max(1, d.enough) {
+			return to, nil
+		}
+	}
+	return to, nil
 }
 
 // over waits until nothing is unfinished.

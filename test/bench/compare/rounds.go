@@ -199,7 +199,7 @@ func (r *result) longLoops(ctx context.Context, o options, round int, subjects [
 }
 
 // tries are how often a figure is measured until one is valid.
-const tries = 3
+const tries = 5
 
 // measure adds a figure. What is void is kept as well, and measured again; the
 // error is that the run is to end.

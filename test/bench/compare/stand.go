@@ -4,19 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/concordat-tx/concordat/node/local"
-	"github.com/concordat-tx/concordat/test/database"
 )
 
 const (
 	// startWithin bounds every wait for servers to be there.
 	startWithin = 60 * time.Second
+	// askTimeout is how long one process may take to say how it is.
+	askTimeout = 2 * time.Second
 	// stopGrace is how long a server may take to end by itself.
 	stopGrace = 5 * time.Second
 	// A client has one connection for 64 callers, and at most 4.
@@ -115,19 +115,6 @@ func (s *site) process(name, program string, args, env []string) (*local.Process
 	}
 	s.atEnd(func() error { return p.Stop(stopGrace) })
 	return p, nil
-}
-
-// addresses are loopback ones where nobody listens.
-func addresses(n int) ([]string, error) {
-	var found []string
-	for range n {
-		port, err := database.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
-	}
-	return found, nil
 }
 
 // until polls a condition that other processes bring about.
