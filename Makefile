@@ -128,7 +128,7 @@ fuzz-http: ## requests made of chance to a cluster's HTTP interface, for HTTP_FU
 	$(GO) test ./test/http -count=1 -run '^TestFuzz$$' -v -fuzz-time $(HTTP_FUZZTIME) -seed $(or $(SEED),0)
 
 PERFORMANCE ?= docs/performance.md
-bench: build ## measure Concordat beside what it is compared with, and write docs/performance.md (about 10 minutes; BENCH=-quick PERFORMANCE=bin/quick.md shows that it works)
+bench: build ## measure Concordat beside what it is compared with, and write docs/performance.md (about 16 minutes; BENCH=-quick PERFORMANCE=bin/quick.md shows that it works)
 	$(GO) run ./test/bench/compare -binary $(BIN) -json bin/performance.json -docs $(PERFORMANCE) $(BENCH)
 
 bench-core: build ## durations, sizes and rates against their bars; exits 1 on a miss (about 40 minutes)
