@@ -28,7 +28,7 @@ build: ## the binary, in bin/
 demo: build ## book flights on three nodes, kill the leader, watch the failover
 	$(BIN) demo
 
-test: ## every test, with the race detector (about 15 minutes on 2 cores)
+test: ## every test, with the race detector (about 17 minutes on 2 cores)
 	$(GO) test -race -count=1 -timeout 25m ./...
 
 crash-points: ## crash every process at every point of the protocol

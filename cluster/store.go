@@ -120,6 +120,7 @@ func checkStore(path string, covered uint64) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
+	readAhead(path)
 	if err := checkStoreSize(path, info.Size()); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
 	"github.com/concordat-tx/concordat/node/drive"
@@ -13,8 +15,12 @@ import (
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
-// maxList bounds one page of List.
-const maxList = 1000
+// One page of List is bounded by number and by size, with room in
+// rpc.MaxResponseBytes for one transaction of the largest and for the framing.
+const (
+	maxList      = 1000
+	maxListBytes = rpc.MaxResponseBytes / 4
+)
 
 // Get tells what is known of an id: by the leader, verified, or stale by name.
 func (s *coordinator) Get(ctx context.Context, req *pb.GetRequest) (*pb.TransactionResponse, error) {
@@ -106,10 +112,24 @@ func (s *coordinator) List(_ context.Context, req *pb.ListRequest) (*pb.ListResp
 		s.showProgress(r)
 		out.Transactions = append(out.Transactions, r)
 	}
-	if more {
+	if n := fits(out.GetTransactions(), maxListBytes); n < len(list) {
+		list, out.Transactions, out.More = list[:n], out.GetTransactions()[:n], true
+	}
+	if out.GetMore() {
 		out.Next = query.Order.Place(list[len(list)-1])
 	}
 	return out, nil
+}
+
+// fits is how many of a page's transactions go into one response: the results and
+// reasons of 1000 large ones would be more than anybody takes. One always does.
+func fits(list []*pb.TransactionResponse, limit int) int {
+	for i, t := range list {
+		if limit -= proto.Size(t); limit < 0 {
+			return max(i, 1)
+		}
+	}
+	return len(list)
 }
 
 // listQuery checks a request; ages are counted back from now.

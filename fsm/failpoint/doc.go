@@ -9,6 +9,10 @@
 // removes) PID.arm there when it gets SIGUSR2, and leaves the name of the point
 // in PID.died before it ends.
 //
+// With "hold " in front of the name the process goes on, and only whoever comes
+// to the point is held there, until the process is told something else: the
+// name is left in PID.held. So a test can do to others what it likes just then.
+//
 // With CONCORDAT_FAILPOINT_LOG, a file, every point that is passed is appended
 // to it, each by one write of the thread that passes it; from a point's before
 // to its after the goroutine stays on that thread. So a trace of the system

@@ -22,6 +22,9 @@ const Built = true
 type target struct {
 	name string
 	left atomic.Int64
+	// hold, if not nil: the process does not end there. Whoever comes to the point
+	// waits until hold is closed.
+	hold chan struct{}
 }
 
 var (
@@ -49,8 +52,9 @@ func init() {
 
 func file(what string) string { return filepath.Join(dir, fmt.Sprintf("%d.%s", os.Getpid(), what)) }
 
-// arm reads NAME or NAME:N; empty is no point.
+// arm reads NAME or NAME:N, or either behind "hold "; empty is no point.
 func arm(s string) {
+	s, holds := strings.CutPrefix(s, "hold ")
 	name, count, counted := strings.Cut(s, ":")
 	n := 1
 	if counted {
@@ -63,9 +67,15 @@ func arm(s string) {
 	if name != "" {
 		t = &target{name: name}
 		t.left.Store(int64(n))
+		if holds {
+			t.hold = make(chan struct{})
+		}
 	}
-	// One that has come to the old point already ends the process.
-	if old := armed.Swap(t); old != nil && old.left.Add(never) <= never {
+	switch old := armed.Swap(t); {
+	case old == nil:
+	case old.hold != nil:
+		close(old.hold)
+	case old.left.Add(never) <= never: // one that has come to the old point already ends the process
 		select {}
 	}
 }
@@ -84,13 +94,17 @@ func openLog(path string) *os.File {
 	return f
 }
 
-// Hit marks a point: the process ends here if it is the chosen one.
+// Hit marks a point: the process ends, or is held, here if it is the chosen one.
 func Hit(name string) {
 	if passed != nil {
 		note(name)
 	}
 	if t := armed.Load(); t != nil && t.name == name && t.left.Add(-1) == 0 {
-		die(name)
+		if t.hold == nil {
+			die(name)
+		}
+		leave("held", name)
+		<-t.hold
 	}
 }
 
@@ -105,9 +119,14 @@ func note(name string) {
 }
 
 func die(name string) {
-	if dir != "" {
-		_ = os.WriteFile(file("died"), []byte(name), 0o600)
-	}
+	leave("died", name)
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 	select {} // the signal is on its way
+}
+
+// leave tells where this process is, or was.
+func leave(what, name string) {
+	if dir != "" {
+		_ = os.WriteFile(file(what), []byte(name), 0o600)
+	}
 }

@@ -50,6 +50,9 @@ What must hold besides, at each point, is in the last column. The points are in 
 the system calls of every process are traced while a transaction runs, and each write, sync, rename, link and removal of
 a file, and each message at either end, must lie between two points.
 
+The agents over PostgreSQL and MariaDB pass the participant's points, too. ` + "`TestWindows`" + ` in ` + "`test/databases`" + ` holds a branch
+there, or in a PREPARE or COMMIT that the database does not end, and kills the database, the agent or the leader meanwhile.
+
 A node that starts counts as a follower. The part in front of a message's name says who is at that end: candidate and
 voter are nodes in an election, dialer and listener two nodes that meet. *Send* and *answer* are the caller's view of a
 call, *receive* and *answer* the view of the other end.

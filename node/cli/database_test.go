@@ -103,5 +103,5 @@ func (d *databases) mariaDBCommand(ts *testscript.TestScript, _ bool, args []str
 	}
 	ts.Check(db.Close())
 	ts.Setenv(args[0], dsn)
-	ts.Setenv(args[0]+"_password", database.MariaDBPassword)
+	ts.Setenv(args[0]+"_password", d.mariaDB.Password())
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/node/demo"
+	"github.com/concordat-tx/concordat/node/local/database"
 )
 
 type demoFlags struct {
@@ -45,11 +46,18 @@ removed at the end unless something is wrong. The children end with this process
 however it ends, unless --keep lets them go on when the audit is done; what it
 takes to stop them is then printed.
 
-Exit status 0 if everything holds, 1 if anything is wrong.`,
+With --databases seats are in PostgreSQL and payments in MariaDB: private servers
+of the system's programs, on free ports of the loopback, run by this user or, if
+that is root, by postgres and mysql. Each is killed once as well, the audit reads
+both by way of SQL, and no branch may be left prepared in either. It takes Linux.
+
+Exit status 0 if everything holds, 1 if anything is wrong, 2 if the programs of a
+database are missing.`,
 		Example: `  concordat demo
   concordat demo --kill leader,participant --kills 4 --duration 60s --rate 200
   concordat demo --clients 64 --duration 60s --kills 5 -o json
-  concordat demo --plain --keep --dir data/demo`,
+  concordat demo --plain --keep --dir data/demo
+  concordat demo --databases --duration 30s`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	f := &demoFlags{given: func(flag string) bool { return cmd.Flags().Changed(flag) }}
@@ -59,10 +67,13 @@ Exit status 0 if everything holds, 1 if anything is wrong.`,
 	flags.IntVar(&f.cfg.Rate, "rate", 0, "bookings a second, answered or not, at most 10000 (0: as fast as the clients are answered)")
 	flags.DurationVar(&f.cfg.Duration, "duration", 12*time.Second, "how long they book, 2s to 1h (default on a terminal: until q)")
 	flags.StringSliceVar(&f.kill, "kill", []string{string(demo.KillLeader)},
-		"what is killed meanwhile, in turn: leader, follower, participant (may be repeated), or none")
+		"what is killed meanwhile, in turn: leader, follower, participant, with --databases database (may be repeated), or none")
 	flags.IntVar(&f.cfg.Kills, "kills", 1, "how often something is killed (default: once each)")
 	flags.StringVar(&f.cfg.Dir, "dir", "", "a new directory for data and logs, which stays (default: a temporary one)")
 	flags.BoolVar(&f.cfg.Keep, "keep", false, "leave the cluster running at the end, and say how to play with it and stop it")
+	flags.BoolVar(&f.cfg.Databases, "databases", false, "seats in PostgreSQL and payments in MariaDB; each is killed as well, and --duration is 20s, unless something else is said")
+	flags.StringVar(&f.cfg.PostgresBin, "postgres-bin", "", "the directory of postgres and initdb (default: the newest in /usr/lib/postgresql, or $PATH)")
+	flags.StringVar(&f.cfg.MariaDBBin, "mariadb-bin", "", "the directory of mariadbd and mariadb-install-db (default: $PATH, or /usr/sbin)")
 	flags.BoolVar(&f.plain, "plain", false, "print lines, also on a terminal")
 	flags.BoolVar(&f.cfg.Falsify, "falsify", false, "a test of the audit: remove one booking from one participant after the load; must exit with 1")
 	_ = flags.MarkHidden("falsify") // fails only for a flag that is not there
@@ -72,6 +83,12 @@ Exit status 0 if everything holds, 1 if anything is wrong.`,
 
 // complete fills in what follows from the flags.
 func (f *demoFlags) complete(out *output) {
+	if f.cfg.Databases && !f.given("kill") {
+		f.kill = append(f.kill, string(demo.KillDatabase), string(demo.KillDatabase))
+	}
+	if f.cfg.Databases && !f.given("duration") {
+		f.cfg.Duration = 20 * time.Second
+	}
 	for _, target := range f.kill {
 		f.cfg.Kill = append(f.cfg.Kill, demo.Target(target))
 	}
@@ -127,6 +144,9 @@ func (f *demoFlags) run(ctx context.Context, out *output) (err error) {
 	if _, bad := errors.AsType[*fsm.FieldError](err); bad {
 		return usageErrorf("demo: %w", err)
 	}
+	if _, missing := errors.AsType[*database.Missing](err); missing {
+		return usageErrorf("demo: %w", err)
+	}
 	if err != nil {
 		return demoError(ctx, err)
 	}
@@ -152,7 +172,7 @@ func (f *demoFlags) play(ctx context.Context, d *demo.Demo, out *output) error {
 		}
 	}
 	if f.cfg.Keep {
-		if err := d.Keep(); err != nil {
+		if err := d.Keep(ctx); err != nil {
 			return demoError(ctx, err)
 		}
 	}

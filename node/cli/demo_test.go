@@ -16,12 +16,21 @@ func TestDemoUsage(t *testing.T) {
 		"too short":      {[]string{"--duration", "1s"}, "--duration"},
 		"too many kills": {[]string{"--duration", "4s", "--kills", "2"}, "--kills"},
 		"an argument":    {[]string{"now"}, "unknown command"},
+		"no databases":   {[]string{"--kill", "database"}, "--kill: leader, follower and participant, or none alone"},
+		"idle programs":  {[]string{"--postgres-bin", "/usr/bin"}, "--postgres-bin and --mariadb-bin: with --databases"},
 		"an odd output":  {[]string{"-o", "xml"}, "table or json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, "", append([]string{"demo"}, tc.args...)...).want(t, exitUsage, tc.stderr, "--help")
 		})
 	}
+}
+
+// Programs that are missing are a matter of the command line, or of apt-get.
+func TestDemoNamesThePackages(t *testing.T) {
+	none := t.TempDir()
+	run(t, "", "demo", "--databases", "--postgres-bin", none, "--mariadb-bin", none).want(t, exitUsage,
+		"PostgreSQL (postgres and initdb, sought in "+none+")", "MariaDB (", "apt-get install --no-install-recommends postgresql mariadb-server-core mariadb-client-core")
 }
 
 func TestDemoTouchesNoDataOfOthers(t *testing.T) {

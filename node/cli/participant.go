@@ -140,6 +140,9 @@ func (f *participantFlags) check() error {
 	if f.alertAfter < 10*time.Millisecond || f.alertAfter > time.Hour {
 		return usageErrorf("--alert-after: 10ms to 1h, got %s", f.alertAfter)
 	}
+	if f.forgetEvery < 10*time.Millisecond || f.forgetEvery > time.Hour {
+		return usageErrorf("--forget-every: 10ms to 1h, got %s", f.forgetEvery)
+	}
 	if f.advertise != "" {
 		if err := rpc.CheckAddress("--advertise", f.advertise); err != nil {
 			return &usageError{err}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/concordat-tx/concordat/rpc/kvop"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -81,20 +80,16 @@ func sum(m map[string]int64) (total int64) {
 }
 
 // setup are the transactions that load seats and accounts.
-func (a *airline) setup() []*pb.SubmitRequest {
+func (a *airline) setup(k keepers) []*pb.SubmitRequest {
 	var all []*pb.SubmitRequest
-	load := func(participant, prefix string, names []string, values map[string]int64) {
+	load := func(participant, kind string, names []string, values map[string]int64) {
 		for len(names) > 0 {
 			n := min(len(names), setupOps)
-			var ops []kvop.Op
-			for _, name := range names[:n] {
-				ops = append(ops, kvop.Op{Kind: kvop.Put, Key: prefix + name, Value: kvop.Number(values[name])})
-			}
-			names = names[n:]
 			all = append(all, &pb.SubmitRequest{
 				Id: fmt.Sprintf("setup-%d", len(all)+1), Wait: pb.Wait_COMPLETED,
-				Branches: []*pb.Branch{{Participant: participant, Payload: kvop.Encode(ops)}},
+				Branches: []*pb.Branch{{Participant: participant, Payload: k[participant].load(kind, names[:n], values)}},
 			})
+			names = names[n:]
 		}
 	}
 	load(seats, flightKey, a.flights, a.seats)
@@ -143,23 +138,16 @@ func (a *airline) draw(n int64) booking {
 }
 
 // request is the booking as one transaction.
-func (b booking) request() *pb.SubmitRequest {
-	none := int64(0)
-	marker := kvop.Op{Kind: kvop.Put, Key: bookingKey + b.ID, Value: kvop.Text(b.String())}
-	branch := func(participant string, ops ...kvop.Op) *pb.Branch {
-		return &pb.Branch{Participant: participant, Payload: kvop.Encode(ops)}
+func (b booking) request(k keepers) *pb.SubmitRequest {
+	req := &pb.SubmitRequest{Id: b.ID}
+	for _, name := range participants {
+		req.Branches = append(req.Branches, &pb.Branch{Participant: name, Payload: k[name].book(b)})
 	}
-	return &pb.SubmitRequest{Id: b.ID, Branches: []*pb.Branch{
-		branch(seats, kvop.Op{Kind: kvop.Add, Key: flightKey + b.Flight, Delta: -1, Min: &none}, marker),
-		branch(payments, kvop.Op{Kind: kvop.Add, Key: accountKey + b.Customer, Delta: -b.Price, Min: &none},
-			kvop.Op{Kind: kvop.Add, Key: revenueKey + b.Flight, Delta: b.Price}, marker),
-		branch(profiles, kvop.Op{Kind: kvop.Add, Key: tripsKey + b.Customer, Delta: 1}, marker),
-	}}
+	return req
 }
 
 // forgery removes the booking's marker from seats and leaves the rest.
-func (b booking) forgery() *pb.SubmitRequest {
-	ops := []kvop.Op{{Kind: kvop.Delete, Key: bookingKey + b.ID}}
+func (b booking) forgery(k keepers) *pb.SubmitRequest {
 	return &pb.SubmitRequest{Id: "forgery", Wait: pb.Wait_COMPLETED,
-		Branches: []*pb.Branch{{Participant: seats, Payload: kvop.Encode(ops)}}}
+		Branches: []*pb.Branch{{Participant: seats, Payload: k[seats].forge(b)}}}
 }

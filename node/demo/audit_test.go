@@ -56,12 +56,12 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{world: newAirline(time.Second), data: map[string]map[string]kvop.Value{seats: {}, payments: {}, profiles: {}}}
-	for _, req := range s.world.setup() {
+	for _, req := range s.world.setup(kvKeepers()) {
 		apply(t, s.data, req)
 	}
 	for i := range int64(40) {
 		b := s.world.draw(i)
-		apply(t, s.data, b.request())
+		apply(t, s.data, b.request(kvKeepers()))
 		s.entries = append(s.entries, entry{booking: b, outcome: pb.Outcome_COMMIT})
 	}
 	s.entries = append(s.entries, entry{
@@ -114,7 +114,7 @@ func TestAuditFinds(t *testing.T) {
 		do   func(t *testing.T, s *scene, b booking)
 		want string // in some problem; %s is the booking
 	}{
-		"the forgery":               {func(t *testing.T, s *scene, b booking) { apply(t, s.data, b.forgery()) }, "%s: payments has it"},
+		"the forgery":               {func(t *testing.T, s *scene, b booking) { apply(t, s.data, b.forgery(kvKeepers())) }, "%s: payments has it"},
 		"a payment without a trace": {func(_ *testing.T, s *scene, b booking) { delete(s.data[payments], bookingKey+b.ID) }, "%s in payments"},
 		"a lost trip": {func(_ *testing.T, s *scene, b booking) {
 			delete(s.data[profiles], bookingKey+b.ID)
@@ -154,8 +154,12 @@ func TestAuditFinds(t *testing.T) {
 // What the nodes say can be wrong as well.
 func TestJudgeOfNodes(t *testing.T) {
 	for name, do := range map[string]func(r *Report){
-		"a lock":              func(r *Report) { r.Rest.Locks = 1 },
-		"in doubt":            func(r *Report) { r.Rest.InDoubt = 1 },
+		"a lock":            func(r *Report) { r.Rest.Locks = 1 },
+		"in doubt":          func(r *Report) { r.Rest.InDoubt = 1 },
+		"a prepared branch": func(r *Report) { r.Rest.Prepared = 1 },
+		"not settled": func(r *Report) {
+			r.Strikes = []*Strike{{What: "kill", Role: KillDatabase, Back: new(Millis), FirstCommit: new(Millis)}}
+		},
 		"an alert":            func(r *Report) { r.Rest.Alerts = 1 },
 		"an abort they count": func(r *Report) { r.Rest.Blamed = 1 },
 		"another hash":        func(r *Report) { r.States["n2"] = NodeState{7, "another"} },

@@ -32,10 +32,21 @@ func newBooks() *books {
 	return b
 }
 
-// readBooks reads everything that the participants hold. Nothing may be under way.
-func readBooks(ctx context.Context, c *rpc.Client) (*books, error) {
+// readBooks reads everything that the participants hold, those over databases
+// by way of SQL. Nothing may be under way.
+func readBooks(ctx context.Context, c *rpc.Client, stores []*store) (*books, error) {
 	b := newBooks()
+	over := map[string]bool{}
+	for _, s := range stores {
+		if err := s.read(ctx, b); err != nil {
+			return nil, fmt.Errorf("read %s: %w", s.of(), err)
+		}
+		over[s.of()] = true
+	}
 	for _, name := range participants {
+		if over[name] {
+			continue
+		}
 		after := ""
 		for {
 			page, err := c.ScanKV(ctx, name, &pb.ScanRequest{After: after, Limit: scanPage})
@@ -63,21 +74,28 @@ func (b *books) enter(participant, key string, raw []byte) error {
 		return err
 	}
 	prefix, name, _ := strings.Cut(key, "/")
-	number, isNumber := value.Number()
-	text, isText := value.Text()
-	switch kind := participant + " " + prefix + "/"; {
-	case kind == seats+" "+flightKey && isNumber:
-		b.seats[name] = number
-	case kind == payments+" "+accountKey && isNumber:
-		b.accounts[name] = number
-	case kind == payments+" "+revenueKey && isNumber:
-		b.revenue[name] = number
-	case kind == profiles+" "+tripsKey && isNumber:
-		b.trips[name] = number
-	case prefix+"/" == bookingKey && isText:
+	if text, isText := value.Text(); isText && prefix+"/" == bookingKey {
 		return b.mark(participant, name, text)
+	}
+	if number, isNumber := value.Number(); isNumber {
+		return b.number(participant, prefix+"/", name, number)
+	}
+	return fmt.Errorf("%s is not what a booking leaves there", value)
+}
+
+// number takes down what stands under a name of a kind.
+func (b *books) number(participant, kind, name string, n int64) error {
+	switch participant + " " + kind {
+	case seats + " " + flightKey:
+		b.seats[name] = n
+	case payments + " " + accountKey:
+		b.accounts[name] = n
+	case payments + " " + revenueKey:
+		b.revenue[name] = n
+	case profiles + " " + tripsKey:
+		b.trips[name] = n
 	default:
-		return fmt.Errorf("%s is not what a booking leaves there", value)
+		return fmt.Errorf("%d is not what a booking leaves there", n)
 	}
 	return nil
 }

@@ -40,7 +40,11 @@ func (r *Report) checks() []Check {
 		check(rest.Blamed == 0 && r.Load.Other == 0, nil,
 			"aborts for any reason but a condition or a conflict: %d as clients were told, %d as nodes count", r.Load.Other, rest.Blamed)
 	}
-	check(rest.none(), nil, "unfinished: %d, in doubt: %d, locks left: %d", rest.Unfinished, rest.InDoubt+rest.Preparing, rest.Locks)
+	prepared := ""
+	if r.databases {
+		prepared = fmt.Sprintf(", prepared in PostgreSQL and MariaDB: %d", rest.Prepared)
+	}
+	check(rest.none(), nil, "unfinished: %d, in doubt: %d, locks left: %d%s", rest.Unfinished, rest.InDoubt+rest.Preparing, rest.Locks, prepared)
 	check(rest.Alerts == 0 && rest.NeedsOperator == 0, nil, "alerts: %d, transactions that need an operator: %d", rest.Alerts, rest.NeedsOperator)
 	check(r.sameState(), nil, "%s", r.stateText())
 	check(true, r.Proofs.Wrong, "while the load ran: %s, of %s, and of the money %s; wrong: %d",
@@ -49,10 +53,10 @@ func (r *Report) checks() []Check {
 	return list
 }
 
-// participantsOut is how often a participant was struck.
+// participantsOut is how often a participant was struck, or its database.
 func (r *Report) participantsOut() (n int) {
 	for _, s := range r.Strikes {
-		if s.Role == KillParticipant {
+		if s.absence() {
 			n++
 		}
 	}

@@ -33,6 +33,7 @@ const (
 	KillLeader      Target = "leader"
 	KillFollower    Target = "follower"
 	KillParticipant Target = "participant"
+	KillDatabase    Target = "database"
 	KillNobody      Target = "none"
 )
 
@@ -70,6 +71,11 @@ type Config struct {
 	// which is the leader if nothing else is said.
 	Kills int
 	Kill  []Target
+	// Databases has seats in a private PostgreSQL server and payments in a private
+	// MariaDB server, whose programs are in PostgresBin and MariaDBBin, or, where
+	// that is empty, where they usually are.
+	Databases               bool
+	PostgresBin, MariaDBBin string
 	// Keep lets Keep be called at the end, after which the cluster goes on.
 	Keep bool
 	// Falsify removes one booking's marker from seats after the load, in a
@@ -87,8 +93,13 @@ func (c *Config) Check() error {
 	field := func(name, limit, format string, got any) error {
 		return &fsm.FieldError{Field: name, Limit: limit, Got: fmt.Sprintf(format, got)}
 	}
-	known := []Target{KillLeader, KillFollower, KillParticipant}
+	known, all := []Target{KillLeader, KillFollower, KillParticipant}, "leader, follower and participant, or none alone"
+	if c.Databases {
+		known, all = append(known, KillDatabase), "leader, follower, participant and database, or none alone"
+	}
 	switch {
+	case !c.Databases && c.PostgresBin+c.MariaDBBin != "":
+		return field("--postgres-bin and --mariadb-bin", "with --databases", "%s", "no --databases")
 	case c.Clients < 1 || c.Clients > maxClients:
 		return field("--clients", fmt.Sprintf("1 to %d", maxClients), "%d", c.Clients)
 	case c.Rate < 0 || c.Rate > maxRate:
@@ -108,7 +119,7 @@ func (c *Config) Check() error {
 	}
 	for _, t := range c.Kill {
 		if !slices.Contains(known, t) {
-			return field("--kill", "leader, follower and participant, or none alone", "%q", t)
+			return field("--kill", all, "%q", t)
 		}
 	}
 	return nil
@@ -156,9 +167,12 @@ func (c *Config) describe() string {
 	if !c.untilKey() {
 		text += fmt.Sprintf(", %s of load", c.Duration)
 	}
-	what := make([]string, len(c.Kill))
+	var what []string
 	for i, t := range c.Kill {
-		what[i] = string(t)
+		if t == KillDatabase && i > 0 && c.Kill[i-1] == t {
+			continue // the other one
+		}
+		what = append(what, string(t))
 	}
 	if c.Kills == 0 {
 		return text + ", no kill"

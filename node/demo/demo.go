@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/node/local"
+	"github.com/concordat-tx/concordat/node/local/database"
 	"github.com/concordat-tx/concordat/rpc"
 )
 
@@ -33,6 +34,8 @@ type Demo struct {
 	dir       string
 	temporary bool
 	screen    *screen
+	stores    []*store // of the participants over databases
+	keepers   keepers
 	cluster   *local.Cluster
 	client    *rpc.Client
 	metrics   *scraper
@@ -49,11 +52,19 @@ func Start(ctx context.Context, cfg Config) (*Demo, error) {
 		return nil, err
 	}
 	cfg.defaults()
+	if cfg.Databases {
+		if err := database.Find(cfg.PostgresBin, cfg.MariaDBBin); err != nil {
+			return nil, err
+		}
+	}
 	d := &Demo{cfg: cfg, screen: newScreen(cfg.Screen, cfg.Colour), metrics: newScraper()}
 	if err := d.makeDir(); err != nil {
 		return nil, err
 	}
 	d.screen.title("Concordat demo: %d nodes, %d participants, %s", nodes, len(participants), cfg.describe())
+	if cfg.Databases {
+		d.screen.line("seats are in PostgreSQL, payments in MariaDB, profiles in the embedded KV")
+	}
 	d.screen.line("data and logs in %s%s", d.dir, map[bool]string{true: " (removed at the end)"}[d.temporary && !cfg.Keep])
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the cluster: %w", err), d.Close())
@@ -88,8 +99,11 @@ func (d *Demo) makeDir() (err error) {
 func (d *Demo) start(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	if err := d.startStores(ctx); err != nil {
+		return err
+	}
 	d.cluster, err = local.Start(ctx, local.Config{Binary: d.cfg.Binary, Dir: d.dir, Nodes: nodes, Participants: participants,
-		Relayed: d.cfg.relayed()})
+		Databases: d.databases(), Relayed: d.cfg.relayed()})
 	if err != nil {
 		return err
 	}
@@ -132,6 +146,9 @@ func (d *Demo) processes() []Process {
 		p := d.cluster.Participants[name]
 		list = append(list, Process{name, p.PID(), p.Endpoint})
 	}
+	for _, s := range d.stores {
+		list = append(list, Process{s.name, s.server.PID(), s.server.Address()})
+	}
 	return list
 }
 
@@ -155,6 +172,9 @@ func (d *Demo) Close() error {
 	d.metrics.close()
 	if d.cluster != nil {
 		errs = append(errs, d.cluster.Close())
+	}
+	for _, s := range d.stores {
+		errs = append(errs, s.close(!d.temporary))
 	}
 	if d.temporary {
 		errs = append(errs, os.RemoveAll(d.dir))

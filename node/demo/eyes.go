@@ -110,6 +110,34 @@ type PartyRow struct {
 	Owed            uint32
 }
 
+// StoreRow is a database as the view shows it.
+type StoreRow struct {
+	Name, Of string
+	PID      int
+	State    string
+	// Known: it has said how much is prepared there.
+	Known    bool
+	Prepared int
+}
+
+// lookAtStores asks the databases at the same moment.
+func (d *Demo) lookAtStores(ctx context.Context) []StoreRow {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	list := make([]StoreRow, len(d.stores))
+	var wg sync.WaitGroup
+	for i, s := range d.stores {
+		list[i] = StoreRow{Name: s.name, Of: s.of(), PID: s.server.PID(), State: d.hand.condition(d.hand.find(s.name))}
+		wg.Go(func() {
+			if names, err := s.prepared(ctx); err == nil {
+				list[i].Known, list[i].Prepared = true, len(names)
+			}
+		})
+	}
+	wg.Wait()
+	return list
+}
+
 // Doubt is what is not settled, by the leader's word; Known says that there is one.
 type Doubt struct {
 	Known                  bool

@@ -11,13 +11,25 @@ import (
 	"github.com/concordat-tx/concordat/node/local"
 )
 
+// process is what can be struck.
+type process interface {
+	PID() int
+	Running() bool
+	Kill() error
+	Pause() error
+	Resume() error
+}
+
 // subject is one process under the hand.
 type subject struct {
 	name string
-	proc *local.Process
-	// node is nil for a participant, which serves at endpoint.
-	node     *local.Node
-	endpoint string
+	proc process
+	// start starts it again, and log is where it says why it ended.
+	start func(context.Context) error
+	log   string
+	// node is nil for a participant and a database, store for all but that.
+	node  *local.Node
+	store *store
 
 	// What follows is guarded by the hand's mu.
 	killed, paused, cut bool
@@ -37,7 +49,7 @@ type hand struct {
 	ledger    *ledger
 	failovers []*Failover
 	strikes   []*Strike
-	turn      int // of participants
+	turns     map[Target]int // of participants and databases
 	ctx       context.Context
 	cancel    context.CancelFunc
 	closed    bool
@@ -46,18 +58,25 @@ type hand struct {
 }
 
 func newHand(d *Demo) *hand {
-	h := &hand{d: d}
+	h := &hand{d: d, turns: map[Target]int{}}
 	for _, n := range d.cluster.Nodes {
-		h.subjects = append(h.subjects, &subject{name: n.ID, proc: n.Process, node: n, endpoint: n.RPC})
+		h.subjects = append(h.subjects, &subject{name: n.ID, proc: n.Process, start: starter(n.Process), log: n.Log, node: n})
 	}
 	for _, name := range participants {
 		p := d.cluster.Participants[name]
-		h.subjects = append(h.subjects, &subject{name: name, proc: p.Process, endpoint: p.Endpoint})
+		h.subjects = append(h.subjects, &subject{name: name, proc: p.Process, start: starter(p.Process), log: p.Log})
+	}
+	for _, s := range d.stores {
+		h.subjects = append(h.subjects, &subject{name: s.name, proc: s.server, start: s.server.Restart, log: s.server.Log(), store: s})
 	}
 	for _, s := range h.subjects {
 		s.strikes = map[string]*Strike{}
 	}
 	return h
+}
+
+func starter(p *local.Process) func(context.Context) error {
+	return func(context.Context) error { return p.Start() }
 }
 
 // begin says that the load does. What async begins ends with ctx.
@@ -99,8 +118,8 @@ const stateUp = "up"
 
 // strike kills what a target stands for and sees it come back.
 func (h *hand) strike(ctx context.Context, target Target) error {
-	if target == KillParticipant {
-		return h.kill(ctx, h.nextParticipant(), target)
+	if target == KillParticipant || target == KillDatabase {
+		return h.kill(ctx, h.next(target), target)
 	}
 	leader := h.d.cluster.Leader(ctx)
 	if target == KillLeader {
@@ -117,19 +136,34 @@ func (h *hand) strike(ctx context.Context, target Target) error {
 	return errors.New("no follower is up")
 }
 
-// nextParticipant takes turns.
-func (h *hand) nextParticipant() *subject {
+// next takes turns over the participants, or the databases.
+func (h *hand) next(target Target) *subject {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.turn++
-	return h.find(participants[(h.turn-1)%len(participants)])
+	var those []*subject
+	for _, s := range h.subjects {
+		if s.node == nil && s.role() == target {
+			those = append(those, s)
+		}
+	}
+	turn := h.turns[target]
+	h.turns[target]++
+	return those[turn%len(those)]
+}
+
+// role is what a subject is that is no node.
+func (s *subject) role() Target {
+	if s.store != nil {
+		return KillDatabase
+	}
+	return KillParticipant
 }
 
 // strikeNamed kills one process, as whatever it is at that moment.
 func (h *hand) strikeNamed(ctx context.Context, name string) error {
 	s := h.find(name)
 	if s.node == nil {
-		return h.kill(ctx, s, KillParticipant)
+		return h.kill(ctx, s, s.role())
 	}
 	if leader := h.d.cluster.Leader(ctx); leader == s.node {
 		return h.killLeader(ctx, s)
@@ -150,8 +184,11 @@ func (h *hand) take(s *subject) (restart <-chan struct{}, err error) {
 	return s.restart, nil
 }
 
-// kill ends a follower or a participant and sees it come back.
+// kill ends a follower, a participant or a database and sees it come back.
 func (h *hand) kill(ctx context.Context, s *subject, role Target) error {
+	if s.store != nil {
+		s.store.holds(ctx)
+	}
 	restart, err := h.take(s)
 	if err != nil {
 		return err
@@ -161,6 +198,7 @@ func (h *hand) kill(ctx context.Context, s *subject, role Target) error {
 	if err := s.proc.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", s.name, err)
 	}
+	h.hit(s)
 	h.d.screen.alarm("KILL", "kill -9 %d: %s, %s", pid, s.name, role.phrase())
 	if err := h.comeBack(ctx, s, restart); err != nil {
 		return err
@@ -239,14 +277,17 @@ func (h *hand) comeBack(ctx context.Context, s *subject, restart <-chan struct{}
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := s.proc.Start(); err != nil {
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
+	if err := s.start(ctx); err != nil {
 		return err
 	}
 	h.mu.Lock()
 	s.killed = false
 	h.mu.Unlock()
-	ctx, cancel := h.bounded(ctx)
-	defer cancel()
+	if s.store != nil {
+		return h.settle(ctx, s)
+	}
 	if s.node != nil {
 		if err := h.d.caughtUp(ctx, s.node); err != nil {
 			return fmt.Errorf("%s after its restart: %w", s.name, err)
@@ -258,6 +299,23 @@ func (h *hand) comeBack(ctx context.Context, s *subject, restart <-chan struct{}
 		return fmt.Errorf("%s after its restart: %w", s.name, err)
 	}
 	h.d.screen.event("back", "%s was started again (pid %d) and serves", s.name, s.proc.PID())
+	return nil
+}
+
+// settle sees what waited in a database that answers again come to its end.
+func (h *hand) settle(ctx context.Context, s *subject) error {
+	answered := time.Now()
+	h.d.screen.event("back", "%s was started again (pid %d) and answers", s.name, s.proc.PID())
+	waiting, took, err := s.store.settle(ctx)
+	if err != nil {
+		return fmt.Errorf("%s after its restart: %w", s.name, err)
+	}
+	h.d.screen.event("settled", "%s: %s", s.name, waited(waiting, *millis(took)))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if strike := s.strikes["kill"]; strike != nil {
+		strike.Answered, strike.Waiting, strike.Settled = millis(answered.Sub(strike.at)), waiting, millis(took)
+	}
 	return nil
 }
 
@@ -302,6 +360,8 @@ func (h *hand) toggleCut(ctx context.Context, name string) error {
 		return nil
 	}
 	switch {
+	case s.store != nil:
+		return fmt.Errorf("%s cannot be cut off; %s, which is over it, can", s.name, s.store.of())
 	case h.d.cfg.Keep:
 		return errors.New("with --keep nothing can be cut off: the relays end with the demo")
 	case !local.CanCut():
@@ -348,7 +408,7 @@ func (h *hand) restore() error {
 func (h *hand) roleOf(ctx context.Context, name string) Target {
 	s := h.find(name)
 	if s.node == nil {
-		return KillParticipant
+		return s.role()
 	}
 	if leader := h.d.cluster.Leader(ctx); leader == s.node {
 		return KillLeader
@@ -368,6 +428,15 @@ func (h *hand) recordLocked(s *subject, what string, role Target) {
 	strike.At = *millis(strike.at.Sub(h.began))
 	s.strikes[what] = strike
 	h.strikes = append(h.strikes, strike)
+}
+
+// hit notes that a kill is over: what is done from now on is done without it.
+func (h *hand) hit(s *subject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if strike := s.strikes["kill"]; strike != nil {
+		strike.hit = time.Now()
+	}
 }
 
 // over ends a strike, if there is one. Caller holds mu.
@@ -408,7 +477,7 @@ func (d *Demo) serves(ctx context.Context, s *subject) error {
 			return nil
 		}
 		if !s.proc.Running() {
-			return fmt.Errorf("it ended; %s says why", s.proc.Log)
+			return fmt.Errorf("it ended; %s says why", s.log)
 		}
 		if err := wait(ctx, 4*lookPause); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +16,12 @@ const pidFile = "pids"
 // Keep lets go of the cluster: it goes on when this process has ended, and
 // Close leaves it and the data alone. What it takes to stop it is on the screen
 // before anything is let go, and in the data directory.
-func (d *Demo) Keep() error {
+func (d *Demo) Keep(ctx context.Context) error {
+	for _, s := range d.stores {
+		if err := s.server.Release(ctx); err != nil {
+			return fmt.Errorf("--keep: %w", err)
+		}
+	}
 	pids := ""
 	for _, p := range d.processes() {
 		pids += fmt.Sprintln(p.PID)
@@ -24,7 +30,7 @@ func (d *Demo) Keep() error {
 		return fmt.Errorf("--keep: %w", err)
 	}
 	for _, s := range d.hand.subjects {
-		if err := d.writeStarter(s.proc); err != nil {
+		if err := d.writeStarter(s); err != nil {
 			return fmt.Errorf("--keep: %w", err)
 		}
 	}
@@ -33,18 +39,38 @@ func (d *Demo) Keep() error {
 	if err := d.cluster.Release(); err != nil {
 		return fmt.Errorf("--keep: %w", err)
 	}
+	for _, s := range d.stores {
+		_ = s.db.Close() // it holds no connection
+	}
+	d.stores = nil
 	return nil
 }
 
 // writeStarter leaves a script that starts one process again.
-func (d *Demo) writeStarter(p *local.Process) error {
-	words := make([]string, 0, len(p.Args())+1)
-	for _, w := range append([]string{p.Binary()}, p.Args()...) {
+func (d *Demo) writeStarter(s *subject) error {
+	var line, env []string
+	switch p := s.proc.(type) {
+	case *local.Process:
+		line, env = append([]string{p.Binary()}, p.Args()...), p.Env()
+	case server:
+		line = p.Line()
+	}
+	script := "#!/bin/sh\n"
+	for _, e := range env {
+		script += "export " + quoted(e) + "\n"
+	}
+	words := make([]string, 0, len(line))
+	for _, w := range line {
 		words = append(words, quoted(w))
 	}
-	script := fmt.Sprintf("#!/bin/sh\nnohup %s </dev/null >>%s 2>&1 &\necho $! >>%s\n",
-		strings.Join(words, " "), quoted(p.Log), quoted(filepath.Join(d.dir, pidFile)))
-	return os.WriteFile(d.starter(p.Name), []byte(script), 0o700)
+	start := fmt.Sprintf("nohup %s </dev/null >>%s 2>&1 &\n", strings.Join(words, " "), quoted(s.log))
+	note := fmt.Sprintf("echo $! >>%s\n", quoted(filepath.Join(d.dir, pidFile)))
+	if s.store != nil {
+		// What is left of a server that was killed may take a moment to end.
+		start = "for try in 1 2 3 4 5 6 7 8 9 10; do\n" + start + "sleep 1\nkill -0 $! 2>/dev/null && break\ndone\n"
+	}
+	script += start + note
+	return os.WriteFile(d.starter(s.name), []byte(script), 0o700)
 }
 
 func (d *Demo) starter(name string) string { return filepath.Join(d.dir, "start-"+name) }
@@ -62,9 +88,18 @@ func (d *Demo) hints() {
 	s.title("The cluster goes on. Data, logs and process ids are in %s", d.dir)
 	s.line("  export CONCORDAT_NODES=%s", strings.Join(d.cluster.Addresses(), ","))
 	s.line("  %s cluster status", program)
-	s.line("  %s kv get seats flight/LH100", program)
-	s.line("  %s tx get booking-000001", program)
-	s.line(`  %s tx submit --branch 'seats={"ops":[{"op":"add","key":"flight/LH100","delta":-1,"min":0}]}'`, program)
+	if len(d.stores) == 0 {
+		s.line("  %s kv get seats flight/LH100", program)
+		s.line("  %s tx get booking-000001", program)
+		s.line(`  %s tx submit --branch 'seats={"ops":[{"op":"add","key":"flight/LH100","delta":-1,"min":0}]}'`, program)
+	} else {
+		s.line("  %s participants census seats", program)
+		s.line("  %s tx get booking-000001", program)
+		s.line(`  %s tx submit --branch 'seats={"statements":[{"sql":"UPDATE flight SET seats = seats - 1 WHERE name = $1 AND seats > 0","args":["LH100"],"rows":1}]}'`, program)
+	}
+	for _, store := range d.stores {
+		s.line("  %s", store.client)
+	}
 	for _, p := range d.processes() {
 		s.line("  kill -9 %-8d # %s; to start it again: %s", p.PID, p.Name, d.starter(p.Name))
 	}
@@ -74,5 +109,9 @@ func (d *Demo) hints() {
 
 // stopCommand ends every process that runs and removes what they left.
 func (d *Demo) stopCommand() string {
-	return fmt.Sprintf("kill $(cat %s); rm -r %s", quoted(filepath.Join(d.dir, pidFile)), quoted(d.dir))
+	kill := "kill"
+	if len(d.stores) > 0 { // a database that is asked to end takes its time, and writes to what is removed
+		kill = "kill -9"
+	}
+	return fmt.Sprintf("%s $(cat %s); rm -r %s", kill, quoted(filepath.Join(d.dir, pidFile)), quoted(d.dir))
 }

@@ -105,8 +105,11 @@ func (m model) press(key string) (tea.Model, tea.Cmd) {
 		return m, m.give(orderKillFollower, "")
 	case "p":
 		return m, m.give(orderKillParticipant, "")
-	case "1", "2", "3":
-		return m, m.give(orderKill, participants[key[0]-'1'])
+	case "1", "2", "3", "4", "5":
+		if i := nodes + int(key[0]-'1'); i < len(m.names) {
+			return m, m.give(orderKill, m.names[i])
+		}
+		return m, nil
 	case "x":
 		return m, m.give(orderKill, m.names[m.chosen])
 	case "s":

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type Snapshot struct {
 	Totals  Totals
 	Nodes   []NodeRow
 	Parties []PartyRow
+	Stores  []StoreRow
 	Doubt   Doubt
 	Proofs  standing
 	// Failover is the last, as far as it got; nil before the first.
@@ -86,7 +88,10 @@ func (d *Demo) observe(ctx context.Context, l *ledger) {
 			s.Second = &Second{int(float64(p.commits) / since.Seconds()), p.p50, p.p99}
 			second = second.Add(since)
 		}
+		var wg sync.WaitGroup
+		wg.Go(func() { s.Stores = d.lookAtStores(ctx) })
 		s.Nodes, s.Parties, s.Doubt = d.lookAround(ctx)
+		wg.Wait()
 		s.Events = d.screen.take()
 		d.view.send(s)
 	}

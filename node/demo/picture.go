@@ -25,8 +25,10 @@ func newStyles(colour bool) styles {
 // spread, so that what belongs together stays together.
 const fullWidth, fullHeight, widest = 80, 24, 120
 
-// airy is the height from which sections stand apart.
-const airy = 28
+// airyHeight is the height from which sections stand apart, without databases.
+const airyHeight = 28
+
+func (m model) airy() bool { return m.height >= airyHeight+len(m.now.Stores) }
 
 // wide is how much of the width is used.
 func (m model) wide() int { return min(m.width, widest) }
@@ -35,7 +37,7 @@ func (m model) wide() int { return min(m.width, widest) }
 func (m model) render() string {
 	var lines []string
 	section := func(more ...string) {
-		if m.height >= airy && len(lines) > 2 {
+		if m.airy() && len(lines) > 2 {
 			lines = append(lines, "")
 		}
 		lines = append(lines, more...)
@@ -43,14 +45,18 @@ func (m model) render() string {
 	section(m.header(), m.remark())
 	section(m.load()...)
 	section(m.nodeTable()...)
-	section(m.partyTable()...)
+	section(append(m.partyTable(), m.storeTable()...)...)
 	section(m.failover()...)
 	keys := m.keys()
 	room := m.height - len(keys)
-	if m.height >= airy {
+	if m.airy() {
 		room--
 	}
-	if left := room - len(lines); left > 0 {
+	left := room - len(lines)
+	if m.airy() {
+		left-- // for what stands between
+	}
+	if left > 0 {
 		section(m.lastEvents(left)...)
 	}
 	lines = lines[:min(len(lines), max(0, room))]
@@ -200,9 +206,17 @@ func (m model) keys() []string {
 		return []string{" " + m.style.bold.Render(m.phase) + "   " + m.key("ctrl+c", "leave without the audit")}
 	}
 	return []string{
-		strings.TrimRight(" kill  "+m.key("l", "leader")+m.key("f", "follower")+m.key("p", "a participant")+m.key("1 2 3", "that one")+m.key("x", "the chosen >"), " "),
+		strings.TrimRight(" kill  "+m.key("l", "leader")+m.key("f", "follower")+m.key("p", "a participant")+m.key(m.numbers(), "that one")+m.key("x", "the chosen >"), " "),
 		" " + m.key("↑ ↓", "choose >") + m.key("s", "pause, go on") + m.key("c", "cut off, heal") + m.key("r", "put all right") + m.key("q", "end, audit"),
 	}
+}
+
+// numbers are the keys of what has one.
+func (m model) numbers() string {
+	if len(m.names) > nodes+len(participants) {
+		return "1 to 5"
+	}
+	return "1 2 3"
 }
 
 // key is a key and what it does.

@@ -35,6 +35,17 @@ func busy() model {
 	return m
 }
 
+// busyOverDatabases shows two databases as well.
+func busyOverDatabases() model {
+	m := busy()
+	m.names = append(m.names, postgresStore, mariaDBStore)
+	m.now.Stores = []StoreRow{
+		{Name: postgresStore, Of: seats, PID: 4_194_304, State: "killed"},
+		{Name: mariaDBStore, Of: payments, PID: 4_194_304, State: stateUp, Known: true, Prepared: 512},
+	}
+	return m
+}
+
 // at is the screen of a size.
 func (m model) at(width, height int) []string {
 	m.width, m.height = width, height
@@ -43,14 +54,53 @@ func (m model) at(width, height int) []string {
 
 // On a terminal of 80 by 24 nothing is cut: its lines are those of a wide one.
 func TestEverythingFits(t *testing.T) {
-	m := busy()
-	wide := strings.Join(m.at(400, 100), "\n")
-	for i, line := range m.at(fullWidth, fullHeight) {
-		if i == 0 || strings.Contains(line, "bookings/s") { // these make use of the width
-			continue
+	for _, m := range []model{busy(), busyOverDatabases()} {
+		wide := strings.Join(m.at(400, 100), "\n")
+		for i, line := range m.at(fullWidth, fullHeight) {
+			if i == 0 || strings.Contains(line, "bookings/s") { // these make use of the width
+				continue
+			}
+			if !strings.Contains(wide, strings.TrimRight(line, " ")+"\n") && !strings.HasSuffix(wide, line) {
+				t.Errorf("cut: %q", line)
+			}
 		}
-		if !strings.Contains(wide, strings.TrimRight(line, " ")+"\n") && !strings.HasSuffix(wide, line) {
-			t.Errorf("cut: %q", line)
+	}
+}
+
+// A database has a line, a number and a turn among what can be chosen.
+func TestDatabasesAreShown(t *testing.T) {
+	var killed []string
+	m := busyOverDatabases()
+	m.act = func(_ order, name string) { killed = append(killed, name) }
+	all := strings.Join(m.at(fullWidth, fullHeight), "\n")
+	for _, want := range []string{"   4 postgres  4194304  killed    (seats)            -", "   5 mariadb   4194304  up        (payments)       512", "1 to 5 that one"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not on the screen:\n%s", want, all)
+		}
+	}
+	for _, key := range []string{"4", "5", "1"} {
+		_, order := m.press(key)
+		order()
+	}
+	if _, order := busy().press("4"); order != nil {
+		t.Error("without databases there is no fourth")
+	}
+	if got := strings.Join(killed, " "); got != "postgres mariadb seats" {
+		t.Errorf("killed %s", got)
+	}
+}
+
+// The newest event is on the screen, however many there are and whatever its height.
+func TestNewestEventIsShown(t *testing.T) {
+	for _, m := range []model{busy(), busyOverDatabases()} {
+		for range 100 {
+			m.events = append(m.events, Event{What: "old", Text: "old"})
+		}
+		m.events = append(m.events, Event{What: "KILL", Text: "the newest"})
+		for height := fullHeight; height < 60; height++ {
+			if all := strings.Join(m.at(fullWidth, height), "\n"); !strings.Contains(all, "the newest") {
+				t.Errorf("not at a height of %d:\n%s", height, all)
+			}
 		}
 	}
 }

@@ -56,6 +56,10 @@ func (s *screen) strikes(list []*Strike) {
 	s.title("WHAT ELSE WAS DONE")
 	for _, k := range list {
 		text := fmt.Sprintf("  %6.1f s  %s %s, %s (pid %d)", k.At/1000, k.What, k.Name, k.Role.phrase(), k.PID)
+		settled := ""
+		if k.Settled != nil {
+			settled = fmt.Sprintf("            it answered after %.1f s; %s", *k.Answered/1000, waited(k.Waiting, *k.Settled))
+		}
 		if k.FirstCommit != nil {
 			text += fmt.Sprintf("; next commit after %.0f ms", *k.FirstCommit)
 		}
@@ -63,10 +67,21 @@ func (s *screen) strikes(list []*Strike) {
 			text += fmt.Sprintf("; back after %.1f s", *k.Back/1000)
 		}
 		s.line("%s", text)
+		if settled != "" {
+			s.line("%s", settled)
+		}
 		for _, p := range k.problems() {
 			s.line("  %s  %s", s.paint(red, "WRONG"), p)
 		}
 	}
+}
+
+// waited says what became of the branches that were prepared in a database when it answered again.
+func waited(branches int, settled Millis) string {
+	if branches == 0 {
+		return "no branch was prepared there any more"
+	}
+	return fmt.Sprintf("%s prepared, settled %.0f ms after it answered", counted(branches, "branch was", "branches were"), settled)
 }
 
 // moment is a line of the timeline.

@@ -34,6 +34,8 @@ type Report struct {
 	Falsified string `json:"falsified,omitempty"`
 	// Kept: the cluster was to go on afterwards.
 	Kept bool `json:"kept,omitempty"`
+
+	databases bool
 }
 
 // Load is what the clients did and were told.
@@ -82,12 +84,12 @@ func (d *Demo) run(ctx context.Context) (*Report, error) {
 	if err := d.load(ctx, world); err != nil {
 		return nil, fmt.Errorf("load seats and accounts: %w", err)
 	}
-	t, err := newTraffic(world, d.cluster.Addresses(), d.cfg.Clients, d.cfg.Rate)
+	t, err := newTraffic(world, d.keepers, d.cluster.Addresses(), d.cfg.Clients, d.cfg.Rate)
 	if err != nil {
 		return nil, err
 	}
 	defer t.close()
-	r := &Report{Dir: d.dir, Kept: d.cfg.Keep, States: map[string]NodeState{}}
+	r := &Report{Dir: d.dir, Kept: d.cfg.Keep, databases: d.cfg.Databases, States: map[string]NodeState{}}
 	began := time.Now()
 	err = d.drive(ctx, t)
 	took := time.Since(began)
@@ -115,7 +117,7 @@ func (d *Demo) run(ctx context.Context) (*Report, error) {
 // load runs the set-up transactions.
 func (d *Demo) load(ctx context.Context, a *airline) error {
 	d.phase("loading seats and accounts")
-	for _, req := range a.setup() {
+	for _, req := range a.setup(d.keepers) {
 		if err := d.must(ctx, req); err != nil {
 			return err
 		}
@@ -171,7 +173,7 @@ func (d *Demo) examine(ctx context.Context, r *Report, world *airline, entries [
 	d.phase("auditing every booking")
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	found, err := readBooks(ctx, d.client)
+	found, err := readBooks(ctx, d.client, d.stores)
 	if err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func (d *Demo) examine(ctx context.Context, r *Report, world *airline, entries [
 func (d *Demo) falsify(ctx context.Context, entries []entry) (string, error) {
 	for i := range entries {
 		if e := &entries[i]; e.committed() {
-			if err := d.must(ctx, e.forgery()); err != nil {
+			if err := d.must(ctx, e.forgery(d.keepers)); err != nil {
 				return "", err
 			}
 			d.screen.alarm("FORGERY", "%s was removed from seats, and from nowhere else", e.ID)

@@ -128,7 +128,7 @@ func (s *screen) proven(p standing) string {
 	case len(p.Wrong) > 0:
 		return s.paint(red, fmt.Sprintf("WRONG: %d", len(p.Wrong)))
 	case p.Failing != "":
-		return "not checked: " + clip(p.Failing, 17)
+		return "not checked: " + clip(p.Failing, 14) // of 100 columns
 	case p.Made == 0:
 		return "not checked yet"
 	}

@@ -15,8 +15,10 @@ type Rest struct {
 	Unfinished int `json:"unfinished"`
 	Preparing  int `json:"preparing"`
 	InDoubt    int `json:"in_doubt"`
-	// Locks of all participants.
+	// Locks of all KV participants.
 	Locks int `json:"locks"`
+	// Prepared are the branches that are, in databases.
+	Prepared int `json:"prepared_in_databases,omitempty"`
 	// Alerts of all nodes, and finished transactions that wait for an operator.
 	Alerts        int `json:"alerts"`
 	NeedsOperator int `json:"needs_operator"`
@@ -27,7 +29,7 @@ type Rest struct {
 }
 
 func (r *Rest) none() bool {
-	return r.Unfinished == 0 && r.Preparing == 0 && r.InDoubt == 0 && r.Locks == 0
+	return r.Unfinished == 0 && r.Preparing == 0 && r.InDoubt == 0 && r.Locks == 0 && r.Prepared == 0
 }
 
 // settled waits until nothing is unfinished and no lock is held; after
@@ -79,7 +81,14 @@ func (d *Demo) rest(ctx context.Context) (*Rest, error) {
 		}
 		r.NeedsOperator = max(r.NeedsOperator, int(st.GetNeedsOperator()))
 	}
-	for _, name := range participants {
+	for _, s := range d.stores {
+		list, err := s.prepared(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("what is prepared in %s: %w", s.name, err)
+		}
+		r.Prepared += len(list)
+	}
+	for _, name := range d.kv() {
 		scan, err := d.client.ScanKV(ctx, name, &pb.ScanRequest{Limit: 1})
 		if err != nil {
 			return nil, err

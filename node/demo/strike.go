@@ -10,7 +10,7 @@ import (
 
 // Strike is something done to a process, other than a kill of the leader.
 type Strike struct {
-	// What was done: kill, pause or cut; to a leader, follower or participant.
+	// What was done: kill, pause or cut; to a leader, follower, participant or database.
 	What string `json:"what"`
 	Role Target `json:"role"`
 	Name string `json:"name"`
@@ -22,8 +22,15 @@ type Strike struct {
 	// FirstCommit is the first answer COMMIT to a booking made after the strike.
 	FirstCommit        *Millis `json:"first_commit_after_ms"`
 	FirstCommitBooking string  `json:"first_commit_after_booking"`
+	// Answered is when a database that was killed did again.
+	Answered *Millis `json:"answered_ms,omitempty"`
+	// Waiting is how many branches were prepared in it then.
+	Waiting int `json:"branches_waiting,omitempty"`
+	// Settled is how long after it answered the last of those was settled.
+	Settled *Millis `json:"branches_settled_after_answer_ms,omitempty"`
 
 	at   time.Time
+	hit  time.Time // when the kill was over: a database has many processes
 	back time.Time // zero until it is back
 }
 
@@ -39,8 +46,11 @@ func (s *Strike) explains(e *entry) bool {
 	default:
 		return false
 	}
-	return s.Role == KillParticipant && e.ended.After(s.at) && (s.back.IsZero() || e.began.Before(s.back.Add(afterEffect)))
+	return s.absence() && e.ended.After(s.at) && (s.back.IsZero() || e.began.Before(s.back.Add(afterEffect)))
 }
+
+// absence: a participant, or the database under it, was out.
+func (s *Strike) absence() bool { return s.Role == KillParticipant || s.Role == KillDatabase }
 
 // excuse marks the aborts that follow from the absence of participants.
 func excuse(entries []entry, strikes []*Strike) {
@@ -55,7 +65,7 @@ func excuse(entries []entry, strikes []*Strike) {
 func (s *Strike) account(entries []entry) {
 	var first *entry
 	for i := range entries {
-		if e := &entries[i]; e.committed() && e.began.After(s.at) && (first == nil || e.ended.Before(first.ended)) {
+		if e := &entries[i]; e.committed() && e.began.After(s.at) && e.began.After(s.hit) && (first == nil || e.ended.Before(first.ended)) {
 			first = e
 		}
 	}
@@ -69,6 +79,9 @@ func (s *Strike) problems() []string {
 	var list []string
 	if s.Back == nil {
 		list = append(list, fmt.Sprintf("%s did not come back after the %s", s.Name, s.What))
+	}
+	if s.Role == KillDatabase && s.What == "kill" && s.Settled == nil {
+		list = append(list, fmt.Sprintf("the branches that were prepared in %s when it was killed were not settled", s.Name))
 	}
 	if s.FirstCommit == nil {
 		list = append(list, fmt.Sprintf("no booking made after the %s of %s was committed", s.What, s.Name))

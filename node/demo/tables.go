@@ -48,6 +48,21 @@ func (m model) nodeTable() []string {
 	return lines
 }
 
+// storeTable is a line for each database.
+func (m model) storeTable() []string {
+	var lines []string
+	for i, s := range m.now.Stores {
+		row := len(m.now.Nodes) + len(m.now.Parties) + i
+		prepared := "-"
+		if s.Known {
+			prepared = grouped(s.Prepared)
+		}
+		lines = append(lines, fmt.Sprintf(" %s %s%8d  %s  %s %9s",
+			m.mark(row), m.name(row, fmt.Sprintf("%d %-9s", len(m.now.Parties)+i+1, s.Name)), s.PID, m.state(s.State), fmt.Sprintf("%-10s", "("+s.Of+")"), prepared))
+	}
+	return lines
+}
+
 func (m model) partyTable() []string {
 	lines := []string{m.style.dim.Render(fmt.Sprintf("   %-10s %8s  %-8s  %-10s %9s  %9s  %9s", "participant", "pid", "state", "reachable", "prepared", "oldest", "owed"))}
 	for i, p := range m.now.Parties {

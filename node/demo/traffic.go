@@ -29,6 +29,7 @@ const (
 // traffic is the load.
 type traffic struct {
 	airline *airline
+	keepers keepers
 	ledger  *ledger
 	clients []*rpc.Client
 	rate    int
@@ -43,8 +44,8 @@ type traffic struct {
 }
 
 // newTraffic makes the clients; each starts at another node.
-func newTraffic(a *airline, nodes []string, clients, rate int) (*traffic, error) {
-	t := &traffic{airline: a, ledger: &ledger{}, rate: rate, due: make(chan time.Time, backlog*rate), stop: make(chan struct{})}
+func newTraffic(a *airline, k keepers, nodes []string, clients, rate int) (*traffic, error) {
+	t := &traffic{airline: a, keepers: k, ledger: &ledger{}, rate: rate, due: make(chan time.Time, backlog*rate), stop: make(chan struct{})}
 	for i := range clients {
 		first := i % len(nodes)
 		c, err := rpc.NewClient(slices.Concat(nodes[first:], nodes[:first]))
@@ -73,7 +74,7 @@ func (t *traffic) start(ctx context.Context) {
 				if !ok {
 					return
 				}
-				t.ledger.add(book(ctx, c, t.airline.draw(t.number.Add(1)), due, wait))
+				t.ledger.add(book(ctx, c, t.keepers, t.airline.draw(t.number.Add(1)), due, wait))
 			}
 		})
 	}
@@ -145,9 +146,9 @@ func (t *traffic) close() error {
 // book brings one booking, due at a time, to a definite outcome. What had begun
 // nothing is submitted again; what is unknown is settled by the same id, since
 // and content (P10), with all patience.
-func book(ctx context.Context, c *rpc.Client, b booking, due time.Time, wait time.Duration) entry {
+func book(ctx context.Context, c *rpc.Client, k keepers, b booking, due time.Time, wait time.Duration) entry {
 	e := entry{booking: b, began: due}
-	req := b.request()
+	req := b.request(k)
 	for {
 		resp, err := submit(ctx, c, req, wait)
 		e.ended, e.err = time.Now(), err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,9 +24,11 @@ const stopGrace = 10 * time.Second
 type Config struct {
 	// Binary is the concordat program, Dir an existing folder for all data and logs.
 	Binary, Dir string
-	// Nodes is how many coordinator nodes to run; Participants the names of KV participants.
+	// Nodes is how many coordinator nodes to run; Participants the names of
+	// participants: KV ones, but for those over a database.
 	Nodes        int
 	Participants []string
+	Databases    map[string]Database
 	// ServerArgs and ParticipantArgs are added to each command line.
 	ServerArgs, ParticipantArgs []string
 	// Env is added to the children's environment.
@@ -35,6 +38,14 @@ type Config struct {
 	Relayed bool
 	// Place, if set, puts each child, by its name, elsewhere than on loopback.
 	Place func(child string) Place
+}
+
+// Database is what a participant that is a ready-made agent works on.
+type Database struct {
+	// Kind is the command below 'concordat participant', as postgres or mysql.
+	Kind, DSN string
+	// Args are added to the agent's command line.
+	Args []string
 }
 
 // Place is where one child runs.
@@ -60,12 +71,13 @@ type Node struct {
 	Front string
 }
 
-// Participant is one KV participant.
+// Participant is one participant.
 type Participant struct {
 	*Process
 	// Endpoint is where it listens.
 	Endpoint string
-	Data     string
+	// Data is where those of a KV participant are.
+	Data string
 }
 
 // Cluster is the running whole.
@@ -165,10 +177,15 @@ func (c *Cluster) commandLines() error {
 	}
 	for _, name := range c.cfg.Participants {
 		p := c.Participants[name]
-		args := []string{
-			"participant", "kv", "--name", name, "--listen", p.Endpoint, "--data-dir", p.Data,
-			"--nodes", strings.Join(c.Addresses(), ","), "--register",
+		db, over := c.cfg.Databases[name]
+		kind, more := "kv", []string{"--data-dir", p.Data}
+		if over {
+			kind, more = db.Kind, db.Args
 		}
+		args := append([]string{
+			"participant", kind, "--name", name, "--listen", p.Endpoint,
+			"--nodes", strings.Join(c.Addresses(), ","), "--register",
+		}, more...)
 		address, err := front(name, p.Endpoint)
 		if err != nil {
 			return err
@@ -177,6 +194,9 @@ func (c *Cluster) commandLines() error {
 			args = append(args, "--advertise", address)
 		}
 		p.Process = c.process(name, append(args, c.cfg.ParticipantArgs...))
+		if over {
+			p.env = append(slices.Clip(p.env), "CONCORDAT_DSN="+db.DSN) // not for everybody to read, as arguments are
+		}
 	}
 	return nil
 }

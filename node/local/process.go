@@ -44,6 +44,9 @@ func NewProcess(name, binary, dir string, args, env []string) *Process {
 // Args are the arguments of the child.
 func (p *Process) Args() []string { return p.args }
 
+// Env is what is added to the environment of the child.
+func (p *Process) Env() []string { return p.env }
+
 // Start runs the child.
 func (p *Process) Start() error { return p.StartWith() }
 
@@ -188,8 +191,13 @@ func (p *Process) Stop(grace time.Duration) error {
 	select {
 	case <-p.ended():
 	case <-timer.C:
-		_ = p.Kill()
-		return fmt.Errorf("%s did not end within %s and was killed", p.Name, grace)
+		_ = p.Signal(syscall.SIGQUIT) // a program of Go writes where each goroutine is, and ends
+		select {
+		case <-p.ended():
+		case <-time.After(5 * time.Second):
+			_ = p.Kill()
+		}
+		return fmt.Errorf("%s did not end within %s and was killed; its log may tell what it waited for", p.Name, grace)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -42,7 +42,14 @@ type view struct {
 	asked    time.Time
 	sessions map[uint64]bool
 	waiting  map[uint64]bool // for a lock
+	// session is that of a transaction, by the number that the database gives it; 0
+	// if it has none.
+	session map[string]uint64
+	waits   []wait
 }
+
+// wait is one transaction that waits for another.
+type wait struct{ waits, blocks string }
 
 func newAttached(m *Manager) *attached {
 	return &attached{m: m, turn: make(chan struct{}, 1)}
@@ -104,8 +111,8 @@ func (a *attached) after(ctx context.Context, t time.Time) (view, error) {
 		if err := pause(ctx, apart-time.Since(a.read)); err != nil {
 			return view{}, participant.Transient(err)
 		}
-		next := view{asked: time.Now(), sessions: map[uint64]bool{}, waiting: map[uint64]bool{}}
-		fresh, err := a.look(ctx, next)
+		next := view{asked: time.Now(), sessions: map[uint64]bool{}, waiting: map[uint64]bool{}, session: map[string]uint64{}}
+		fresh, err := a.look(ctx, &next)
 		a.read = time.Now()
 		if err != nil {
 			return view{}, err
@@ -124,7 +131,7 @@ func (a *attached) after(ctx context.Context, t time.Time) (view, error) {
 
 // look reads the view. It is fresh if the transaction that this look begins is
 // in it, with this very query: otherwise somebody else had read it just before.
-func (a *attached) look(ctx context.Context, v view) (fresh bool, err error) {
+func (a *attached) look(ctx context.Context, v *view) (fresh bool, err error) {
 	c, err := a.m.control.Conn(ctx)
 	if err != nil {
 		return false, err
@@ -134,24 +141,47 @@ func (a *attached) look(ctx context.Context, v view) (fresh bool, err error) {
 		return false, err
 	}
 	defer func() { _, _ = c.ExecContext(ctx, "ROLLBACK") }()
-	query := fmt.Sprintf("SELECT /* concordat %s */ trx_mysql_thread_id, trx_state, trx_query FROM information_schema.innodb_trx", newIncarnation())
+	query := fmt.Sprintf("SELECT /* concordat %s */ trx_mysql_thread_id, trx_state, trx_query, trx_id FROM information_schema.innodb_trx", newIncarnation())
 	rows, err := c.QueryContext(ctx, query)
 	if err != nil {
 		return false, err
 	}
 	defer rows.Close()
+	waiting := false
 	for rows.Next() {
 		var id uint64
-		var state string
+		var state, trx string
 		var text sql.NullString
-		if err := rows.Scan(&id, &state, &text); err != nil {
+		if err := rows.Scan(&id, &state, &text, &trx); err != nil {
 			return false, err
 		}
-		v.sessions[id] = true
+		v.sessions[id], v.session[trx] = true, id
 		v.waiting[id] = state == "LOCK WAIT"
+		waiting = waiting || v.waiting[id]
 		fresh = fresh || text.String == query
 	}
-	return fresh, rows.Err()
+	if err := rows.Err(); err != nil || !waiting {
+		return fresh, err
+	}
+	// Out of the same copy. Who may not read this (MySQL) is told so by Diagnose.
+	v.waits, _ = a.waits(ctx, c)
+	return fresh, nil
+}
+
+func (a *attached) waits(ctx context.Context, c *sql.Conn) (list []wait, err error) {
+	rows, err := c.QueryContext(ctx, a.m.server.sqlLockWaits())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var w wait
+		if err := rows.Scan(&w.waits, &w.blocks); err != nil {
+			return nil, err
+		}
+		list = append(list, w)
+	}
+	return list, rows.Err()
 }
 
 // release makes sure that no session has the branch, so that another may finish

@@ -23,6 +23,8 @@ type Prepared struct {
 	Ref participant.Ref
 	// Age is since this process first saw it: the server remembers none.
 	Age time.Duration
+	// Blocks are the sessions that wait for it.
+	Blocks []uint64
 }
 
 // Survey lists them. Those that are not ours are shown and never touched; those
@@ -40,6 +42,9 @@ func (m *Manager) Survey(ctx context.Context) (Census, error) {
 	when := m.sinceAny.keep(names, now)
 	for i, p := range c.Prepared {
 		c.Prepared[i].Age = now.Sub(when[p.Name])
+	}
+	if err := m.blocks(ctx, c.Prepared); err != nil {
+		return Census{}, m.shown("census", err)
 	}
 	return c, nil
 }

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/concordat-tx/concordat/participant"
@@ -13,8 +14,11 @@ import (
 
 var _ participant.Database = (*Manager)(nil)
 
-// maxCensus bounds what a census tells.
-const maxCensus = 10_000
+const (
+	// maxCensus and maxBlocks bound what a census tells.
+	maxCensus = 10_000
+	maxBlocks = 20
+)
 
 // Census tells of every prepared branch of the server. The server knows no age,
 // owner or database of them: their age is since this process first saw them.
@@ -28,6 +32,9 @@ func (m *Manager) Census(ctx context.Context) (*pb.CensusResponse, error) {
 		one := &pb.PreparedTransaction{Name: p.Name, Owner: p.Kinship.Proto(), AgeSeconds: p.Age.Seconds()}
 		if p.Kinship == sqlbranch.Ours {
 			one.Id, one.Attempt = p.Ref.ID, rpc.AttemptProto(p.Ref.Attempt)
+		}
+		for _, session := range p.Blocks[:min(len(p.Blocks), maxBlocks)] {
+			one.Blocks = append(one.Blocks, strconv.FormatUint(session, 10))
 		}
 		out.Prepared = append(out.Prepared, one)
 	}
@@ -55,6 +62,9 @@ func (m *Manager) Diagnose(ctx context.Context) (list []*pb.Finding, err error) 
 		v["innodb_flush_log_at_trx_commit"]+": a prepared branch could be lost with the machine", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
 	judge(!isOn(v["log_bin"]) || v["sync_binlog"] == "1", pb.Finding_ADVICE, "sync_binlog", "1, or no binary log",
 		v["sync_binlog"]+": after a crash of the machine replicas and recovery may miss branches", "SET GLOBAL sync_binlog = 1")
+	_, err = m.control.ExecContext(ctx, s.sqlLockWaits())
+	judge(err == nil, pb.Finding_ADVICE, "lock waits", "readable", fmt.Sprintf("not readable, so a census does not tell whom a branch blocks: %v", err),
+		"GRANT SELECT ON performance_schema.* TO the participant's user")
 	var connections, wait int
 	_, _ = fmt.Sscan(v["max_connections"], &connections) // what is not told is 0, and shown so
 	_, _ = fmt.Sscan(v["wait_timeout"], &wait)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
 	"github.com/concordat-tx/concordat/rpc"
@@ -78,6 +79,7 @@ func (m *Manager) Forget(ctx context.Context, floor rpc.Attempt, refs []particip
 	for _, r := range refs {
 		byID[r.ID] = append(byID[r.ID], r)
 	}
+	failpoint.Hit("participant.forget.write.before")
 	err := m.options.around(func() error {
 		tx, err := m.control.BeginTx(ctx, nil)
 		if err != nil {
@@ -97,6 +99,7 @@ func (m *Manager) Forget(ctx context.Context, floor rpc.Attempt, refs []particip
 		b.Floor = higher(b.Floor, floor)
 		return storeBinding(ctx, tx, m.options.Name, b)
 	})
+	failpoint.Hit("participant.forget.write.after")
 	return m.shown("forget", err)
 }
 

@@ -32,6 +32,21 @@ func (s *since[K]) keep(branches []K, now time.Time) map[K]time.Time {
 	return next
 }
 
+// holds reports whether a branch of the id is prepared, as far as is known here.
+func (m *Manager) holds(id string) bool {
+	if m.known.holds(id) {
+		return true
+	}
+	m.since.mu.Lock()
+	defer m.since.mu.Unlock()
+	for b := range m.since.when { // those of the last list
+		if b.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // Held lists the prepared branches as the attempts that they stand for, the
 // oldest attempt first.
 func (m *Manager) Held(ctx context.Context) ([]participant.Held, error) {

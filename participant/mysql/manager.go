@@ -82,6 +82,7 @@ type Manager struct {
 	engines  *engines
 	instance *instance
 	known    *known
+	lane     *sqlbranch.Lane
 	since    since[participant.Ref] // held by us
 	sinceAny since[string]          // prepared by anybody, by name
 	// strandings counts looks that found a branch which the database seems to have lost.
@@ -136,7 +137,7 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 	}
 	m := &Manager{
 		options: options, log: options.Logger, secret: secret(cfg.Passwd),
-		pinned: newPinned(pinnedPerBranch * options.MaxBranches), instance: &instance{}, known: newKnown(),
+		pinned: newPinned(pinnedPerBranch * options.MaxBranches), instance: &instance{}, known: newKnown(), lane: sqlbranch.NewLane(controlConnections),
 		crowd: sqlbranch.NewCrowd(options.MaxBranches),
 	}
 	if err := m.open(ctx, cfg); err != nil {

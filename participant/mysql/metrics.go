@@ -42,12 +42,13 @@ var (
 	}
 	describePrepared = prometheus.NewDesc("concordat_database_prepared", "Prepared transactions in the database's server, by whose they are.", []string{"whose"}, nil)
 	describeOldest   = prometheus.NewDesc("concordat_database_prepared_oldest_seconds", "Age of the oldest of them; 0 if there is none.", []string{"whose"}, nil)
+	describeBlocked  = prometheus.NewDesc("concordat_database_blocked_sessions", "Sessions of the database that wait for a prepared transaction.", []string{"whose"}, nil)
 	describeInstance = prometheus.NewDesc("concordat_database_instance_changed", "1 while the database is another instance than the one accepted.", nil, nil)
 	describeUp       = prometheus.NewDesc("concordat_database_up", "1 if the database answered this scrape.", nil, nil)
 )
 
 func (c censusCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{describePrepared, describeOldest, describeInstance, describeUp} {
+	for _, d := range []*prometheus.Desc{describePrepared, describeOldest, describeBlocked, describeInstance, describeUp} {
 		to <- d
 	}
 }
@@ -67,13 +68,14 @@ func (c censusCollector) Collect(to chan<- prometheus.Metric) {
 		return // what was true is not shown as if it were
 	}
 	for kin, whose := range kinships {
-		n, oldest := 0, time.Duration(0)
+		n, oldest, blocked := 0, time.Duration(0), 0
 		for _, p := range census.Prepared {
 			if p.Kinship == kin {
-				n, oldest = n+1, max(oldest, p.Age)
+				n, oldest, blocked = n+1, max(oldest, p.Age), blocked+len(p.Blocks)
 			}
 		}
 		gauge(describePrepared, float64(n), whose)
 		gauge(describeOldest, oldest.Seconds(), whose)
+		gauge(describeBlocked, float64(blocked), whose)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -126,10 +127,12 @@ func (m *Manager) executeNow(ctx context.Context, w participant.Work, fresh bool
 		return vote, err
 	}
 	var doubt bool
+	failpoint.Hit("participant.prepared.write.before")
 	err = m.options.around(func() (err error) {
 		doubt, err = s.prepare(ctx)
 		return err
 	})
+	failpoint.Hit("participant.prepared.write.after")
 	switch {
 	case err == nil:
 	case doubt || s.stage == prepared:

@@ -65,6 +65,14 @@ func (k *known) remove(id string) {
 	delete(k.refs, id)
 }
 
+// holds reports whether a branch of the id is prepared, as far as is known here.
+func (k *known) holds(id string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, known := k.refs[id]
+	return known
+}
+
 func (k *known) has(ref participant.Ref) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

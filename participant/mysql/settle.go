@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -25,7 +26,12 @@ type settler func(ctx context.Context, ref participant.Ref) (participant.Settlem
 
 func (m *Manager) settle(ctx context.Context, verb string, ref participant.Ref, try settler) (participant.Settlement, error) {
 	var st participant.Settlement
-	err := m.patiently(ctx, func() (err error) {
+	leave, err := m.lane.Enter(ctx, m.holds(ref.ID))
+	if err != nil {
+		return st, m.shown(verb+" "+ref.ID, participant.Transient(err))
+	}
+	defer leave()
+	err = m.patiently(ctx, func() (err error) {
 		st, err = try(ctx, ref)
 		if isLocked(err) {
 			err = errors.Join(errAgain, err)
@@ -55,7 +61,7 @@ func (m *Manager) tryCommit(ctx context.Context, ref participant.Ref) (participa
 
 // commitHeld commits a branch in the database, and believes what it then sees.
 func (m *Manager) commitHeld(ctx context.Context, branch participant.Ref) (participant.Settlement, error) {
-	if err := m.options.around(func() error { return m.finish(ctx, branch, "XA COMMIT") }); err != nil {
+	if err := m.finish(ctx, branch, "XA COMMIT"); err != nil {
 		return participant.Settlement{}, err
 	}
 	s, err := m.rows(ctx, branch.ID, nil)
@@ -173,7 +179,7 @@ func (m *Manager) undo(ctx context.Context, branch participant.Ref) error {
 	if err := m.trusted(ctx); err != nil {
 		return err
 	}
-	if err := m.options.around(func() error { return m.finish(ctx, branch, "XA ROLLBACK") }); err != nil {
+	if err := m.finish(ctx, branch, "XA ROLLBACK"); err != nil {
 		return err
 	}
 	return m.fold(ctx, branch.ID)
@@ -198,6 +204,13 @@ func (m *Manager) tombstone(ctx context.Context, ref participant.Ref) (participa
 // finish commits or rolls back a prepared branch: on its own connection if this
 // process has it, and detached otherwise. No error is no proof of anything.
 func (m *Manager) finish(ctx context.Context, branch participant.Ref, verb string) error {
+	failpoint.Hit("participant.settled.write.before")
+	err := m.options.around(func() error { return m.finishNow(ctx, branch, verb) })
+	failpoint.Hit("participant.settled.write.after")
+	return err
+}
+
+func (m *Manager) finishNow(ctx context.Context, branch participant.Ref, verb string) error {
 	if s := m.pinned.take(branch); s != nil {
 		err := s.finish(ctx, verb)
 		if err == nil {

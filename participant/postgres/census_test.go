@@ -87,7 +87,7 @@ concordat_database_up 1
 	if n := testutil.CollectAndCount(s.Collectors()[0], "concordat_database_prepared"); n != 0 {
 		t.Error("what is not known is shown")
 	}
-	if err := p.Start(); err != nil { // for the clean-up
+	if err := p.Restart(context.Background()); err != nil { // for the clean-up
 		t.Fatal(err)
 	}
 }

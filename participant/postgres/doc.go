@@ -14,7 +14,8 @@
 //     that a branch can never be prepared must get the lock on its row, and ends
 //     the session that has it (see settleAbsent).
 //   - 42704 after COMMIT PREPARED means that the branch is gone, by anybody's
-//     hand: only the row tells commit from rollback.
+//     hand: only the row tells commit from rollback, and only the number of the
+//     branch's transaction a rollback by hand from nothing at all (see witness).
 //
 // Several processes may serve one participant over one database. What they do
 // about one id to a prepared branch they do one after the other, under an

@@ -2,11 +2,15 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/statements"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -115,4 +119,66 @@ func TestCapacityIsAVote(t *testing.T) {
 	if s.Capacity() != 2 {
 		t.Errorf("capacity %d", s.Capacity())
 	}
+}
+
+// Somebody else is at the very end of the branch: that is no answer, and passes.
+func TestABusyBranchIsTriedAgain(t *testing.T) {
+	// Only who asks for it waits, and for ever: there is no such standby.
+	p := own(t, map[string]string{"fsync": "off", "synchronous_standby_names": "'nobody'", "synchronous_commit": "local"})
+	b := newBench(t, p)
+	s, err := b.open(within(t, patience), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind(t, s, "c1")
+	w := b.work("t", 1, addOne("k"))
+	b.prepared(s, w)
+	hand := connect(t, b.dsn)
+	do(t, hand, "SET synchronous_commit = on")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := hand.Exec(within(t, patience), "COMMIT PREPARED '"+s.owner().GID(w.Ref)+"'", pgx.QueryExecModeSimpleProtocol)
+		ended <- err
+	}()
+	other, pid := connect(t, b.dsn), hand.PgConn().PID()
+	b.eventually(func() error {
+		var waits int
+		err := other.QueryRow(within(t, patience), "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'", pid).Scan(&waits)
+		if err == nil && waits == 0 {
+			err = errors.New("nobody waits for the standby")
+		}
+		return err
+	})
+	st, err := s.Commit(within(t, patience), w.Ref)
+	if !participant.IsTransient(err) || !isCode(err, "55000") {
+		t.Errorf("%v (%s), %v", st.Settled, st.Message, err)
+	}
+	do(t, other, fmt.Sprintf("SELECT pg_cancel_backend(%d)", pid))
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	b.done(s.Commit(within(t, patience), w.Ref))
+	b.counts("k", 1)
+}
+
+// A role that may not end the branch says so, and what to do; the branch waits.
+func TestAnotherRoleMayNotEndABranch(t *testing.T) {
+	b, s := opened(t, Options{})
+	name := connect(t, b.dsn).Config().Database
+	admin := connect(t, server.AdminDSN(name))
+	do(t, admin, fmt.Sprintf("CREATE ROLE %s_other LOGIN PASSWORD '%s'", name, server.Password()),
+		fmt.Sprintf("GRANT USAGE ON SCHEMA concordat TO %s_other", name), fmt.Sprintf("GRANT ALL ON ALL TABLES IN SCHEMA concordat TO %s_other", name))
+	w := b.work("t", 1, addOne("k"))
+	b.prepared(s, w)
+	other, err := Open(within(t, patience), Options{Name: "suite", DSN: server.DSN(name+"_other", name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, settle := range []func(context.Context, participant.Ref) (participant.Settlement, error){other.Commit, other.Rollback} {
+		if st, err := settle(within(t, patience), w.Ref); err == nil || !isCode(err, "42501") || !strings.Contains(err.Error(), "the same role") {
+			t.Errorf("%v (%s), %v", st.Settled, st.Message, err)
+		}
+	}
+	b.held(s, w)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +42,7 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (vote participa
 
 // executeNow runs the branch in a session of its own.
 func (s *Store) executeNow(ctx context.Context, w participant.Work) (participant.Vote, next, error) {
-	conn, err := s.work.Acquire(ctx)
+	conn, err := s.acquire(ctx, s.work)
 	if err != nil {
 		vote, err := s.voteOn(ctx, connectError(err))
 		return vote, answer, err
@@ -87,7 +88,9 @@ type execution struct {
 	owner sqlbranch.Owner
 	conn  *pgxpool.Conn
 	tx    pgx.Tx
-	xid   string // of the transaction, to know it again
+	xid   uint64 // of the transaction, to know it again
+	// journal is how many rows of the journal were written in it, by us.
+	journal int64
 }
 
 // enter locks the branch's entry and writes there what will prove its commit,
@@ -117,8 +120,8 @@ func (x *execution) enter(ctx context.Context) (participant.Vote, next, error) {
 	batch.Queue(`SELECT p.cluster_id, p.floor, (SELECT body FROM concordat.overlay WHERE participant = p.name AND id = $2)
 		FROM concordat.participant p WHERE p.name = $1`, x.s.options.Name, x.w.ID).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&cluster, &floor, &overlay) })
-	batch.Queue(`SELECT pg_current_xact_id()::text, set_config('lock_timeout', $1, true)`, milliseconds(min(maxLockWait, left/lockWaitPart))).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&x.xid, nil) })
+	batch.Queue(`SELECT pg_current_xact_id()::text::bigint, `+sqlWritten+`, set_config('lock_timeout', $1, true)`, milliseconds(min(maxLockWait, left/lockWaitPart))).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&x.xid, &x.journal, nil) })
 	switch err := x.tx.SendBatch(ctx, batch).Close(); {
 	case isCode(err, "55P03"):
 		return participant.Vote{}, lookFirst, nil
@@ -154,6 +157,7 @@ func (x *execution) judge(ctx context.Context, entry, floor []byte, written bool
 	}
 	if !written {
 		_, err = x.tx.Exec(ctx, sqlUpdateEntry, x.s.options.Name, x.w.ID, sqlbranch.EncodeEntry(sqlbranch.AfterCommit(v.Entry, x.w.Ref)))
+		x.journal++
 	}
 	return participant.Vote{}, answer, err
 }
@@ -188,6 +192,7 @@ func (x *execution) prepare(ctx context.Context, result []byte) (participant.Vot
 	err := x.s.options.around(func() error { return x.prepareTransaction(ctx) })
 	failpoint.Hit("participant.prepared.write.after")
 	if err == nil {
+		x.s.witness.saw(x.w.Ref, x.xid)
 		return participant.Prepared(result), nil
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && !x.conn.Conn().IsClosed() && !fatal(e) && e.Code != "42710" {
@@ -214,20 +219,26 @@ func (x *execution) storeResult(ctx context.Context, result []byte) (free bool, 
 	return free, err
 }
 
-// prepareTransaction sends PREPARE behind a statement that fails unless the
-// transaction is still the one that has the entry locked; then PREPARE is
-// skipped. It believes the command tag, not the absence of an error.
+var errJournal = Abort(pb.Reason_UNSUPPORTED, "the work of the branch has written to the journal, the tables of the schema concordat, which are not for branches")
+
+// prepareTransaction sends PREPARE behind statements that fail unless the
+// transaction is still the one that has the entry locked, and has left the
+// journal alone; then PREPARE is skipped. It believes the command tag, not the
+// absence of an error.
 func (x *execution) prepareTransaction(ctx context.Context) error {
 	batch := &pgconn.Batch{}
-	batch.ExecParams("SELECT 1 / (pg_current_xact_id()::text = $1)::int", [][]byte{[]byte(x.xid)}, nil, nil, nil)
+	batch.ExecParams("SELECT 1 / (pg_current_xact_id()::text = $1)::int", [][]byte{strconv.AppendUint(nil, x.xid, 10)}, nil, nil, nil)
+	batch.ExecParams("SELECT sqrt(("+sqlWritten+" = $1)::int - 1)", [][]byte{strconv.AppendInt(nil, x.journal, 10)}, nil, nil, nil)
 	batch.ExecParams("PREPARE TRANSACTION "+quoteGID(x.owner, x.w.Ref), nil, nil, nil, nil)
 	results, err := x.conn.Conn().PgConn().ExecBatch(ctx, batch).ReadAll()
 	switch {
 	case isCode(err, "22012"):
 		return errEnded
+	case isCode(err, "2201F"):
+		return errJournal
 	case err != nil:
 		return err
-	case len(results) != 2 || results[1].CommandTag.String() != "PREPARE TRANSACTION":
+	case len(results) != 3 || results[2].CommandTag.String() != "PREPARE TRANSACTION":
 		return Abort(pb.Reason_FAILED, "the database rolled the branch back instead of preparing it")
 	}
 	return nil
@@ -251,6 +262,7 @@ func (x *execution) unknown(ctx context.Context, result []byte, cause error) (pa
 	case err != nil:
 		return participant.Vote{}, participant.Transient(fmt.Errorf("whether the branch is prepared is not known (%w), nor can it be found out: %w", cause, err))
 	case held && ctx.Err() == nil:
+		x.s.witness.saw(x.w.Ref, x.xid)
 		return participant.Prepared(result), nil
 	case held:
 		return participant.Vote{}, fmt.Errorf("the branch is prepared, and its budget ended: %w", cause)

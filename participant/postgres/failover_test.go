@@ -23,7 +23,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	bind(t, s, "c1")
-	standby, err := primary.Standby()
+	standby, err := primary.Standby(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 	b.done(s.Rollback(ctx, doomed.Ref))
 	b.prepared(s, b.work("c", 3, addOne("b")))
 	b.done(s.Rollback(context.WithoutCancel(ctx), b.work("c", 3, addOne("b")).Ref))
-	if err := primary.Start(); err != nil { // for the clean-up
+	if err := primary.Restart(context.Background()); err != nil { // for the clean-up
 		t.Fatal(err)
 	}
 }

@@ -51,7 +51,8 @@ type prepared struct {
 // list are the branches of this participant that are prepared.
 func (s *Store) list(ctx context.Context, q querier) ([]prepared, error) {
 	owner := s.owner()
-	rows, err := q.Query(ctx, `SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_catalog.pg_prepared_xact()
+	rows, err := q.Query(ctx, `SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8, transaction::text::bigint,
+	pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM pg_catalog.pg_prepared_xact()
 WHERE starts_with(gid, $1) AND dbid = `+sqlThisDatabase, owner.GIDPrefix())
 	if err != nil {
 		return nil, fmt.Errorf("list the prepared transactions: %w", err)
@@ -59,8 +60,10 @@ WHERE starts_with(gid, $1) AND dbid = `+sqlThisDatabase, owner.GIDPrefix())
 	var list []prepared
 	var gid string
 	var seconds float64
-	_, err = pgx.ForEachRow(rows, []any{&gid, &seconds}, func() error {
+	var xid, next uint64
+	_, err = pgx.ForEachRow(rows, []any{&gid, &seconds, &xid, &next}, func() error {
 		if ref, kin := owner.ParseGID(gid); kin == sqlbranch.Ours {
+			s.witness.saw(ref, widen(uint32(xid), next))
 			list = append(list, prepared{ref, max(0, time.Duration(seconds*float64(time.Second)))})
 		}
 		return nil

@@ -124,7 +124,11 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("which instance the database is: %w", err)
 	}
 	was := s.instances.Swap(&instances{known, found})
-	if known != found && (was == nil || *was != instances{known, found}) {
+	if known == found {
+		return nil
+	}
+	s.witness.forget()
+	if was == nil || *was != (instances{known, found}) {
 		s.log.Error("the database is another instance than the one known (restored, or another server took over): known decisions are "+
 			"delivered, but nothing is prepared, rolled back or believed to be absent until an operator accepts it",
 			"participant", s.options.Name, "known", known, "found", found)

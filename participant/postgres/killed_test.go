@@ -43,7 +43,7 @@ func TestConformanceWhenTheServerIsKilled(t *testing.T) {
 						return err
 					}
 					b.store.Close()
-					return p.Start()
+					return p.Restart(context.Background())
 				}
 				return h
 			}, false)
@@ -74,7 +74,7 @@ func TestTheServerComesBack(t *testing.T) {
 	if err == nil {
 		t.Fatal("a commit was acknowledged by a dead server")
 	}
-	if err := p.Start(); err != nil {
+	if err := p.Restart(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually(func() error { return b.settled(s.Commit(ctx, a.Ref)) })

@@ -71,7 +71,7 @@ func TestMoneyIsConstantWhenTheServerIsKilled(t *testing.T) {
 		for end := time.Now().Add(patience); committed.Load() < since+15 && time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
-		if err := errors.Join(p.Kill(), p.Start()); err != nil {
+		if err := errors.Join(p.Kill(), p.Restart(context.Background())); err != nil {
 			t.Fatal(err)
 		}
 		kills.Add(1)

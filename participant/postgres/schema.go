@@ -61,6 +61,12 @@ WHERE starts_with(gid, $1) AND right(gid, $2) = $3 AND dbid = ` + sqlThisDatabas
 ON CONFLICT (participant, id) DO UPDATE SET body = excluded.body, result = excluded.result`
 	sqlNewOverlay    = `INSERT INTO concordat.overlay (participant, id, body, result) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
 	sqlDeleteOverlay = `DELETE FROM concordat.overlay WHERE participant = $1 AND id = $2`
+	// How many rows of the journal the session has written, in this transaction and
+	// in those before that it has not told the server's statistics of yet: it tells
+	// between transactions, so within one this only grows by what that one writes,
+	// by whatever detour. Without track_counts it is always 0.
+	sqlWritten = `(SELECT sum(pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c))::bigint
+FROM unnest('{concordat.participant, concordat.entry, concordat.overlay}'::regclass[]) c)`
 	// For this transaction alone, also one that a batch makes.
 	sqlNoWait = `SELECT set_config('synchronous_commit', 'off', true)`
 )

@@ -22,7 +22,7 @@ type querier interface {
 
 // withControl runs do on a session for control.
 func (s *Store) withControl(ctx context.Context, do func(conn *pgx.Conn) error) error {
-	conn, err := s.control.Acquire(ctx)
+	conn, err := s.acquire(ctx, s.control)
 	if err != nil {
 		return s.passing(err)
 	}

@@ -58,6 +58,11 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if err := fsm.CheckID("id", ref.ID); err != nil {
 		return st, err
 	}
+	leave, err := s.lane.Enter(ctx, s.witness.holds(ref.ID))
+	if err != nil {
+		return st, participant.Transient(err)
+	}
+	defer leave()
 	for range maxTurns {
 		again := true
 		err := s.withID(ctx, ref.ID, func(l *locked, f sqlbranch.Found) (err error) {
@@ -106,7 +111,11 @@ func (s *Store) settleOnce(
 		if err := s.trusted(); err != nil {
 			return st, false, err
 		}
-		return s.settleAbsent(ctx, l.Conn, ref, d)
+		branch := ref
+		if o := f.Overlay; o != nil && o.Stands() == ref {
+			branch = o.Of
+		}
+		return s.settleAbsent(ctx, l.Conn, branch, ref, d)
 	case m.Left:
 		// Only tidying up: what is answered is durable in the two together, also
 		// if somebody else has the entry now.
@@ -129,6 +138,7 @@ func (s *Store) commitHeld(ctx context.Context, l *locked, branch participant.Re
 	if err != nil || !sqlbranch.Proven(f.Entry, branch) {
 		return st, true, err // somebody else has settled it: look how
 	}
+	s.witness.settled(branch)
 	if f.Overlay != nil && f.Overlay.IsPlain() {
 		err = s.fold(ctx, l.Conn, f)
 	}
@@ -169,6 +179,9 @@ func (s *Store) finishUndone(ctx context.Context, conn *pgx.Conn, branch partici
 	failpoint.Hit("participant.settled.write.before")
 	err := s.finish(ctx, conn, "ROLLBACK PREPARED ", branch)
 	failpoint.Hit("participant.settled.write.after")
+	if err == nil {
+		s.witness.settled(branch)
+	}
 	return err
 }
 
@@ -240,9 +253,17 @@ func (s *Store) underLock(ctx context.Context, conn *pgx.Conn, id string, do fun
 // settleAbsent answers about a branch that is neither held nor finished here.
 // That is only known under the lock of its entry, since a session may be about
 // to prepare it, even one whose client has died long ago. Such a session is ended.
-func (s *Store) settleAbsent(ctx context.Context, conn *pgx.Conn, ref participant.Ref, d decision) (st participant.Settlement, again bool, err error) {
+// branch is what the list would name it.
+func (s *Store) settleAbsent(ctx context.Context, conn *pgx.Conn, branch, ref participant.Ref, d decision) (st participant.Settlement, again bool, err error) {
 	busy, err := s.underLock(ctx, conn, ref.ID, func(tx pgx.Tx, m sqlbranch.Merged) (bool, error) {
 		v := d.on(m.Entry, ref)
+		if isHazard(v) {
+			if byHand, proven, err := s.rolledBack(ctx, tx, m.Entry, branch, ref); err != nil {
+				return false, err
+			} else if proven {
+				v = byHand
+			}
+		}
 		st = participant.Settlement{Settled: v.Settled, Message: v.Message}
 		again = v.Step != participant.Tombstone && !isHazard(v)
 		if v.Step != participant.Tombstone {

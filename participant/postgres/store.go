@@ -23,12 +23,15 @@ type Store struct {
 	work, control *pgxpool.Pool
 	capacity      atomic.Int64 // max_prepared_transactions
 	crowd         *sqlbranch.Crowd
+	lane          *sqlbranch.Lane
+	door          door
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
 	cluster atomic.Pointer[string]
 	// instances are the one that the newest connection led to and the one that the
 	// data are bound to; nil before the first.
 	instances atomic.Pointer[instances]
+	witness   witness
 
 	// finishedMu guards where the next Finished begins.
 	finishedMu    sync.Mutex

@@ -50,6 +50,54 @@ func TestWorkCannotEndItsTransaction(t *testing.T) {
 	b.aborted(s, b.work("t", 1, addOne("k")), pb.Reason_FAILED)
 }
 
+// What proves the branches is not for their work to write, by whatever detour.
+func TestWorkCannotWriteTheJournal(t *testing.T) {
+	for name, touch := range map[string]string{
+		"its own entry":     "UPDATE concordat.entry SET body = ''",
+		"an entry deleted":  "DELETE FROM concordat.entry WHERE id = 'old'",
+		"all are gone":      "TRUNCATE concordat.entry",
+		"the participant":   "UPDATE concordat.participant SET floor = ''",
+		"an overlay":        "INSERT INTO concordat.overlay VALUES ('suite', 'other', '')",
+		"in a function":     "SELECT meddle()",
+		"and then not":      "SAVEPOINT s; DELETE FROM concordat.entry WHERE id = 'old'; ROLLBACK TO s",
+		"and an error lost": "DO $$ BEGIN DELETE FROM concordat.entry WHERE id = 'old'; RAISE 'x'; EXCEPTION WHEN OTHERS THEN END $$",
+	} {
+		t.Run(name, func(t *testing.T) {
+			touches := true
+			b, s := opened(t, Options{MaxBranches: 1, Work: func(ctx context.Context, tx pgx.Tx, _ participant.Work) ([]byte, error) {
+				if touches {
+					if _, err := tx.Conn().PgConn().Exec(ctx, touch).ReadAll(); err != nil {
+						return nil, err
+					}
+				}
+				_, err := tx.Exec(ctx, "INSERT INTO counts VALUES ('k', 1) ON CONFLICT (key) DO UPDATE SET n = counts.n + 1")
+				return nil, err
+			}})
+			do(t, connect(t, b.dsn), `CREATE FUNCTION meddle() RETURNS void LANGUAGE sql AS $$ DELETE FROM concordat.entry WHERE id = 'old' $$`)
+			touches = false // in the same session: what it wrote is not yet in the statistics
+			for n := range uint64(3) {
+				w := b.work([]string{"old", "older", "oldest"}[n], n+1)
+				b.prepared(s, w)
+				b.done(s.Commit(within(t, patience), w.Ref))
+			}
+			again := b.work("again", 4) // its entry is there, and is changed by us
+			b.done(s.Rollback(within(t, patience), again.Ref))
+			again = b.work("again", 5)
+			b.prepared(s, again)
+			b.done(s.Commit(within(t, patience), again.Ref))
+			touches = true
+			v := b.aborted(s, b.work("t", 6), pb.Reason_UNSUPPORTED)
+			if !strings.Contains(v.Message, "journal") {
+				t.Error(v.Message)
+			}
+			b.held(s)
+			b.counts("k", 4)
+			touches = false
+			b.prepared(s, b.work("u", 7))
+		})
+	}
+}
+
 // A session that was used by a branch takes nothing of it to the next.
 func TestSessionsAreCleaned(t *testing.T) {
 	b, s := opened(t, Options{MaxBranches: 1})
@@ -82,7 +130,7 @@ func TestSettledByHand(t *testing.T) {
 	}{
 		{"COMMIT", "commit", pb.Settled_SETTLED_DONE, 1},
 		{"COMMIT", "rollback", pb.Settled_HEURISTIC_COMMIT, 1},
-		{"ROLLBACK", "commit", pb.Settled_HEURISTIC_HAZARD, 0},
+		{"ROLLBACK", "commit", pb.Settled_HEURISTIC_ROLLBACK, 0},
 		{"ROLLBACK", "rollback", pb.Settled_SETTLED_DONE, 0},
 	} {
 		key := fmt.Sprintf("k%d", i)
@@ -143,5 +191,9 @@ func TestACopyOnTheSameServer(t *testing.T) {
 		t.Error(v.Message)
 	}
 	c.held(copied)
+	// It is not there for the other database, which could not settle it.
+	if st, err := copied.Commit(within(t, patience), w.Ref); err != nil || st.Settled != pb.Settled_HEURISTIC_HAZARD {
+		t.Errorf("%v (%s), %v", st.Settled, st.Message, err)
+	}
 	b.held(s, w)
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,21 +92,18 @@ func bash(t *testing.T, script string) (said string, err error) {
 func ours(t *testing.T, script string) string {
 	t.Helper()
 	t.Cleanup(func() { remove(t) })
-	var socket, port string
-	err := mariaDB.Admin().QueryRowContext(within(t, patience), "SELECT @@socket, @@port").Scan(&socket, &port)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := strconv.Itoa(mariaDB.Port())
 	instead := []string{
 		"make build\n", "", "go build -o bin/ ./docs/examples/booking/...\n", "", `"$PWD/bin:$PATH"`, `"` + bin + `:$PATH"`,
 		"/tmp/booking", filepath.Join(t.TempDir(), "booking"),
 		"sudo -u postgres psql", "psql " + postgres.AdminDSN("postgres"), "127.0.0.1:5432", postgres.Address(),
-		"sudo mariadb", "mariadb --no-defaults --user=root --socket=" + socket, "--port=3306", "--port=" + port, "127.0.0.1:3306", "127.0.0.1:" + port,
+		"sudo mariadb", "mariadb --no-defaults --user=root --host=127.0.0.1 --port=" + port + " --password=" + mariaDB.Password(), "--port=3306", "--port=" + port, "127.0.0.1:3306", "127.0.0.1:" + port,
 	}
 	taken := map[int]bool{}
 	for _, port := range []int{7001, 7002, 7003, 7101, 7102, 7103, 7201, 7202, 7203, 7301, 7302, 7303} {
 		free := 0
 		for free == 0 || taken[free] {
+			var err error
 			if free, err = database.FreePort(); err != nil {
 				t.Fatal(err)
 			}

@@ -1,17 +1,17 @@
 package database
 
 import (
-	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/concordat-tx/concordat/node/local/database"
 )
 
 // What is missing and cannot be installed fails by the names of the packages.
 func TestMissingServerNamesThePackages(t *testing.T) {
 	t.Setenv("PATH", t.TempDir()) // no apt-get here
-	nowhere := func() (string, error) { return exec.LookPath("a-server-that-nobody-has") }
-	_, err := packages{"one-package", "another"}.installed("The server", nowhere)
-	if err == nil || !strings.Contains(err.Error(), "apt-get install --no-install-recommends one-package another") {
+	err := installed(func() error { return database.Find(t.TempDir(), t.TempDir()) })
+	if err == nil || !strings.Contains(err.Error(), "apt-get install --no-install-recommends postgresql mariadb-server-core mariadb-client-core") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -20,15 +20,15 @@ func TestMissingServerNamesThePackages(t *testing.T) {
 func TestServerThatIsThereIsTaken(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	looks := 0
-	late := func() (string, error) {
+	late := func() error {
 		if looks++; looks == 1 {
-			return exec.LookPath("a-server-that-nobody-has")
+			return &database.Missing{Servers: []string{"The server"}, Packages: []string{"one-package"}}
 		}
-		return "here", nil
+		return nil
 	}
 	for range 2 {
-		if found, err := (packages{"one-package"}).installed("The server", late); err != nil || found != "here" {
-			t.Errorf("%q, %v", found, err)
+		if err := installed(late); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func TestPostgresKeepsWhatWasCommitted(t *testing.T) {
 		if _, err := pgx.Connect(ctx, p.DSN(name, name)); err == nil {
 			t.Fatal("it still answers")
 		}
-		if err := p.Start(); err != nil {
+		if err := p.Restart(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if n := run("SELECT n FROM a"); n != 1 {

@@ -33,7 +33,7 @@ func TestSettledByHand(t *testing.T) {
 	}{
 		{
 			"postgres-rolled-back", func(id string) { w.byHand(id, pb.Outcome_COMMIT, pg) },
-			map[string]pb.Settled{pg: pb.Settled_HEURISTIC_HAZARD}, pb.Heuristic_HEURISTIC_MAYBE_MIXED,
+			map[string]pb.Settled{pg: pb.Settled_HEURISTIC_ROLLBACK}, pb.Heuristic_HEURISTIC_MIXED,
 		},
 		{
 			"mariadb-rolled-back", func(id string) { w.byHand(id, pb.Outcome_COMMIT, maria) },

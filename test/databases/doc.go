@@ -5,5 +5,6 @@
 //
 //	go test ./test/databases                          # all of it, the fights over locks for a few seconds
 //	go test ./test/databases -contention 20s -bars -rounds 10
+//	go test ./test/databases -run TestWindows -v      # also how soon branches are settled after a kill
 //	go test ./test/databases -run '^$' -bench Transfers -v
 package databases

@@ -38,7 +38,7 @@ func (w *world) victims() []*victim {
 	ctx := context.Background()
 	var led *local.Node
 	return []*victim{
-		{name: "server of " + pg, databases: []string{pg}, kill: postgres.Kill, back: postgres.Start},
+		{name: "server of " + pg, databases: []string{pg}, kill: postgres.Kill, back: func() error { return postgres.Restart(ctx) }},
 		{name: "server of " + maria, databases: []string{maria}, kill: mariaDB.Kill, back: func() error { return mariaDB.Restart(ctx) }},
 		process(pg, pg),
 		process(maria, maria),
@@ -63,6 +63,10 @@ func TestKilled(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { l.run(ctx, 12) })
+	defer func() { // also when it fails
+		stop()
+		wg.Wait()
+	}()
 	victims := w.victims()
 	for range *rounds {
 		for _, v := range victims {

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -16,12 +17,14 @@ type submission struct {
 	done chan struct{}
 }
 
-func (w *world) submits(req *pb.SubmitRequest) *submission {
+func (w *world) submits(req *pb.SubmitRequest) *submission { return w.submitsTo(w.client, req) }
+
+func (w *world) submitsTo(client *rpc.Client, req *pb.SubmitRequest) *submission {
 	s := &submission{done: make(chan struct{})}
 	ctx := within(w.t, patience)
 	go func() {
 		defer close(s.done)
-		s.r, s.err = w.client.Submit(ctx, req)
+		s.r, s.err = client.Submit(ctx, req)
 	}()
 	return s
 }
@@ -40,13 +43,20 @@ func (s *submission) answer(t testing.TB) *pb.TransactionResponse {
 // not voted yet.
 func (w *world) undecided(id string, account int, last *pb.Branch) *submission {
 	w.t.Helper()
+	return w.undecidedOf(id, func() *submission {
+		return w.submits(&pb.SubmitRequest{
+			Id: id, Timeout: durationpb.New(patience), Wait: pb.Wait_COMPLETED,
+			Branches: []*pb.Branch{w.entry(pg, id, account, 1), w.entry(maria, id, account, 1), last},
+		})
+	})
+}
+
+func (w *world) undecidedOf(id string, submit func() *submission) *submission {
+	w.t.Helper()
 	if err := w.Participants[w.name(kv)].Pause(); err != nil {
 		w.t.Fatal(err)
 	}
-	s := w.submits(&pb.SubmitRequest{
-		Id: id, Timeout: durationpb.New(patience), Wait: pb.Wait_COMPLETED,
-		Branches: []*pb.Branch{w.entry(pg, id, account, 1), w.entry(maria, id, account, 1), last},
-	})
+	s := submit()
 	for _, kind := range []string{pg, maria} {
 		eventually(w.t, patience, "a branch is prepared in "+kind, func() bool { return len(w.preparedOf(kind, id)) == 1 })
 	}

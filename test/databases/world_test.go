@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/test/database"
@@ -97,7 +98,7 @@ func (w *world) newAgent(kind, process string, args ...string) *agent {
 	a := &agent{listen: fmt.Sprintf("127.0.0.1:%d", port)}
 	a.Process = local.NewProcess("agent-"+process, binary, w.dir, append([]string{
 		"participant", verb, "--name", w.name(kind), "--listen", a.listen, "--nodes", strings.Join(w.Addresses(), ","), "--register",
-	}, args...), []string{"CONCORDAT_DSN=" + dsn})
+	}, args...), []string{"CONCORDAT_DSN=" + dsn, failpoint.DirVariable + "=" + w.dir})
 	w.t.Cleanup(func() {
 		if err := a.Stop(10 * time.Second); err != nil {
 			w.t.Errorf("end of %s: %v", a.Name, err)

@@ -36,6 +36,10 @@ type report struct {
 		PID   int      `json:"pid"`
 		Back  *float64 `json:"back_ms"`
 		First *float64 `json:"first_commit_after_ms"`
+
+		Answered *float64 `json:"answered_ms"`
+		Waiting  int      `json:"branches_waiting"`
+		Settled  *float64 `json:"branches_settled_after_answer_ms"`
 	} `json:"strikes"`
 	Proofs struct {
 		Made  int      `json:"made"`
@@ -60,6 +64,7 @@ type report struct {
 	Rest struct {
 		Unfinished int `json:"unfinished"`
 		Locks      int `json:"locks"`
+		Prepared   int `json:"prepared_in_databases"`
 	} `json:"rest"`
 	Audit struct {
 		Bookings    int      `json:"bookings_checked"`

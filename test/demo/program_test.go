@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/concordat-tx/concordat/test/database"
 )
 
 // program is the binary under test, built once.
@@ -66,7 +68,7 @@ func demo(t *testing.T, args ...string) *run {
 
 func command(t *testing.T, cmd *exec.Cmd) *run {
 	t.Helper()
-	r := &run{t: t, cmd: cmd, temp: t.TempDir(), done: make(chan struct{})}
+	r := &run{t: t, cmd: cmd, temp: database.OpenTemp(t), done: make(chan struct{})}
 	cmd.Stdout = &r.stdout
 	cmd.Env = append(os.Environ(), "TMPDIR="+r.temp)
 	read, write, err := os.Pipe()
@@ -154,6 +156,12 @@ var pidPattern = regexp.MustCompile(`(?m)^  (\w+) +pid (\d+) `)
 // pids are the children that the screen names.
 func (r *run) pids() []int {
 	r.t.Helper()
+	return r.children(children)
+}
+
+// children are as many processes that the screen names, all of which run.
+func (r *run) children(want int) []int {
+	r.t.Helper()
 	var list []int
 	for _, m := range pidPattern.FindAllStringSubmatch(r.shown(), -1) {
 		pid, err := strconv.Atoi(m[2])
@@ -162,8 +170,8 @@ func (r *run) pids() []int {
 		}
 		list = append(list, pid)
 	}
-	if len(list) != children {
-		r.t.Fatalf("%d children named, want %d:\n%s", len(list), children, r.shown())
+	if len(list) != want {
+		r.t.Fatalf("%d children named, want %d:\n%s", len(list), want, r.shown())
 	}
 	for _, pid := range list {
 		if gone(pid) {

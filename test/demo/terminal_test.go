@@ -16,6 +16,8 @@ import (
 
 	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
+
+	"github.com/concordat-tx/concordat/test/database"
 )
 
 // terminal is a demo on a terminal, as a person sees and steers it.
@@ -36,7 +38,7 @@ type terminal struct {
 // live starts a demo on a terminal of that size.
 func live(t *testing.T, columns, rows int, args ...string) *terminal {
 	t.Helper()
-	v := &terminal{t: t, temp: t.TempDir(), emulator: vt.NewEmulator(columns, rows), done: make(chan struct{})}
+	v := &terminal{t: t, temp: database.OpenTemp(t), emulator: vt.NewEmulator(columns, rows), done: make(chan struct{})}
 	v.cmd = exec.Command(program, append([]string{"demo"}, args...)...)
 	v.cmd.Env = append(os.Environ(), "TMPDIR="+v.temp, "TERM=xterm-256color", "NO_COLOR=")
 	keyboard, err := pty.StartWithSize(v.cmd, &pty.Winsize{Rows: uint16(rows), Cols: uint16(columns)})
@@ -115,6 +117,11 @@ func (v *terminal) sees(pattern string) []string {
 	v.t.Helper()
 	var found []string
 	expr := regexp.MustCompile("(?m)" + pattern)
+	defer func() {
+		if found == nil {
+			v.t.Logf("instead the screen is:\n%s", v.shown())
+		}
+	}()
 	until(v.t, "the screen matches "+pattern, func() bool {
 		found = expr.FindStringSubmatch(v.shown())
 		return found != nil

@@ -87,7 +87,7 @@ func (w *world) showLog(p *local.Process) {
 		w.t.Logf("%s: %v", p.Name, err)
 		return
 	}
-	w.t.Logf("---- %s ----\n%s", p.Name, b[max(0, len(b)-6000):])
+	w.t.Logf("---- %s ----\n%s", p.Name, b[max(0, len(b)-60000):])
 }
 
 func within(t *testing.T, d time.Duration) context.Context {

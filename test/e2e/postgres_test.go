@@ -117,7 +117,7 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 		w.kill(b.agent)
 		w.restart(b.agent)
 		more("commits go on after the agent was killed")
-		if err := errors.Join(b.Kill(), b.Start()); err != nil {
+		if err := errors.Join(b.Kill(), b.Restart(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		more("commits go on after the database was killed")

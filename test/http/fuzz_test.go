@@ -168,12 +168,7 @@ func (f *fuzzer) checkLogs() {
 	fresh := text[f.scanned:]
 	f.scanned = len(text)
 	for line := range strings.Lines(fresh) {
-		if strings.HasPrefix(line, "  | ") { // what a client wrote, of an operator's word that was accepted
-			continue
-		}
-		defect := strings.Contains(line, "panic") || strings.Contains(line, "defect") || strings.Contains(line, "http: ")
-		failed := strings.Contains(line, "[ERROR]") && !strings.Contains(line, ".raft: ") && !strings.Contains(line, ".transport: ") // their connections end with a leadership
-		if defect || failed {
+		if mustNotBeSaid(line) {
 			f.w.t.Errorf("a process says %s", line)
 		}
 	}

@@ -3,8 +3,6 @@ package database
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -12,19 +10,18 @@ import (
 )
 
 // Standby starts a server that follows this one, as a copy of all its databases.
-func (p *Postgres) Standby() (*Postgres, error) {
-	s := &Postgres{bin: p.bin, user: p.user}
-	var err error
-	if s.dir, err = p.user.directory("concordat-standby-"); err != nil {
+func (p *Postgres) Standby(ctx context.Context) (*Postgres, error) {
+	s := newPostgres(p.bin, p.password)
+	if err := s.place(Place{}, "postgres"); err != nil {
 		return nil, err
 	}
-	cmd := p.user.command(filepath.Join(p.bin, "pg_basebackup"), "--pgdata", s.data(), "--write-recovery-conf", "--checkpoint", "fast",
+	cmd := p.user.command(filepath.Join(p.bin, "pg_basebackup"), "--pgdata", s.Dir(), "--write-recovery-conf", "--checkpoint", "fast",
 		"--no-sync", "--host", "127.0.0.1", "--port", strconv.Itoa(p.port), "--username", postgresAdmin)
-	cmd.Env = append(cmd.Env, "PGPASSWORD="+postgresPassword)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, errors.Join(fmt.Errorf("pg_basebackup: %w: %s", err, out), os.RemoveAll(s.dir))
+	cmd.Env = append(cmd.Env, "PGPASSWORD="+p.password)
+	if err := p.user.run(ctx, cmd); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	if err := s.Start(); err != nil {
+	if err := s.Restart(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
