@@ -17,7 +17,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test crash crash-points chaos soak models prove prove-all check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench-core bench-micro clean
+.PHONY: help build demo test crash crash-points chaos soak models prove prove-all check lint fmt cross proto proto-check tidy-check sim fuzz fuzz-http bench bench-core bench-micro clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 HTTP_FUZZTIME ?= 60s
 fuzz-http: ## requests made of chance to a cluster's HTTP interface, for HTTP_FUZZTIME (SEED=n repeats a run)
 	$(GO) test ./test/http -count=1 -run '^TestFuzz$$' -v -fuzz-time $(HTTP_FUZZTIME) -seed $(or $(SEED),0)
+
+PERFORMANCE ?= docs/performance.md
+bench: build ## measure Concordat beside what it is compared with, and write docs/performance.md (about 16 minutes; BENCH=-quick PERFORMANCE=bin/quick.md shows that it works)
+	$(GO) run ./test/bench/compare -binary $(BIN) -json bin/performance.json -docs $(PERFORMANCE) $(BENCH)
 
 bench-core: build ## durations, sizes and rates against their bars; exits 1 on a miss (about 40 minutes)
 	$(GO) run ./test/bench -binary $(BIN) $(BENCH)

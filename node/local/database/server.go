@@ -85,6 +85,15 @@ func (s *server) PID() int {
 	return s.cmd.Process.Pid
 }
 
+// Processes are those of the present or last run, which come and go with its sessions.
+func (s *server) Processes() []int {
+	pid := s.PID()
+	if pid == 0 {
+		return nil
+	}
+	return append(children(pid), pid)
+}
+
 // Running reports whether it runs, or is paused.
 func (s *server) Running() bool {
 	select {

@@ -1,0 +1,147 @@
+// Package noop is a participant without data: it votes PREPARED at once, keeps
+// what the protocol must remember in memory, and forgets it all when it ends. So
+// what is measured over it is the coordinator. Nobody may use it for anything
+// else: its vote is no promise (P5).
+package noop
+
+import (
+	"context"
+	"crypto/rand"
+	"flag"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc"
+)
+
+// Role is what Run plays.
+const Role = "noop-participant"
+
+// Run serves a participant until ctx ends, as concordat participant does.
+func Run(ctx context.Context, args []string) error {
+	var name, listen, nodes string
+	flags := flag.NewFlagSet(Role, flag.ContinueOnError)
+	flags.StringVar(&name, "name", "", "in the registry")
+	flags.StringVar(&listen, "listen", "", "where nodes are served")
+	flags.StringVar(&nodes, "nodes", "", "addresses of the cluster")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return participant.Serve(ctx, participant.Service{
+		Config: participant.Config{Name: name, ResourceManager: newManager()},
+		Nodes:  strings.Split(nodes, ","), Listen: listen, Register: true,
+	})
+}
+
+// manager is the resource manager.
+type manager struct {
+	mu       sync.Mutex // guards what follows
+	identity participant.Identity
+	entries  map[string]participant.Entry
+	order    []string // of ids, as they came; some are forgotten
+}
+
+func newManager() *manager {
+	return &manager{
+		identity: participant.Identity{Kind: "noop", Incarnation: rand.Text()},
+		entries:  map[string]participant.Entry{},
+	}
+}
+
+func (m *manager) Identity(context.Context) (participant.Identity, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.identity, nil
+}
+
+func (m *manager) Bind(_ context.Context, b participant.Binding) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.identity.Binding = b
+	return nil
+}
+
+func (m *manager) Prepare(_ context.Context, w participant.Work) (participant.Vote, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[w.ID]
+	v := e.OnPrepare(w.Ref, m.identity.Binding.Floor)
+	switch {
+	case v.Step == participant.Execute:
+		m.store(w.ID, e.Hold(w, nil))
+	case v.Store:
+		m.store(w.ID, v.Entry)
+	}
+	if v.Step == participant.Refuse {
+		return participant.Aborted(v.Code, v.Reason), nil
+	}
+	return participant.Prepared(nil), nil
+}
+
+// store keeps an entry. Caller holds mu.
+func (m *manager) store(id string, e participant.Entry) {
+	if _, known := m.entries[id]; !known {
+		m.order = append(m.order, id)
+	}
+	m.entries[id] = e
+}
+
+func (m *manager) Commit(_ context.Context, ref participant.Ref) (participant.Settlement, error) {
+	return m.settle(ref, participant.Entry.OnCommit), nil
+}
+
+func (m *manager) Rollback(_ context.Context, ref participant.Ref) (participant.Settlement, error) {
+	return m.settle(ref, participant.Entry.OnRollback), nil
+}
+
+func (m *manager) settle(ref participant.Ref, judge func(participant.Entry, participant.Ref) participant.SettleVerdict) participant.Settlement {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := judge(m.entries[ref.ID], ref)
+	if v.Step == participant.Apply || v.Step == participant.Tombstone {
+		m.store(ref.ID, v.Entry)
+	}
+	return participant.Settlement{Settled: v.Settled, Message: v.Message}
+}
+
+func (m *manager) Held(context.Context) (held []participant.Held, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, e := range m.entries {
+		if h := e.Held; h != nil {
+			held = append(held, participant.Held{Ref: participant.Ref{ID: id, Attempt: h.Attempt, Digest: h.Digest}, Priority: h.Priority})
+		}
+	}
+	return held, nil
+}
+
+func (m *manager) Finished(_ context.Context, limit int) (refs []participant.Ref, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range m.order {
+		if refs = append(refs, m.entries[id].Finished()...); len(refs) >= limit {
+			return refs[:limit], nil
+		}
+	}
+	return refs, nil
+}
+
+func (m *manager) Forget(_ context.Context, floor rpc.Attempt, refs []participant.Ref) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.identity.Binding.Floor = floor
+	for _, ref := range refs {
+		if e := m.entries[ref.ID].Forget(floor, []participant.Ref{ref}); e.IsZero() {
+			delete(m.entries, ref.ID)
+		} else {
+			m.entries[ref.ID] = e
+		}
+	}
+	m.order = slices.DeleteFunc(m.order, func(id string) bool {
+		_, kept := m.entries[id]
+		return !kept
+	})
+	return nil
+}
