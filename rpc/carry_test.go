@@ -170,9 +170,7 @@ func TestCarriedCallsAreCalls(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
-			for e.underway.Load() < map[bool]int64{true: 1, false: 3}[alone] {
-				time.Sleep(time.Millisecond)
-			}
+			await(t, func() bool { return e.underway.Load() >= map[bool]int64{true: 1, false: 3}[alone] })
 			cancel()
 		}()
 		if _, err = ask(ctx, "wait"); status.Code(err) != codes.Canceled {
@@ -198,9 +196,7 @@ func TestCarriedCallsEndWithTheServer(t *testing.T) {
 		_, err := c.Prepare(t.Context(), &pb.PrepareRequest{Payload: []byte("wait")})
 		answered <- err
 	}()
-	for e.underway.Load() < 3 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, func() bool { return e.underway.Load() >= 3 })
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -306,4 +302,15 @@ func cpu(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// await polls a condition.
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("what is waited for does not come")
+			return
+		}
+	}
 }
