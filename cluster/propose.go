@@ -119,6 +119,17 @@ func (p *proposer) enqueue(q *proposal) error {
 	return nil
 }
 
+// proposeThen queues a command and returns; done takes its result.
+func (p *proposer) proposeThen(command *fsmpb.Command, done func(fsm.Result, error)) {
+	q, err := newProposal(command, done)
+	if err == nil {
+		err = p.enqueue(q)
+	}
+	if err != nil {
+		done(fsm.Result{}, err)
+	}
+}
+
 // proposeLazily queues a command for the next entry that goes anyway.
 func (p *proposer) proposeLazily(command *fsmpb.Command, done func(fsm.Result, error)) {
 	q, err := newProposal(command, done)

@@ -59,6 +59,13 @@ func (r *Replica) Propose(ctx context.Context, cmd *fsmpb.Command) (fsm.Result, 
 	return r.proposer.propose(ctx, cmd)
 }
 
+// ProposeThen is Propose without the wait. done is called exactly once, perhaps
+// before ProposeThen returns; the answers come in the order of the log. It must
+// not block.
+func (r *Replica) ProposeThen(cmd *fsmpb.Command, done func(fsm.Result, error)) {
+	r.proposer.proposeThen(cmd, done)
+}
+
 // ProposeLazy adds a command to the next entry that is proposed anyway, or to
 // one of its own after Config.LazyDelay. done is called exactly once, with what
 // Propose would return, perhaps before ProposeLazy returns; it must not block.

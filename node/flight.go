@@ -42,6 +42,10 @@ type flight struct {
 	stuck   []bool
 	waiting bool
 	resumed bool // begun under an earlier leadership
+	// beginning brings the fate of the Begin while it is not known; nil then. over
+	// is set when there is nothing to drive. Of run's goroutine.
+	beginning <-chan fate
+	over      bool
 	// phaseSince is when the phase began that the flight is in, for the metrics;
 	// deciding is set once its first Decide was proposed. Of run's goroutine.
 	phaseSince time.Time
@@ -74,40 +78,14 @@ func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *fl
 	}
 }
 
-// begin proposes the Begin and drives the transaction to its end.
-func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin) {
-	r, err := f.l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}})
-	switch {
-	case err != nil && cluster.OutcomeOf(err) == cluster.NotApplied:
-		f.l.attempts.GiveBack(attempt) // no log holds it
-		f.fail(proposeError(err, f.id))
-		return
-	case err != nil:
-		// It may yet be applied, so the attempt stays open as long as this leadership.
-		f.fail(proposeError(err, f.id))
-		return
-	case r.Rejection != nil && r.Txn != nil && r.Txn.State.Finished():
-		// A Refuse was quicker: the only other command that makes a record (P10).
-		f.l.attempts.Close(attempt)
-		f.update(r.Txn)
-		f.nowDecided()
-		close(f.completed)
-		return
-	case r.Rejection != nil:
-		f.l.attempts.Close(attempt)
-		f.fail(rejectionError(r.Rejection, f.id))
-		return
-	}
-	f.phaseEnded(f.l.node.metrics.phases.begin)
-	f.run(ctx, r.Txn)
-}
-
 // run drives rec until it is finished or the leadership ends.
 func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 	prepareCtx, stopPrepares := context.WithCancel(ctx)
 	defer stopPrepares()
 	defer f.unstickAll()
-	f.update(rec)
+	if f.beginning == nil {
+		f.update(rec)
+	}
 	d, effects := drive.New(f.l.driveConfig, rec, f.l.now())
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -116,7 +94,7 @@ func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 			e := effects[0]
 			effects = append(effects[1:], f.do(ctx, prepareCtx, stopPrepares, d, e)...)
 		}
-		if d.Finished() {
+		if d.Finished() || f.over {
 			return
 		}
 		wait := time.Hour
@@ -125,6 +103,11 @@ func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 		}
 		timer.Reset(wait)
 		select {
+		case b := <-f.beginning:
+			f.beginning = nil
+			if rec := f.hearBegin(rec.Attempt, b, true); rec != nil {
+				effects = d.OnApplied(f.l.now(), rec)
+			}
 		case ev := <-f.events:
 			effects = f.take(d, ev)
 		case <-timer.C:
@@ -233,6 +216,14 @@ func (f *flight) propose(ctx context.Context, d *drive.Driver,
 	by func(context.Context, *fsmpb.Command) (fsm.Result, error), c *fsmpb.Command,
 ) []drive.Effect {
 	r, err := by(ctx, c)
+	select {
+	case b := <-f.beginning: // it was answered first, as it stands first in the log
+		f.beginning = nil
+		if f.hearBegin(d.Record().Attempt, b, true) == nil {
+			return nil
+		}
+	default:
+	}
 	if err == nil && r.Txn == nil {
 		err = r.Rejection
 	}

@@ -34,14 +34,11 @@ func decisions(s promela.Schedule) map[int]decision {
 	return list
 }
 
-// moves are the schedule in the plain order of P2. The model overlaps: its
-// Prepares leave beside the Begin. What it does with an attempt before its Begin
-// is applied is held back until then; what never begins never gets further. The
-// model of the floor aborts when it likes and does not say when that is proposed:
-// here it is at the Begin.
+// moves are the schedule. The model of the floor aborts when it likes and does
+// not say when that is proposed: here it is at the Submit.
 func moves(s promela.Schedule) []steps.Move {
 	var list []steps.Move
-	begun, held, ids, decided := map[int]bool{}, map[int][]steps.Move{}, map[int]int{}, decisions(s)
+	ids, decided := map[int]int{}, decisions(s)
 	for _, e := range s.Events {
 		next := steps.ModelMoves(e.Kind, e.Text)
 		if s.Model == "floor" {
@@ -53,24 +50,11 @@ func moves(s promela.Schedule) []steps.Move {
 				id = ids[e.Number("a")]
 			}
 			next = steps.FloorMoves(e.Kind, e.Text, id)
-			if e.Kind == "apply" && e.Text("what") == "begin" && decided[e.Number("a")].what == "ABORT" {
+			if e.Kind == "submit" && decided[e.Number("a")].what == "ABORT" {
 				next = append(next, steps.Move{Do: steps.AbortID, ID: id})
 			}
 		}
-		if e.Text("a") == "" {
-			list = append(list, next...)
-			continue
-		}
-		a := e.Number("a")
-		switch {
-		case e.Kind == "apply" && e.Text("what") == "begin":
-			list = append(append(list, next...), held[a]...)
-			begun[a] = true
-		case e.Kind == "submit" || begun[a]:
-			list = append(list, next...)
-		default:
-			held[a] = append(held[a], next...)
-		}
+		list = append(list, next...)
 	}
 	return list
 }

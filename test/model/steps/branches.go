@@ -22,11 +22,18 @@ func (t *truth) sent(n *node, c *call) {
 	}
 }
 
-// prepared watches a vote PREPARED.
+// prepared watches a vote PREPARED. Its Begin may be under way, or lost (P2).
 func (t *truth) prepared(p *party, ref participant.Ref) {
-	switch b := t.branch(ref.Attempt, p); {
+	id, known := t.ids[ref.Attempt]
+	t.ids[ref.Attempt] = ref.ID
+	b := t.branch(ref.Attempt, p)
+	switch {
+	case known && id != ref.ID:
+		t.w.fail("P3 an attempt is of one transaction", "%s is prepared at %s for %s, and was for %s", ref.Attempt, p.name, ref.ID, id)
+	case b == nil && t.ended[ended{ref.Attempt, p}]:
+		t.w.fail("P6 a branch runs once", "%s of %s is prepared at %s, where it was rolled back since it never began", ref.Attempt, ref.ID, p.name)
 	case b == nil:
-		t.w.fail("P2 begin before prepare", "%s of %s is prepared at %s and never began", ref.Attempt, ref.ID, p.name)
+		t.w.seen[Overlapped]++
 	case b.excused():
 	case b.committed > 0 || b.rolledBack:
 		t.w.fail("P6 a branch runs once", "%s of %s is prepared at %s after its end", ref.Attempt, ref.ID, p.name)
@@ -40,7 +47,7 @@ func (t *truth) settling(p *party, ref participant.Ref, commit bool) {
 	case b == nil && commit:
 		t.w.fail("P1 log first", "%s of %s commits at %s and never began", ref.Attempt, ref.ID, p.name)
 	case b == nil:
-		t.never[ref.Attempt] = true
+		t.never[ref.Attempt], t.ended[ended{ref.Attempt, p}] = true, true
 	case commit:
 		if b.committed++; b.committed > 1 {
 			t.w.fail("P6 a branch commits once", "%s of %s at %s", ref.Attempt, ref.ID, p.name)
@@ -60,7 +67,7 @@ func (t *truth) tombstone(p *party, ref participant.Ref) {
 	l, b := t.lives[ref.Attempt], t.branch(ref.Attempt, p)
 	switch {
 	case b == nil:
-		t.never[ref.Attempt] = true
+		t.never[ref.Attempt], t.ended[ended{ref.Attempt, p}] = true, true
 	case l.decision != aborted && b.vote != fsm.VoteReadOnly:
 		t.w.fail("atomicity", "%s of %s is refused at %s, decided is %s", ref.Attempt, ref.ID, p.name, l.decision)
 	default:

@@ -47,6 +47,9 @@ const (
 	SinceIgnored
 	// RollbackOfOther: a Rollback settles whichever attempt is held (P3, P6).
 	RollbackOfOther
+	// AttemptTwice: an attempt whose Prepares have left is given to another
+	// transaction, since no log holds its Begin (P2, P3).
+	AttemptTwice
 	bugs
 )
 
@@ -54,7 +57,7 @@ var bugNames = [...]string{
 	"none", "commit before decide", "vote before sync", "ack before sync", "no barrier", "own decision told", "forgets finished",
 	"higher term answered", "floor too high", "resume aborts", "finish after first ack", "take-over volatile",
 	"vote of other", "read-only owes", "unknown is success", "lost is abort", "decides alone", "locks forgotten", "stale answer",
-	"since ignored", "rollback of other",
+	"since ignored", "rollback of other", "attempt twice",
 }
 
 func (b Bug) String() string { return bugNames[b] }

@@ -28,6 +28,7 @@ var found = map[Bug]struct {
 	LocksForgotten:      {Rough, 20},
 	StaleAnswer:         {Rough, 20},
 	SinceIgnored:        {Standard, 20},
+	AttemptTwice:        {Standard, 20},
 }
 
 const bugSteps = 20_000

@@ -51,6 +51,7 @@ const (
 type odds struct {
 	lose, double, delay int // a message
 	diskError           int // a write
+	refuse              int // an entry, by the log itself
 	no, readOnly        int // a branch
 	reuse               int // a transaction takes an id of the pool
 	withoutSince        int // a transaction of a pool's id is submitted without since
@@ -66,7 +67,7 @@ type odds struct {
 
 func (p Profile) odds() odds {
 	o := odds{
-		lose: 100, double: 300, delay: 200, diskError: 20, no: 100, readOnly: 800, reuse: 1500, withoutSince: 5000, abort: 150, die: 150,
+		lose: 100, double: 300, delay: 200, diskError: 20, refuse: 50, no: 100, readOnly: 800, reuse: 1500, withoutSince: 5000, abort: 150, die: 150,
 		keep: 150, keys: 300, timeout: 5 * time.Second, fault: 300 * time.Millisecond, operator: 4 * time.Second,
 		rest: 4 * time.Millisecond,
 	}

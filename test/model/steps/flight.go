@@ -52,13 +52,20 @@ func (f *flight) leave() {
 	f.l.order = slices.DeleteFunc(f.l.order, func(o *flight) bool { return o == f })
 }
 
-// begin proposes the Begin, and drives the transaction once it is applied.
+// begin proposes the Begin and drives the transaction: at once, with the record
+// that the Begin will make (the overlapped order of P2), or once it is applied.
 func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin) {
 	l := f.l
+	pending := drive.Pending(c, attempt)
 	l.propose(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, fate fate) {
 		switch {
+		case f.gone:
 		case fate == notApplied:
-			l.attempts.GiveBack(attempt)
+			if pending == nil || l.w.has(AttemptTwice) {
+				l.attempts.GiveBack(attempt)
+			} else { // a participant may hold it
+				l.attempts.Close(attempt)
+			}
 			f.fail(errNotLeader)
 			f.leave()
 		case fate == unknown:
@@ -74,14 +81,25 @@ func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin) {
 			l.attempts.Close(attempt)
 			f.fail(rejected(r.Rejection))
 			f.leave()
-		default:
+		case pending == nil:
+			f.rec = r.Txn
 			f.run(r.Txn)
+		default:
+			f.rec = r.Txn
+			f.tell(func() []drive.Effect {
+				if f.driver.Record().State != fsm.Preparing {
+					return nil // its Decide stood behind it
+				}
+				return f.driver.OnApplied(l.now(), r.Txn)
+			})
 		}
 	})
+	if pending != nil {
+		f.run(pending)
+	}
 }
 
 func (f *flight) run(rec *fsm.Txn) {
-	f.rec = rec
 	f.calls = make([]*call, len(rec.Branches))
 	var effects []drive.Effect
 	f.driver, effects = drive.New(f.l.config, rec, f.l.now())

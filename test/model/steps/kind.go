@@ -54,6 +54,7 @@ const (
 	LeaderDeposed
 	LeaderBlip
 	EntriesDropped
+	EntriesRefused
 	PartyCrash
 	WritesLost
 	LinkCut
@@ -75,7 +76,7 @@ const (
 )
 
 var faultNames = [...]string{
-	"node crashes", "leaders deposed", "leader blips", "entries dropped", "participant crashes", "writes lost", "links cut", "one-way cuts",
+	"node crashes", "leaders deposed", "leader blips", "entries dropped", "entries refused", "participant crashes", "writes lost", "links cut", "one-way cuts",
 	"messages lost", "doubled", "delayed", "clock jumps", "wall clock jumps", "disk errors", "clients died", "client aborts",
 	"settled by hand", "given up", "participants removed", "snapshots installed", "ids reused",
 }
@@ -106,13 +107,14 @@ const (
 	LockWait
 	Expired
 	Refused
+	Overlapped // prepared before its Begin is applied, or without
 	sights
 )
 
 var sightNames = [...]string{
 	"resumed", "fates unknown", "taken over", "prepared again", "late prepares refused", "other content", "conflicts", "tombstones",
 	"below the floor", "stale terms", "told COMMIT", "told ABORT", "told WAIT", "told FORGOTTEN", "heuristics", "forgotten", "waits for a lock",
-	"expired", "refused",
+	"expired", "refused", "prepared ahead of its begin",
 }
 
 func (s Sight) String() string { return sightNames[s] }

@@ -72,7 +72,7 @@ func (l *lead) resume() {
 	l.w.say("past its barrier, resumes %d", len(live))
 	for _, t := range live {
 		f := l.newFlight(t.ID, t.Digest)
-		f.decided = t.State.Decided()
+		f.decided, f.rec = t.State.Decided(), t
 		f.run(t)
 		if l.w.has(ResumeAborts) && t.State == fsm.Preparing {
 			f.take(f.driver.OnAbort(l.now(), &fsm.Reason{Message: "failover"}))

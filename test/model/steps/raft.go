@@ -66,6 +66,14 @@ func (r *raft) append(l *lead, proposals []*proposal) {
 		r.w.say("into the log of a deposed leader")
 		return
 	}
+	if r.w.chance(r.w.odds.refuse) { // as while it hands over, and then leads on
+		r.w.happened(EntriesRefused)
+		r.w.after(r.w.between(0, time.Millisecond), Flush, l.node.name, "", func() bool {
+			l.refuse(proposals)
+			return true
+		})
+		return
+	}
 	r.entries = append(r.entries, entry{
 		term: l.term, data: fsm.EncodeEntry(l.term, l.node.wallClock(), commands), lead: l, proposals: proposals,
 	})

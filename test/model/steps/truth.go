@@ -16,8 +16,10 @@ type truth struct {
 	lives  map[fsm.Attempt]*life
 	order  []*life
 	never  map[fsm.Attempt]bool // said never to begin
-	fresh  map[string]*own      // ids that only one client uses, with since
-	hashes map[uint64]string    // of the state, at sampled indexes
+	ended  map[ended]bool       // where that ended a branch
+	ids    map[fsm.Attempt]string
+	fresh  map[string]*own   // ids that only one client uses, with since
+	hashes map[uint64]string // of the state, at sampled indexes
 	byHand int
 	reads  []readOf
 
@@ -60,6 +62,12 @@ type branch struct {
 // excused: what becomes of it is the operator's business.
 func (b *branch) excused() bool { return b.byHand || b.gaveUp }
 
+// ended is a branch, or a tombstone, of an attempt that never began.
+type ended struct {
+	attempt fsm.Attempt
+	at      *party
+}
+
 // own is what is known of an id that one client uses once.
 type own struct {
 	commits              int
@@ -77,7 +85,8 @@ type readOf struct {
 
 func newTruth() *truth {
 	return &truth{
-		lives: map[fsm.Attempt]*life{}, never: map[fsm.Attempt]bool{}, fresh: map[string]*own{}, hashes: map[uint64]string{},
+		lives: map[fsm.Attempt]*life{}, never: map[fsm.Attempt]bool{}, ended: map[ended]bool{}, ids: map[fsm.Attempt]string{},
+		fresh: map[string]*own{}, hashes: map[uint64]string{},
 	}
 }
 
