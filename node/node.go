@@ -46,7 +46,7 @@ type Node struct {
 	newest   fsm.Attempt
 
 	rpcListener, httpListener net.Listener
-	rpcServer                 *grpc.Server
+	rpcServer                 *rpc.Server
 	httpServer                *http.Server
 	gateway                   *gateway.Gateway
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
@@ -84,7 +83,7 @@ func (l *ledger) Outcomes(ctx context.Context, req *pb.OutcomesRequest) (*pb.Out
 }
 
 // serve listens on loopback until the test ends.
-func serve(t *testing.T, register func(*grpc.Server)) (addr string) {
+func serve(t *testing.T, register func(*rpc.Server)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -103,7 +102,7 @@ func dialNodes(t *testing.T, ledgers ...*ledger) *participant.Nodes {
 	t.Helper()
 	var addrs []string
 	for _, l := range ledgers {
-		addrs = append(addrs, serve(t, func(g *grpc.Server) { pb.RegisterCoordinatorServer(g, l) }))
+		addrs = append(addrs, serve(t, func(g *rpc.Server) { pb.RegisterCoordinatorServer(g, l) }))
 	}
 	nodes, err := participant.Dial(addrs)
 	if err != nil {

@@ -123,7 +123,7 @@ func (s *Service) show(own *prometheus.Registry, calls *meter.Calls) error {
 }
 
 // serve serves until ctx ends or a listener fails, and joins what it started.
-func (s *Service) serve(ctx context.Context, g *grpc.Server, client *rpc.Client, registry *prometheus.Registry) error {
+func (s *Service) serve(ctx context.Context, g *rpc.Server, client *rpc.Client, registry *prometheus.Registry) error {
 	listener, err := rpc.ListenAs("--listen", s.Listen, s.Insecure)
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -153,7 +152,7 @@ func startKV(t *testing.T, k keyValue) string {
 	s := NewServer(ServerOptions{Logger: hclog.NewNullLogger()})
 	pb.RegisterKVServer(s, k)
 	done := make(chan struct{})
-	go func(s *grpc.Server) {
+	go func(s *Server) {
 		defer close(done)
 		_ = s.Serve(l)
 	}(s)

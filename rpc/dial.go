@@ -41,6 +41,7 @@ type dialConfig struct {
 	credentials credentials.TransportCredentials
 	dialer      func(ctx context.Context, addr string) (net.Conn, error)
 	interceptor grpc.UnaryClientInterceptor
+	alone       int64 // how many calls are under way when the next one shares a stream
 }
 
 // WithCredentials secures the connection. Without it there is none.
@@ -59,6 +60,12 @@ func WithInterceptor(i grpc.UnaryClientInterceptor) DialOption {
 	return func(d *dialConfig) { d.interceptor = i }
 }
 
+// CarryEverything has a call share a stream even when it is the only one: for
+// tests of few callers.
+func CarryEverything() DialOption {
+	return func(d *dialConfig) { d.alone = 0 }
+}
+
 // Dial makes a connection to one process at addr, host:port. It does not wait
 // for it; it connects on first use and again by itself when it is lost,
 // 20 ms to 250 ms after a failure. It is the only place that dials. The
@@ -67,7 +74,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 	if err := CheckAddress("address", addr); err != nil {
 		return nil, err
 	}
-	cfg := dialConfig{credentials: insecure.NewCredentials(), dialer: dialTCP}
+	cfg := dialConfig{credentials: insecure.NewCredentials(), dialer: dialTCP, alone: carriedFrom()}
 	for _, o := range opts {
 		o(&cfg)
 	}
@@ -94,7 +101,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 			return cfg.dialer(ctx, addr)
 		}),
 	}
-	grpcOpts = append(grpcOpts, watchDial()...)
+	grpcOpts = append(grpcOpts, grpc.WithChainUnaryInterceptor(append(watchDial(), (&carrier{alone: cfg.alone}).unary)...))
 	if cfg.interceptor != nil {
 		grpcOpts = append(grpcOpts, grpc.WithUnaryInterceptor(cfg.interceptor))
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -23,7 +22,7 @@ type scripted struct {
 
 	t      *testing.T
 	addr   string
-	server *grpc.Server
+	server *Server
 	done   chan struct{}
 	freeze *freezer
 
@@ -55,7 +54,7 @@ func (n *scripted) start(addr string) {
 	pb.RegisterCoordinatorServer(n.server, n)
 	pb.RegisterClusterServer(n.server, n)
 	n.done = make(chan struct{})
-	go func(s *grpc.Server, done chan struct{}) {
+	go func(s *Server, done chan struct{}) {
 		defer close(done)
 		_ = s.Serve(&frozenListener{l, n.freeze})
 	}(n.server, n.done)

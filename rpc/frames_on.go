@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/concordat-tx/concordat/fsm/failpoint"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // HTTP/2, as much as it takes to see messages begin and end (RFC 9113).
@@ -32,6 +33,7 @@ type wire struct {
 	requests frames
 	answers  frames
 	calls    map[uint32]*failpoint.Call // by stream
+	carried  map[uint32]*carriedWire    // streams of calls
 	decoder  *hpack.Decoder
 }
 
@@ -49,6 +51,7 @@ func newWire() *wire {
 		requests: frames{skip: clientPreface, started: map[uint32]bool{}},
 		answers:  frames{started: map[uint32]bool{}},
 		calls:    map[uint32]*failpoint.Call{},
+		carried:  map[uint32]*carriedWire{},
 		decoder:  hpack.NewDecoder(hpackTableBudget, nil),
 	}
 }
@@ -73,6 +76,10 @@ func (w *wire) feed(p []byte, request bool) (begun, ended []*failpoint.Call) {
 		stream := binary.BigEndian.Uint32(f.rest[5:]) &^ (1 << 31)
 		kind, flags, payload := f.rest[3], f.rest[4], f.rest[frameHead:frameHead+size]
 		end := w.frame(f, request, kind, flags, stream, payload)
+		if c := w.carried[stream]; c != nil && kind == frameData {
+			whole := c.feed(request, payload)
+			begun, ended = append(begun, whole...), append(ended, whole...)
+		}
 		if c := w.calls[stream]; c != nil && (kind == frameData || kind == frameHeaders || kind == frameContinue) {
 			if !f.started[stream] {
 				f.started[stream] = true
@@ -85,6 +92,7 @@ func (w *wire) feed(p []byte, request bool) (begun, ended []*failpoint.Call) {
 		// A call that its caller gave up may still be answered.
 		if !request && (kind == frameReset || end) {
 			delete(w.calls, stream)
+			delete(w.carried, stream)
 			delete(w.requests.started, stream)
 			delete(w.answers.started, stream)
 		}
@@ -134,6 +142,10 @@ func (w *wire) request(stream uint32, block []byte) {
 		case hopHeader:
 			hop = true
 		}
+	}
+	if method == pb.Calls_Carry_FullMethodName {
+		w.carried[stream] = &carriedWire{calls: map[uint64]*failpoint.Call{}}
+		return
 	}
 	w.calls[stream] = mustCall(method, hop)
 }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,6 +13,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // DefaultMaxStreams bounds the calls in progress on one connection; gRPC has
@@ -41,7 +44,7 @@ type ServerOptions struct {
 // NewServer makes a gRPC server with the standard health and reflection
 // services. It is the only place that serves. Every error leaves it as an
 // Error; a panic is logged with its stack and leaves as INTERNAL.
-func NewServer(o ServerOptions) *grpc.Server {
+func NewServer(o ServerOptions) *Server {
 	if o.Logger == nil {
 		o.Logger = hclog.Default()
 	}
@@ -54,6 +57,7 @@ func NewServer(o ServerOptions) *grpc.Server {
 	if o.Health == nil {
 		o.Health = health.NewServer()
 	}
+	interceptor := chain(slices.Concat([]grpc.UnaryServerInterceptor{guardUnary(o.Logger)}, o.Interceptors, watchServer()))
 	opts := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(o.MaxStreams),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes),
@@ -62,22 +66,25 @@ func NewServer(o ServerOptions) *grpc.Server {
 			MinTime: clientPingInterval, PermitWithoutStream: true,
 		}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAliveTime, Timeout: keepAliveTimeout}),
-		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{guardUnary(o.Logger)}, o.Interceptors...)...),
+		grpc.UnaryInterceptor(interceptor),
 		grpc.ChainStreamInterceptor(guardStream(o.Logger)),
 	}
 	if c := watched(o.Credentials); c != nil {
 		opts = append(opts, grpc.Creds(c))
 	}
-	opts = append(opts, watchServer()...)
-	s := grpc.NewServer(opts...)
+	s := &Server{Server: grpc.NewServer(opts...), carry: &carry{
+		methods: map[string]method{}, interceptor: interceptor, most: int(o.MaxStreams), stopping: make(chan struct{}),
+	}}
 	healthpb.RegisterHealthServer(s, o.Health)
 	reflection.Register(s)
+	pb.RegisterCallsServer(s, s.carry)
 	return s
 }
 
 // Stop ends s: it refuses new calls, waits up to grace for those in progress,
 // then cuts them off.
-func Stop(s *grpc.Server, grace time.Duration) {
+func Stop(s *Server, grace time.Duration) {
+	close(s.carry.stopping)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

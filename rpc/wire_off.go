@@ -11,6 +11,8 @@ import (
 
 func watched(c credentials.TransportCredentials) credentials.TransportCredentials { return c }
 
-func watchDial() []grpc.DialOption { return nil }
+func watchDial() []grpc.UnaryClientInterceptor { return nil }
 
-func watchServer() []grpc.ServerOption { return nil }
+func watchServer() []grpc.UnaryServerInterceptor { return nil }
+
+func carriedFrom() int64 { return carriedAlone }

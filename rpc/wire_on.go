@@ -90,8 +90,8 @@ func (t *tap) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func watchDial() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any,
+func watchDial() []grpc.UnaryClientInterceptor {
+	return []grpc.UnaryClientInterceptor{func(ctx context.Context, method string, req, reply any,
 		cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 	) error {
 		err := invoke(ctx, method, req, reply, cc, opts...)
@@ -100,15 +100,15 @@ func watchDial() []grpc.DialOption {
 			failpoint.Hit(mustCall(method, len(out.Get(hopHeader)) > 0).At(failpoint.ReturnAfter))
 		}
 		return err
-	})}
+	}}
 }
 
-func watchServer() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func watchServer() []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		hop := len(metadata.ValueFromIncomingContext(ctx, hopHeader)) > 0
 		failpoint.Hit(mustCall(info.FullMethod, hop).At(failpoint.ReceiveAfter))
 		return next(ctx, req)
-	})}
+	}}
 }
 
 func mustCall(method string, forwarded bool) *failpoint.Call {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/conform"
@@ -39,7 +38,7 @@ type inProcess struct {
 	store  *kv.Store
 	client *rpc.Client
 	server *participant.Server
-	grpc   *grpc.Server
+	grpc   *rpc.Server
 	served chan error
 	ended  atomic.Pointer[error] // how it ended by itself, if the fault is that
 }

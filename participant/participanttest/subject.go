@@ -33,7 +33,7 @@ type subject struct {
 
 	rm      participant.ResourceManager
 	server  *participant.Server
-	grpc    *grpc.Server
+	grpc    *rpc.Server
 	served  chan struct{} // closed when grpc has stopped serving
 	conn    *grpc.ClientConn
 	client  pb.ParticipantClient
@@ -76,7 +76,7 @@ func (s *subject) open() {
 	s.grpc = rpc.NewServer(rpc.ServerOptions{})
 	pb.RegisterParticipantServer(s.grpc, s.server)
 	s.served = make(chan struct{})
-	go func(g *grpc.Server, served chan struct{}) {
+	go func(g *rpc.Server, served chan struct{}) {
 		defer close(served)
 		_ = g.Serve(l) // ends with Stop in shut
 	}(s.grpc, s.served)

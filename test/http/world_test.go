@@ -18,7 +18,6 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/hashicorp/go-hclog"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/concordat-tx/concordat/cluster"
@@ -233,7 +232,7 @@ func (w *world) startParticipant(name string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var s *grpc.Server = rpc.NewServer(rpc.ServerOptions{Logger: log})
+	var s *rpc.Server = rpc.NewServer(rpc.ServerOptions{Logger: log})
 	pb.RegisterParticipantServer(s, server)
 	pb.RegisterKVServer(s, store)
 	var serving sync.WaitGroup

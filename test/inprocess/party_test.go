@@ -33,7 +33,7 @@ type party struct {
 	store  *kv.Store  // nil while stopped
 	server *participant.Server
 	nodes  *participant.Nodes
-	grpc   *grpc.Server
+	grpc   *rpc.Server
 	done   chan struct{}
 }
 
@@ -221,7 +221,7 @@ func (p *party) start() {
 	pb.RegisterParticipantServer(p.grpc, p.server)
 	pb.RegisterKVServer(p.grpc, p.store)
 	p.done = make(chan struct{})
-	go func(s *grpc.Server, done chan struct{}) {
+	go func(s *rpc.Server, done chan struct{}) {
 		defer close(done)
 		_ = s.Serve(l)
 	}(p.grpc, p.done)

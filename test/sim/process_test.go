@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
@@ -50,7 +49,7 @@ type party struct {
 	store  *kv.Store
 	server *participant.Server
 	nodes  *participant.Nodes
-	grpc   *grpc.Server
+	grpc   *rpc.Server
 	served sync.WaitGroup
 }
 
@@ -85,10 +84,14 @@ func (p *process) fatal(err error) {
 }
 
 func (p *process) dialOptions() []rpc.DialOption {
-	return []rpc.DialOption{
+	options := []rpc.DialOption{
 		rpc.WithDialer(func(ctx context.Context, addr string) (net.Conn, error) { return p.world.net.dial(ctx, p.host, addr) }),
 		rpc.WithInterceptor(p.world.messages.intercept),
 	}
+	if p.world.profile.carried {
+		options = append(options, rpc.CarryEverything())
+	}
+	return options
 }
 
 func rpcAddress(host string) string  { return host + ":7001" }

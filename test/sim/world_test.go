@@ -36,6 +36,8 @@ type profile struct {
 	calm time.Duration
 	// snapshotEvery is how many entries call for a snapshot, and twice as many as are kept behind it.
 	snapshotEvery uint64
+	// carried has every call share a stream; otherwise those do that are not alone.
+	carried bool
 }
 
 func standard() profile {
@@ -57,7 +59,7 @@ func drawn(seed uint64) profile {
 		clients: 1 + random.IntN(4), pause: between(time.Second, 8*time.Second), retention: between(10*time.Second, 5*time.Minute),
 		nodeDisk: between(time.Millisecond, 20*time.Millisecond), participantDisk: between(5*time.Millisecond, 100*time.Millisecond),
 		latency: between(200*time.Microsecond, 3*time.Millisecond), mischief: 0.04 * random.Float64(),
-		calm: between(3*time.Second, 15*time.Second), snapshotEvery: 64 << random.IntN(5),
+		calm: between(3*time.Second, 15*time.Second), snapshotEvery: 64 << random.IntN(5), carried: random.IntN(2) == 0,
 	}
 }
 

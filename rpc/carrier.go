@@ -1,0 +1,315 @@
+package rpc
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/concordat-tx/concordat/rpc/pb"
+)
+
+const (
+	// carriedFrame is about how much one frame of calls or answers holds: enough
+	// to share its cost among many, little enough for none to wait long for it.
+	carriedFrame = 256 << 10
+	// carriedAlone is how many calls are under way when the next one shares a
+	// stream: a call that is alone has nothing to share its cost with.
+	carriedAlone = 2
+	// carriedHead is room for what is around a request or a response in its frame.
+	carriedHead = 16 << 10
+)
+
+// carrier puts the unary calls of one connection on one stream (Calls.Carry):
+// frames of calls one way, of answers the other. A stream of HTTP/2 a call is most
+// of what a small call costs. A server that does not know Carry is called one by one.
+type carrier struct {
+	alone    int64        // carriedAlone, or less
+	plain    atomic.Bool  // the server does not know Carry
+	underway atomic.Int64 // calls, carried or not
+
+	mu      sync.Mutex // guards current
+	current *carried
+}
+
+// unary is the interceptor, the innermost one: it stands for the call itself.
+func (c *carrier) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	defer c.underway.Add(-1)
+	in, isMessage := req.(proto.Message)
+	out, isReply := reply.(proto.Message)
+	if c.underway.Add(1) < c.alone || c.plain.Load() || !carriable(opts) || !isMessage || !isReply || !strings.HasPrefix(method, "/concordat.") {
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	err := c.carry(ctx, method, in, out, cc)
+	if err == errNotCarried {
+		c.plain.Store(true)
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	return err
+}
+
+// carriable reports whether a call asks for nothing but what every call here does.
+func carriable(opts []grpc.CallOption) bool {
+	for _, o := range opts {
+		switch o.(type) {
+		case grpc.StaticMethodCallOption, grpc.MaxRecvMsgSizeCallOption, grpc.MaxSendMsgSizeCallOption:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// errNotCarried is the end of a stream that the server refused: it has seen none of its calls.
+var errNotCarried = status.Error(codes.Unimplemented, "this server takes calls one by one")
+
+func (c *carrier) carry(ctx context.Context, method string, req, reply proto.Message, cc *grpc.ClientConn) error {
+	if err := ctx.Err(); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	body, err := proto.Marshal(req)
+	if err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	if len(body) > MaxRequestBytes-carriedHead {
+		return status.Errorf(codes.ResourceExhausted, "the request has %d bytes, at most %d are allowed", len(body), MaxRequestBytes-carriedHead)
+	}
+	call := &pb.CarriedCall{Method: method, Request: body}
+	if deadline, ok := ctx.Deadline(); ok {
+		call.TimeoutUs = uint64(max(time.Until(deadline).Microseconds(), 1))
+	}
+	if md, ok := metadata.FromOutgoingContext(ctx); ok {
+		for name, values := range md {
+			for _, value := range values {
+				call.Metadata = append(call.Metadata, name, value)
+			}
+		}
+	}
+	s := c.stream(cc)
+	answers := make(chan *pb.CarriedAnswer, 1)
+	if !s.ask(call, answers) {
+		return s.broken()
+	}
+	select {
+	case a := <-answers:
+		return settle(a, reply)
+	case <-s.over:
+		select {
+		case a := <-answers: // it came with the end
+			return settle(a, reply)
+		default:
+			return s.broken()
+		}
+	case <-ctx.Done():
+		s.forget(call.GetNumber())
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// settle reads an answer.
+func settle(a *pb.CarriedAnswer, reply proto.Message) error {
+	if len(a.GetStatus()) > 0 {
+		st := &spb.Status{}
+		if err := proto.Unmarshal(a.GetStatus(), st); err != nil {
+			return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
+		}
+		return status.ErrorProto(st)
+	}
+	if err := proto.Unmarshal(a.GetResponse(), reply); err != nil {
+		return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
+	}
+	return nil
+}
+
+// stream is the one in use, or a new one.
+func (c *carrier) stream(cc *grpc.ClientConn) *carried {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil || c.current.ended() {
+		c.current = newCarried(cc)
+	}
+	return c.current
+}
+
+// carried is one stream and the calls on it.
+type carried struct {
+	out  outbox[*pb.CarriedCall]
+	over chan struct{} // closed when the stream has ended, after err
+
+	mu      sync.Mutex // guards what follows
+	last    uint64
+	waiting map[uint64]chan<- *pb.CarriedAnswer
+	err     error
+}
+
+func newCarried(cc *grpc.ClientConn) *carried {
+	s := &carried{over: make(chan struct{}), waiting: map[uint64]chan<- *pb.CarriedAnswer{}}
+	s.out.init()
+	go s.run(cc)
+	return s
+}
+
+// run sends and receives until either fails. It ends with the connection.
+func (s *carried) run(cc *grpc.ClientConn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stream, err := pb.NewCallsClient(cc).Carry(ctx)
+	if err == nil {
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			s.send(stream, s.over)
+		}()
+		err = s.receive(stream)
+		s.end(err)
+		cancel()
+		<-sent
+		return
+	}
+	s.end(err)
+}
+
+func (s *carried) send(stream pb.Calls_CarryClient, over <-chan struct{}) {
+	for {
+		calls, ok := s.out.take(over)
+		if !ok {
+			return
+		}
+		if err := stream.Send(&pb.CallFrame{Calls: calls}); err != nil {
+			return // what it was for, the receiver learns
+		}
+	}
+}
+
+func (s *carried) receive(stream pb.Calls_CarryClient) error {
+	for {
+		frame, err := stream.Recv()
+		if err != nil {
+			if err == io.EOF {
+				err = status.Error(codes.Unavailable, "the server ended the stream of calls")
+			}
+			return err
+		}
+		s.mu.Lock()
+		for _, a := range frame.GetAnswers() {
+			if w := s.waiting[a.GetNumber()]; w != nil {
+				delete(s.waiting, a.GetNumber())
+				w <- a
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// ask puts a call on the stream; false is one that has ended.
+func (s *carried) ask(call *pb.CarriedCall, answers chan<- *pb.CarriedAnswer) bool {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return false
+	}
+	s.last++
+	call.Number = s.last
+	s.waiting[s.last] = answers
+	s.mu.Unlock()
+	s.out.put(call, proto.Size(call))
+	return true
+}
+
+// forget tells the server that nobody waits any more.
+func (s *carried) forget(number uint64) {
+	s.mu.Lock()
+	_, waits := s.waiting[number]
+	delete(s.waiting, number)
+	s.mu.Unlock()
+	if waits {
+		s.out.put(&pb.CarriedCall{Number: number}, 0)
+	}
+}
+
+func (s *carried) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	if status.Code(err) == codes.Unimplemented {
+		s.err = errNotCarried
+	}
+	close(s.over)
+}
+
+func (s *carried) ended() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// broken is what a call comes to whose stream has ended: as when a connection is lost.
+func (s *carried) broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == errNotCarried {
+		return errNotCarried
+	}
+	return status.Error(codes.Unavailable, status.Convert(s.err).Message())
+}
+
+// outbox gathers what goes into the next frame while the last one is sent.
+type outbox[T any] struct {
+	mu    sync.Mutex
+	items []T
+	sizes []int
+	ready chan struct{} // 1-slot
+}
+
+func (o *outbox[T]) init() { o.ready = make(chan struct{}, 1) }
+
+func (o *outbox[T]) put(item T, size int) {
+	o.mu.Lock()
+	o.items, o.sizes = append(o.items, item), append(o.sizes, size)
+	o.mu.Unlock()
+	select {
+	case o.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take waits for something and returns as much as fits a frame; false at the end.
+func (o *outbox[T]) take(over <-chan struct{}) (items []T, ok bool) {
+	select {
+	case <-o.ready:
+	case <-over:
+		return nil, false
+	}
+	runtime.Gosched() // whoever can run now may have something for the same frame
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(o.items) && (n == 0 || bytes+o.sizes[n] <= carriedFrame) {
+		bytes += o.sizes[n]
+		n++
+	}
+	items = o.items[:n:n]
+	o.items, o.sizes = o.items[n:], o.sizes[n:]
+	if len(o.items) == 0 {
+		o.items, o.sizes = nil, o.sizes[:0]
+		return items, true
+	}
+	select {
+	case o.ready <- struct{}{}:
+	default:
+	}
+	return items, true
+}
