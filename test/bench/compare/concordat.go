@@ -45,7 +45,10 @@ type cluster struct {
 func (s *site) startCluster(ctx context.Context, participants ...string) (*cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	running, err := local.Start(ctx, local.Config{Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: participants})
+	running, err := local.Start(ctx, local.Config{
+		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: participants,
+		ServerArgs: []string{"--pprof"}, // so that a run can be looked into
+	})
 	if err != nil {
 		return nil, err
 	}
