@@ -51,7 +51,13 @@ func TestIDUsedAgain(t *testing.T) {
 					w.commits(submit(1))
 					total++
 				} else {
-					w.aborts(submit(1), pb.Reason_FAILED, "q")
+					no := q.holdPrepareThen(q.hooks.prepare.Load()) // until p has a branch to roll back
+					end := w.inBackground(submit(1))
+					w.eventually("p is prepared", func() bool { return no.occupied() && p.held() == 1 })
+					no.release()
+					if r := w.outcome(end, pb.Outcome_ABORT); r.GetReason().GetCode() != pb.Reason_FAILED || r.GetReason().GetParticipant() != "q" {
+						t.Fatalf("the reason is %v", r.GetReason())
+					}
 				}
 				lagging := w.followers(w.leader())[0]
 				w.eventually("the follower has the outcome", func() bool {
