@@ -43,7 +43,10 @@ type proposer struct {
 	submit func(entry []byte) ([]fsm.Result, error)
 
 	wake chan struct{} // one slot: something changed for the loop
-	task sync.WaitGroup
+	// landed are entries whose answers are to be told, in the order of the log,
+	// beside the entry that is under way by then.
+	landed chan landing
+	task   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	term    uint64     // of the leadership that may propose; 0 if none
@@ -52,7 +55,7 @@ type proposer struct {
 	bytes   int // in queue
 	lazy    []*proposal
 	waiting time.Time     // since when the first of lazy waits
-	idle    chan struct{} // closed when no entry is under way; replaced when one is
+	idle    chan struct{} // closed when no entry is under way and all answers are told; replaced when one is
 	stats   ProposerStats
 }
 
@@ -65,9 +68,10 @@ type ProposerStats struct {
 }
 
 func newProposer(cfg Config, submit func([]byte) ([]fsm.Result, error)) *proposer {
-	p := &proposer{cfg: cfg, submit: submit, wake: make(chan struct{}, 1), idle: make(chan struct{})}
+	p := &proposer{cfg: cfg, submit: submit, wake: make(chan struct{}, 1), landed: make(chan landing, 1), idle: make(chan struct{})}
 	close(p.idle)
 	p.task.Go(p.run)
+	p.task.Go(p.tell)
 	return p
 }
 
@@ -238,6 +242,7 @@ func (p *proposer) settled(ctx context.Context) error {
 func (p *proposer) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer close(p.landed)
 	for {
 		term, batch, wait, closed := p.take()
 		switch {
@@ -310,7 +315,15 @@ func cut(queue []*proposal, n int) []*proposal {
 	return queue[n:]
 }
 
-// fly proposes one entry and hands every caller its answer.
+// landing is an entry that is not under way any more.
+type landing struct {
+	batch   []*proposal
+	results []fsm.Result
+	err     error
+	idle    chan struct{}
+}
+
+// fly proposes one entry.
 func (p *proposer) fly(term uint64, batch []*proposal) {
 	commands := make([][]byte, len(batch))
 	for i, q := range batch {
@@ -325,17 +338,24 @@ func (p *proposer) fly(term uint64, batch []*proposal) {
 		p.stats.Entries++
 		p.stats.Commands += uint64(len(batch))
 	}
+	idle := p.idle
 	p.mu.Unlock()
-	for i, q := range batch {
-		if err != nil {
-			q.done(fsm.Result{}, err)
-			continue
+	p.landed <- landing{batch, results, err, idle}
+}
+
+// tell hands every caller its answer, beside the next entry: what an answer sets
+// off is worth a part of that entry's time.
+func (p *proposer) tell() {
+	for l := range p.landed {
+		for i, q := range l.batch {
+			if l.err != nil {
+				q.done(fsm.Result{}, l.err)
+				continue
+			}
+			q.done(l.results[i], nil)
 		}
-		q.done(results[i], nil)
+		close(l.idle)
 	}
-	p.mu.Lock()
-	close(p.idle)
-	p.mu.Unlock()
 }
 
 func (p *proposer) snapshotStats() ProposerStats {

@@ -30,7 +30,7 @@ func (l *leader) abort(ctx context.Context, req *pb.AbortRequest) (*pb.Transacti
 			if message == "" {
 				message = "a client asked for the abort"
 			}
-			f.tell(ctx, event{abort: &fsm.Reason{Code: fsm.ReasonRequested, Message: message}})
+			f.tell(event{abort: &fsm.Reason{Code: fsm.ReasonRequested, Message: message}})
 			resp, err := l.await(ctx, f, pb.Wait_DECIDED)
 			if err == nil {
 				if err = l.verify(ctx); err != nil { // as for an attached Submit

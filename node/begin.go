@@ -1,55 +1,45 @@
 package node
 
 import (
-	"context"
 	"time"
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
 	"github.com/concordat-tx/concordat/node/drive"
+	"github.com/concordat-tx/concordat/rpc"
 )
 
-// fate is what became of a proposal.
-type fate struct {
-	r   fsm.Result
-	err error
-}
-
-// begin proposes the Begin and drives the transaction to its end. In the
-// overlapped order (P2) the Prepares leave beside the Begin, for the record that
-// it will make; in the plain one, once it is applied.
-func (f *flight) begin(ctx context.Context, attempt fsm.Attempt, c *fsmpb.Begin) {
-	beginning := make(chan fate, 1)
-	f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, err error) {
-		beginning <- fate{r, err}
-	})
-	rec := drive.Pending(c, attempt)
-	if rec != nil && len(beginning) == 0 {
-		f.beginning = beginning
-		f.run(ctx, rec)
-		return
-	}
-	select {
-	case b := <-beginning: // or refused at once, before anything left
-		if rec := f.hearBegin(attempt, b, false); rec != nil {
-			f.phaseSince = time.Now()
-			f.run(ctx, rec)
+// begin proposes the Begin and drives the transaction. In the overlapped order
+// (P2) the Prepares leave beside the Begin, for the record that it will make; in
+// the plain one, once it is applied.
+func (f *flight) begin(c *fsmpb.Begin) {
+	f.run(func() []drive.Effect {
+		f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, err error) {
+			f.tell(event{begun: &fate{r, err}})
+		})
+		rec := drive.Pending(c, f.attempt)
+		if rec == nil || f.hasEvents() { // perhaps it was refused at once
+			return nil
 		}
-	case <-ctx.Done():
-		f.fail(lostLeadership(f.id))
-	}
+		return f.drive(rec)
+	})
 }
 
-// hearBegin takes the fate of the Begin: the record that it made, or nil if it
-// made none, which ends the flight. sent: Prepares of the attempt have left.
-func (f *flight) hearBegin(attempt fsm.Attempt, b fate, sent bool) *fsm.Txn {
+func (f *flight) hasEvents() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.inbox) > 0
+}
+
+// takeBegin takes the fate of the Begin.
+func (f *flight) takeBegin(now time.Duration, b *fate) []drive.Effect {
 	switch {
 	case b.err != nil && cluster.OutcomeOf(b.err) == cluster.NotApplied:
-		if sent { // participants may hold it, and ask: it must never be another's
-			f.l.attempts.Close(attempt)
+		if f.d != nil { // Prepares have left: who holds it asks, so it must never be another's
+			f.l.attempts.Close(f.attempt)
 		} else {
-			f.l.attempts.GiveBack(attempt)
+			f.l.attempts.GiveBack(f.attempt)
 		}
 		f.fail(proposeError(b.err, f.id))
 	case b.err != nil:
@@ -57,18 +47,40 @@ func (f *flight) hearBegin(attempt fsm.Attempt, b fate, sent bool) *fsm.Txn {
 		f.fail(proposeError(b.err, f.id))
 	case b.r.Rejection != nil && b.r.Txn != nil && b.r.Txn.State.Finished():
 		// A Refuse was quicker: the only other command that makes a record (P10).
-		f.l.attempts.Close(attempt)
+		f.l.attempts.Close(f.attempt)
 		f.update(b.r.Txn)
 		f.nowDecided()
-		close(f.completed)
+		f.nowCompleted()
 	case b.r.Rejection != nil:
-		f.l.attempts.Close(attempt)
+		f.l.attempts.Close(f.attempt)
 		f.fail(rejectionError(b.r.Rejection, f.id))
 	default:
-		f.l.node.metrics.phases.begin.Observe(time.Since(f.begun).Seconds())
-		f.update(b.r.Txn)
-		return b.r.Txn
+		return f.begins(now, b.r.Txn)
 	}
 	f.over = true
 	return nil
+}
+
+// begins goes on with the record that the Begin made.
+func (f *flight) begins(now time.Duration, rec *fsm.Txn) []drive.Effect {
+	f.l.node.metrics.phases.begin.Observe(time.Since(f.begun).Seconds())
+	f.update(rec)
+	switch {
+	case f.d == nil:
+		f.phaseSince = time.Now()
+		return f.drive(rec)
+	case f.proposing: // its Decide stands behind it, and brings the record
+		return nil
+	}
+	return f.d.OnApplied(now, rec)
+}
+
+func proposeError(err error, id string) error {
+	if cluster.OutcomeOf(err) == cluster.NotApplied {
+		return notProposed(err)
+	}
+	e := rpc.Errorf(rpc.ReasonOutcomeUnknown,
+		"the log did not say whether transaction %s began; submit the same id and content again, or abort the id: %w", id, err)
+	e.Txn = id
+	return e
 }

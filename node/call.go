@@ -2,7 +2,6 @@ package node
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -40,33 +39,45 @@ func matches(asked, got *pb.BranchRef) bool {
 		bytes.Equal(asked.GetDigest(), got.GetDigest())
 }
 
-// prepare asks branch i for its vote and tells the flight.
-func (f *flight) prepare(ctx context.Context, rec *fsm.Txn, i int, budget time.Duration) {
-	b := &rec.Branches[i]
-	ev := event{op: drive.Prepare, branch: i}
-	callCtx, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
-	ref := branchRef(rec, i)
-	var answer *pb.PrepareResponse
-	ev.err = f.at[i].call(callCtx, func(ctx context.Context, c pb.ParticipantClient) (err error) {
-		answer, err = c.Prepare(ctx, &pb.PrepareRequest{
+// prepare asks branch i for its vote.
+func (f *flight) prepare(i int, budget time.Duration) {
+	rec, k := f.d.Record(), f.legs[i].link
+	b, ref, answer := &rec.Branches[i], branchRef(rec, i), &pb.PrepareResponse{}
+	f.dial(i, &call{
+		op: drive.Prepare, method: pb.Participant_Prepare_FullMethodName, timeout: budget, answer: answer,
+		request: &pb.PrepareRequest{
 			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority),
 			Payload: b.Payload(), BudgetMs: uint32(max(budget.Milliseconds(), 1)),
-		})
-		return err
+		},
+		done: func(err error) {
+			ev := event{op: drive.Prepare, branch: i, err: err}
+			switch {
+			case err != nil:
+				if r := drive.Refusal(err); r != nil {
+					ev.err, ev.answer = nil, drive.Answer{Vote: fsm.VoteAborted, Reason: r}
+				}
+			case !matches(ref, answer.GetBranch()):
+				ev.err = errMisdirected
+			default:
+				ev.answer, ev.err = voteOf(answer, b.Participant)
+			}
+			k.observeVote(ev)
+			f.tell(ev)
+		},
 	})
-	switch {
-	case ev.err != nil:
-		if r := drive.Refusal(ev.err); r != nil {
-			ev.err, ev.answer = nil, drive.Answer{Vote: fsm.VoteAborted, Reason: r}
-		}
-	case !matches(ref, answer.GetBranch()):
-		ev.err = errMisdirected
-	default:
-		ev.answer, ev.err = voteOf(answer, b.Participant)
+}
+
+// dial makes a call to branch i; hangUp has nobody wait for it any more.
+func (f *flight) dial(i int, c *call) {
+	f.legs[i].out = c
+	f.legs[i].start(c)
+}
+
+func (f *flight) hangUp(i int) {
+	if c := f.legs[i].out; c != nil {
+		f.legs[i].out = nil
+		f.legs[i].drop(c)
 	}
-	f.at[i].observeVote(ev)
-	f.tell(ctx, ev)
 }
 
 func voteOf(r *pb.PrepareResponse, participant string) (drive.Answer, error) {
@@ -85,32 +96,38 @@ func voteOf(r *pb.PrepareResponse, participant string) (drive.Answer, error) {
 	return drive.Answer{}, fmt.Errorf("the participant answered with vote %d", r.GetVote())
 }
 
-// settle tells branch i the decision and the flight its acknowledgement.
-func (f *flight) settle(ctx context.Context, rec *fsm.Txn, i int, op drive.Op) {
-	b := &rec.Branches[i]
-	ev := event{op: op, branch: i}
-	ref := branchRef(rec, i)
-	var answer *pb.SettleResponse
-	ev.err = f.at[i].settle(ctx, f.l.node.cfg.CallTimeout, func(ctx context.Context, c pb.ParticipantClient) (err error) {
-		if op == drive.Commit {
-			answer, err = c.Commit(ctx, &pb.CommitRequest{Fence: f.l.fence(b.Participant), Branch: ref})
-		} else {
-			answer, err = c.Rollback(ctx, &pb.RollbackRequest{Fence: f.l.fence(b.Participant), Branch: ref})
-		}
-		return err
-	})
-	if ev.err == nil {
-		ev.settled = fsm.Settled(answer.GetSettled())
-		switch {
-		case !matches(ref, answer.GetBranch()):
-			ev.err = errMisdirected
-		case ev.settled == fsm.Unsettled || ev.settled > fsm.GivenUp:
-			ev.err = fmt.Errorf("the participant acknowledged with %d", answer.GetSettled())
-		case ev.settled.NeedsOperator():
-			f.l.log.Error("heuristic: a branch was settled by somebody else; look at it, mend the data, then acknowledge it with 'concordat tx resolve'",
-				"txn", f.id, "participant", b.Participant, "found", answer.GetSettled().String(), "detail", answer.GetMessage())
-			f.l.node.metrics.heuristics.WithLabelValues(b.Participant, answer.GetSettled().String()).Inc()
-		}
+// settle tells branch i the decision.
+func (f *flight) settle(i int, op drive.Op) {
+	rec := f.d.Record()
+	b, ref, answer := &rec.Branches[i], branchRef(rec, i), &pb.SettleResponse{}
+	c := &call{op: op, timeout: f.l.node.cfg.CallTimeout, answer: answer}
+	if op == drive.Commit {
+		c.method, c.request = pb.Participant_Commit_FullMethodName, &pb.CommitRequest{Fence: f.l.fence(b.Participant), Branch: ref}
+	} else {
+		c.method, c.request = pb.Participant_Rollback_FullMethodName, &pb.RollbackRequest{Fence: f.l.fence(b.Participant), Branch: ref}
 	}
-	f.tell(ctx, ev)
+	c.done = func(err error) {
+		ev := event{op: op, branch: i, err: err}
+		if err == nil {
+			ev.settled, ev.err = f.settlementOf(ref, answer)
+		}
+		f.tell(ev)
+	}
+	f.dial(i, c)
+}
+
+// settlementOf reads the answer to a Commit or Rollback.
+func (f *flight) settlementOf(ref *pb.BranchRef, answer *pb.SettleResponse) (fsm.Settled, error) {
+	settled := fsm.Settled(answer.GetSettled())
+	switch {
+	case !matches(ref, answer.GetBranch()):
+		return 0, errMisdirected
+	case settled == fsm.Unsettled || settled > fsm.GivenUp:
+		return 0, fmt.Errorf("the participant acknowledged with %d", answer.GetSettled())
+	case settled.NeedsOperator():
+		f.l.log.Error("heuristic: a branch was settled by somebody else; look at it, mend the data, then acknowledge it with 'concordat tx resolve'",
+			"txn", f.id, "participant", ref.GetParticipant(), "found", answer.GetSettled().String(), "detail", answer.GetMessage())
+		f.l.node.metrics.heuristics.WithLabelValues(ref.GetParticipant(), answer.GetSettled().String()).Inc()
+	}
+	return settled, nil
 }

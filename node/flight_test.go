@@ -27,8 +27,8 @@ func TestDecideIsAnsweredAsTheLeadershipEnds(t *testing.T) {
 	f := newFlight(l, "t", fsm.Digest{}, 1, 0)
 	l.addLocked(f, []string{"p"})
 	f.update(rec)
-	d, _ := drive.New(drive.Config{Jitter: jitter}, rec, 1)
-	d.OnVote(2, 0, drive.Answer{Vote: fsm.VotePrepared})
+	f.d, _ = drive.New(drive.Config{Jitter: jitter}, rec, 1)
+	f.d.OnVote(2, 0, drive.Answer{Vote: fsm.VotePrepared})
 	decided := *rec
 	decided.State = fsm.Committing
 	decided.Branches = []fsm.Branch{{Participant: "p", Vote: fsm.VotePrepared}}
@@ -36,9 +36,9 @@ func TestDecideIsAnsweredAsTheLeadershipEnds(t *testing.T) {
 	cancel()
 	l.close()
 	told := 0
-	for _, e := range d.OnApplied(3, &decided) {
+	for _, e := range f.d.OnApplied(3, &decided) {
 		if e.Op == drive.Decided {
-			f.do(ctx, ctx, func() {}, d, e)
+			f.do(e)
 			told++
 		}
 	}

@@ -32,6 +32,9 @@ type leader struct {
 
 	// wg joins every goroutine of the leadership.
 	wg sync.WaitGroup
+	// alive is held for reading by whoever runs a flight, and to end that for good.
+	alive sync.RWMutex
+	over  bool // guarded by alive
 
 	// waiting counts the flights that wait for a participant that does not answer.
 	waiting atomic.Int64
@@ -100,10 +103,7 @@ func (l *leader) resume() {
 		for i := range t.Branches {
 			f.bytes += len(t.Branches[i].Payload())
 		}
-		if t.State.Decided() {
-			close(f.decided)
-			f.rec = t
-		}
+		f.decided.done, f.attempt = t.State.Decided(), t.Attempt
 		names := make([]string, len(t.Branches))
 		for i := range t.Branches {
 			names[i] = t.Branches[i].Participant
@@ -111,9 +111,9 @@ func (l *leader) resume() {
 		l.mu.Lock()
 		l.addLocked(f, names)
 		l.mu.Unlock()
-		l.goFlight(f, func() { f.run(l.ctx, t) })
+		f.resume(t)
 		if mutant.On("abort-at-takeover") && t.State == fsm.Preparing {
-			f.tell(l.ctx, event{abort: &fsm.Reason{Message: "there is a new leader"}})
+			f.tell(event{abort: &fsm.Reason{Message: "there is a new leader"}})
 		}
 	}
 	if len(live) > 0 {
@@ -126,12 +126,38 @@ func (l *leader) resume() {
 func (l *leader) addLocked(f *flight, participants []string) {
 	l.flights[f.id] = f
 	l.bytes += f.bytes
-	f.at = make([]*link, len(participants))
+	f.legs = make([]leg, len(participants))
 	for i, name := range participants {
-		f.at[i] = l.linkLocked(name)
-		f.at[i].active.Add(1)
+		f.legs[i].link = l.linkLocked(name)
+		f.legs[i].active.Add(1)
 	}
 }
+
+// remove takes a flight out that has ended.
+func (l *leader) remove(f *flight) {
+	l.mu.Lock()
+	delete(l.flights, f.id)
+	l.bytes -= f.bytes
+	l.mu.Unlock()
+	for i := range f.legs { // it does not wait any more
+		f.legs[i].active.Add(-1)
+	}
+	if f.resumed && l.ctx.Err() == nil {
+		l.node.metrics.resumedSettled(time.Since(l.start))
+	}
+}
+
+// enter says that a flight is run; false: not any more. Then exit.
+func (l *leader) enter() bool {
+	l.alive.RLock()
+	if l.over {
+		l.alive.RUnlock()
+		return false
+	}
+	return true
+}
+
+func (l *leader) exit() { l.alive.RUnlock() }
 
 // grow counts what a vote brought along among the bytes in flight.
 func (l *leader) grow(f *flight, bytes int) {
@@ -140,26 +166,6 @@ func (l *leader) grow(f *flight, bytes int) {
 	f.bytes += bytes
 	l.bytes += bytes
 }
-
-// goFlight runs a flight in a goroutine and removes it when it ends. Its
-// record stands in the state by then, so whoever looks finds one or the other.
-func (l *leader) goFlight(f *flight, run func()) {
-	l.wg.Go(func() {
-		run()
-		l.mu.Lock()
-		delete(l.flights, f.id)
-		l.bytes -= f.bytes
-		l.mu.Unlock()
-		for _, k := range f.at { // it does not wait any more: run has seen to that
-			k.active.Add(-1)
-		}
-		if f.resumed && l.ctx.Err() == nil {
-			l.node.metrics.resumedSettled(time.Since(l.start))
-		}
-	})
-}
-
-func (l *leader) goCall(call func()) { l.wg.Go(call) }
 
 func (l *leader) flight(id string) *flight {
 	l.mu.Lock()
@@ -226,16 +232,12 @@ func (l *leader) record(id string) (rec *fsm.Txn) {
 // wake tells the flights of a participant that it answers again.
 func (l *leader) wake(name string) {
 	for _, f := range l.snapshotFlights() {
-		f.tell(l.ctx, event{wake: name})
+		f.tell(event{wake: name})
 	}
 }
 
 // proposeLazily waits for a command that rides along with the next entry.
 func (l *leader) proposeLazily(ctx context.Context, c *fsmpb.Command) (fsm.Result, error) {
-	type fate struct {
-		r   fsm.Result
-		err error
-	}
 	done := make(chan fate, 1)
 	l.node.replica.ProposeLazy(c, func(r fsm.Result, err error) { done <- fate{r, err} })
 	select {
@@ -248,12 +250,19 @@ func (l *leader) proposeLazily(ctx context.Context, c *fsmpb.Command) (fsm.Resul
 
 // close joins everything. The leadership's context has ended.
 func (l *leader) close() {
-	for _, f := range l.snapshotFlights() {
+	l.mu.Lock()
+	l.closed = true // no flight is added any more
+	l.mu.Unlock()
+	flights := l.snapshotFlights()
+	for _, f := range flights {
 		f.fail(lostLeadership(f.id))
 	}
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
+	l.alive.Lock()
+	l.over = true
+	l.alive.Unlock()
+	for _, f := range flights {
+		f.stopTimer()
+	}
 	l.wg.Wait()
 	l.node.keepAttempt(l.attempts.Last())
 }
@@ -270,10 +279,10 @@ func (l *leader) verify(ctx context.Context) error {
 	return nil
 }
 
-func (l *leader) logFailure(f *flight, d *drive.Driver, ev event) {
-	id, name := f.id, d.Record().Branches[ev.branch].Participant
-	f.at[ev.branch].meters.retries[ev.op].Inc()
-	if d.Failing(ev.branch) == 0 { // the first of a row; the rest is in the metric and the alert
+func (l *leader) logFailure(f *flight, ev event) {
+	id, name := f.id, f.d.Record().Branches[ev.branch].Participant
+	f.legs[ev.branch].meters.retries[ev.op].Inc()
+	if f.d.Failing(ev.branch) == 0 { // the first of a row; the rest is in the metric and the alert
 		l.log.Debug("a call failed; it is repeated", "txn", id, "participant", name, "op", opName(ev.op),
 			"reason", string(rpc.ReasonOf(ev.err)), "error", ev.err)
 	}

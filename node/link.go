@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/concordat-tx/concordat/rpc"
@@ -24,8 +22,6 @@ const (
 	// and one whose partition heals within a second.
 	probeTimeout = 500 * time.Millisecond
 	probePause   = 100 * time.Millisecond
-	// maxSettling bounds one participant's Commits and Rollbacks that are out.
-	maxSettling = 256
 )
 
 // errDown is the answer of a link whose participant does not answer probes.
@@ -39,7 +35,7 @@ type link struct {
 	// up is called when the participant answers again after it was down.
 	up func(name string)
 
-	dial func(address string) (*grpc.ClientConn, error)
+	dial func(address string) (*rpc.Conn, error)
 	// lookup reads the registry.
 	lookup func(name string) []string
 	// meters count the calls over it.
@@ -47,7 +43,7 @@ type link struct {
 
 	mu        sync.Mutex
 	endpoints []string         // as last looked up
-	conn      *grpc.ClientConn // to endpoints[current]; nil: none yet
+	conn      *rpc.Conn // to endpoints[current]; nil: none yet
 	current   int
 
 	down    atomic.Bool
@@ -59,54 +55,14 @@ type link struct {
 	// answered is when the participant last answered a call, as time since made.
 	answered atomic.Int64
 	made     time.Time
-	// settling bounds the Commits and Rollbacks that are out: a participant that
-	// comes back after hours has thousands waiting. Prepares are not bounded
-	// here, since they may wait for a lock that only such a Commit releases.
-	settling chan struct{}
+	calls outgoing
 }
 
-func newLink(name string, dial func(string) (*grpc.ClientConn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {
+func newLink(name string, dial func(string) (*rpc.Conn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {
 	return &link{
 		name: name, dial: dial, lookup: lookup, log: log, up: up, made: time.Now(),
-		suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling),
+		suspect: make(chan struct{}, 1),
 	}
-}
-
-// call runs f over the current connection. A link that is down answers at once.
-func (k *link) call(ctx context.Context, f func(context.Context, pb.ParticipantClient) error) error {
-	if k.down.Load() {
-		return errDown
-	}
-	conn, err := k.connection()
-	if err != nil {
-		return err
-	}
-	slow := time.AfterFunc(slowCall, k.doubt)
-	err = f(ctx, pb.NewParticipantClient(conn))
-	slow.Stop()
-	switch {
-	case !unreachable(err):
-		k.answered.Store(int64(time.Since(k.made)))
-	case ctx.Err() == nil:
-		k.doubt()
-	}
-	return err
-}
-
-// settle is call for Commit and Rollback, of which maxSettling are out at most.
-func (k *link) settle(ctx context.Context, timeout time.Duration, f func(context.Context, pb.ParticipantClient) error) error {
-	if k.down.Load() {
-		return errDown
-	}
-	select {
-	case k.settling <- struct{}{}:
-		defer func() { <-k.settling }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return k.call(ctx, f)
 }
 
 // unreachable reports whether err says something of the way rather than of the call.
@@ -125,7 +81,7 @@ func (k *link) doubt() {
 	}
 }
 
-func (k *link) connection() (*grpc.ClientConn, error) {
+func (k *link) connection() (*rpc.Conn, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.conn != nil {
@@ -173,7 +129,7 @@ func (k *link) registered() {
 	k.doubt()
 }
 
-func closeConn(conn *grpc.ClientConn) {
+func closeConn(conn *rpc.Conn) {
 	if conn != nil {
 		_ = conn.Close() // what was under way fails, and that is wanted
 	}
@@ -200,6 +156,7 @@ func (k *link) run(ctx context.Context) {
 			}
 			if k.down.CompareAndSwap(false, true) {
 				k.log.Warn("participant does not answer; its branches wait", "participant", k.name, "error", err)
+				k.turn() // those who wait for their turn
 			}
 			k.renew()
 			pause(ctx, probePause)

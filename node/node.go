@@ -185,8 +185,9 @@ func (n *Node) fail(part string, err error) {
 }
 
 // dial connects to a participant or another node.
-func (n *Node) dial(address string) (*grpc.ClientConn, error) {
-	return rpc.Dial(address, n.cfg.Dial...)
+func (n *Node) dial(address string) (*rpc.Conn, error) {
+	c, err := rpc.Dial(address, n.cfg.Dial...)
+	return &rpc.Conn{ClientConn: c}, err
 }
 
 // RPCAddress is where the node serves gRPC.

@@ -57,19 +57,19 @@ func (f *flight) callBegins(branch int) {
 }
 
 // callFailed notes a call that brought no answer, after the driver has taken it.
-func (f *flight) callFailed(d *drive.Driver, ev event) {
-	if late(d, ev) {
+func (f *flight) callFailed(ev event) {
+	if f.late(ev) {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := &f.calls[ev.branch]
 	c.failed++
-	c.err, c.retryAt = ev.err, d.RetryAt(ev.branch)
+	c.err, c.retryAt = ev.err, f.d.RetryAt(ev.branch)
 }
 
-func (f *flight) callAnswered(d *drive.Driver, ev event) {
-	if late(d, ev) {
+func (f *flight) callAnswered(ev event) {
+	if f.late(ev) {
 		return
 	}
 	f.mu.Lock()
@@ -86,6 +86,6 @@ func (f *flight) forgetCalls() {
 }
 
 // late reports whether an event is of a call that was made for a phase that is over.
-func late(d *drive.Driver, ev event) bool {
-	return (ev.op == drive.Prepare) != (d.Record().State == fsm.Preparing)
+func (f *flight) late(ev event) bool {
+	return (ev.op == drive.Prepare) != (f.d.Record().State == fsm.Preparing)
 }

@@ -240,6 +240,6 @@ func (l *leader) resolveRecord(ctx context.Context, req *pb.ResolveRequest, rec 
 // poke has a flight look at its record again.
 func (l *leader) poke(id string) {
 	if f := l.flight(id); f != nil {
-		f.tell(l.ctx, event{reread: true})
+		f.tell(event{reread: true})
 	}
 }

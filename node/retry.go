@@ -39,7 +39,7 @@ func (l *leader) retry(ctx context.Context, req *pb.RetryRequest) (*pb.RetryResp
 		n := uint32(0)
 		for _, f := range l.snapshotFlights() {
 			if rec, _, _ := f.state(); rec != nil && rec.BranchOf(name) >= 0 {
-				f.tell(ctx, event{wake: name})
+				f.tell(event{wake: name})
 				n++
 			}
 		}
@@ -54,8 +54,8 @@ func (l *leader) retry(ctx context.Context, req *pb.RetryRequest) (*pb.RetryResp
 	}
 	if rec, _, _ := f.state(); rec != nil {
 		for i := range rec.Branches {
-			f.at[i].doubt()
-			f.tell(ctx, event{wake: rec.Branches[i].Participant})
+			f.legs[i].doubt()
+			f.tell(event{wake: rec.Branches[i].Participant})
 		}
 	}
 	return &pb.RetryResponse{Transactions: 1}, nil

@@ -89,9 +89,12 @@ func (l *leader) submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Transac
 		return nil, err
 	}
 	content, digests := drive.ContentDigest(req.GetBranches())
-	f, rec, attached, err := l.enter(req, content, digests)
+	f, rec, attached, err := l.lookUp(req, content)
 	if err != nil {
 		return nil, err
+	}
+	if f != nil && !attached {
+		f.begin(drive.BeginCommand(req, f.attempt, content, digests))
 	}
 	if f == nil { // finished before: the answer rests on the state, so leadership is verified
 		if err := l.verify(ctx); err != nil {
@@ -135,9 +138,9 @@ func (l *leader) checkPayloads(branches []*pb.Branch) error {
 	return nil
 }
 
-// enter finds the flight or record of the id, or starts a new flight. The id
+// lookUp finds the flight or record of the id, or makes a new flight, to be begun. The id
 // is looked up before any admission limit (P10).
-func (l *leader) enter(req *pb.SubmitRequest, content fsm.Digest, digests []fsm.Digest) (f *flight, rec *fsm.Txn, attached bool, err error) {
+func (l *leader) lookUp(req *pb.SubmitRequest, content fsm.Digest) (f *flight, rec *fsm.Txn, attached bool, err error) {
 	id := req.GetId()
 	var participants = make([]*fsm.Participant, len(req.GetBranches()))
 	var forgotten uint64
@@ -170,15 +173,13 @@ func (l *leader) enter(req *pb.SubmitRequest, content fsm.Digest, digests []fsm.
 	if err != nil {
 		return nil, nil, false, err
 	}
-	attempt := l.attempts.Make()
 	f = newFlight(l, id, content, len(req.GetBranches()), bytes)
+	f.attempt = l.attempts.Make()
 	names := make([]string, len(req.GetBranches()))
 	for i, b := range req.GetBranches() {
 		names[i] = b.GetParticipant()
 	}
 	l.addLocked(f, names)
-	begin := drive.BeginCommand(req, attempt, content, digests)
-	l.goFlight(f, func() { f.begin(l.ctx, attempt, begin) })
 	return f, nil, false, nil
 }
 
@@ -263,7 +264,7 @@ func within(field string, err error) error {
 // goes away changes nothing: the transaction goes on without it (P11).
 func (l *leader) await(ctx context.Context, f *flight, wait pb.Wait) (*pb.TransactionResponse, error) {
 	select {
-	case <-f.decided:
+	case <-f.whenDecided():
 	case <-ctx.Done():
 		e := rpc.Errorf(rpc.ReasonOutcomeUnknown,
 			"the call ended before transaction %s was decided; it goes on: submit it again with the same id, or get it, to learn its outcome", f.id)
@@ -297,7 +298,7 @@ func awaitCompleted(ctx context.Context, f *flight) {
 		early = t.C
 	}
 	select {
-	case <-f.completed:
+	case <-f.whenCompleted():
 	case <-early:
 	case <-ctx.Done():
 	case <-f.l.ctx.Done():

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/rpc"
+)
+
+// What a flight shows to those who ask and wait.
+
+// signal is something that happens once. Its channel is made when somebody waits.
+type signal struct {
+	done bool
+	c    chan struct{}
+}
+
+// happened is the channel of what has happened.
+var happened = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func (s *signal) wait() <-chan struct{} {
+	if s.done {
+		return happened
+	}
+	if s.c == nil {
+		s.c = make(chan struct{})
+	}
+	return s.c
+}
+
+func (s *signal) set() {
+	if !s.done && s.c != nil {
+		close(s.c)
+	}
+	s.done, s.c = true, nil
+}
+
+// update keeps the record for those who ask.
+func (f *flight) update(rec *fsm.Txn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rec = rec
+}
+
+// nowDecided lets the callers go with the record, unless fail was quicker: a
+// leadership that ends answers "unknown" to those who wait, whatever comes.
+func (f *flight) nowDecided() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.decided.set()
+}
+
+func (f *flight) nowCompleted() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.completed.set()
+}
+
+// fail ends the wait of every caller; after a decision there is nothing to fail.
+func (f *flight) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.decided.done {
+		f.err = err
+		f.decided.set()
+	}
+}
+
+// whenDecided is closed when the record is decided or there will be none,
+// whenCompleted when every branch has applied the decision.
+func (f *flight) whenDecided() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.decided.wait()
+}
+
+func (f *flight) whenCompleted() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.completed.wait()
+}
+
+// state is the record and whole results as they stand.
+func (f *flight) state() (rec *fsm.Txn, results [][]byte, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rec, f.results, f.err
+}
+
+// lostLeadership is the answer to callers of a deposed leader: unknown, never abort (P10).
+func lostLeadership(id string) error {
+	e := rpc.Errorf(rpc.ReasonOutcomeUnknown,
+		"this node lost the leadership while transaction %s was under way; submit the same id and content again, or abort the id, to learn its outcome", id)
+	e.Txn = id
+	return e
+}
