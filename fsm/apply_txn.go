@@ -55,10 +55,6 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 	if err := CheckID("id", c.GetId()); err != nil {
 		return broken(err.Error())
 	}
-	digest, ok := DigestFrom(c.GetDigest())
-	if !ok {
-		return broken("digest: 16 bytes")
-	}
 	if n := len(c.GetBranches()); n == 0 || n > MaxBranches {
 		return broken(fmt.Sprintf("branches: 1 to %d, got %d", MaxBranches, n))
 	}
@@ -71,9 +67,9 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 		if !p.Open() {
 			return Digest{}, nil, &Rejection{Kind: KindParticipantClosed, Detail: b.GetParticipant()}
 		}
-		bd, ok := DigestFrom(b.GetDigest())
+		bd, ok := digestOr(b.GetDigest(), func() Digest { return DigestOf(b.GetPayload()) })
 		if !ok || len(b.GetPayload()) > MaxPayloadBytes {
-			return broken(fmt.Sprintf("branches[%d]: digest of 16 bytes, payload of at most %d", i, MaxPayloadBytes))
+			return broken(fmt.Sprintf("branches[%d]: digest of 16 bytes or none, payload of at most %d", i, MaxPayloadBytes))
 		}
 		if total += len(b.GetPayload()); total > MaxTransactionBytes {
 			return broken(fmt.Sprintf("branches: payloads of at most %d bytes together", MaxTransactionBytes))
@@ -86,11 +82,26 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 		// The registry's string is shared by all transactions.
 		branches[i] = Branch{Participant: p.Name, Digest: bd, Detail: &Detail{Payload: b.GetPayload()}}
 	}
+	digest, ok := digestOr(c.GetDigest(), func() Digest {
+		return DigestOfContent(len(branches), func(i int) (string, Digest) { return branches[i].Participant, branches[i].Digest })
+	})
+	if !ok {
+		return broken("digest: 16 bytes or none")
+	}
 	return digest, branches, nil
 }
 
+// digestOr is a digest that a command has, or the one that follows from its
+// content: hashing a little is cheaper than to log the hash.
+func digestOr(logged []byte, made func() Digest) (Digest, bool) {
+	if len(logged) == 0 {
+		return made(), true
+	}
+	return DigestFrom(logged)
+}
+
 func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
-	id := c.GetId()
+	id := m.subject(c.GetId(), attemptFrom(c.GetAttempt()))
 	event := EventDecideAbort
 	if c.GetCommit() {
 		event = EventDecideCommit
@@ -165,7 +176,7 @@ func (t *Txn) owesAny() bool {
 }
 
 func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
-	id := c.GetId()
+	id := m.subject(c.GetId(), attemptFrom(c.GetAttempt()))
 	old := m.txns[id]
 	if old != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
 		return m.reject(id, KindOtherAttempt, old.Attempt.String())

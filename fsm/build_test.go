@@ -225,7 +225,7 @@ func render(t fataler, r Result) string {
 
 // checkDerived compares everything derived with a recount, and checks I3 and I4.
 func checkDerived(m *Machine) error {
-	live, operator, unfinished, finished := map[string]struct{}{}, map[string]struct{}{}, map[string]int{}, map[string]uint64{}
+	live, operator, unfinished, finished := map[Attempt]*Txn{}, map[string]struct{}{}, map[string]int{}, map[string]uint64{}
 	for id, t := range m.txns {
 		if t.ID != id {
 			return fmt.Errorf("record of %q under %q", t.ID, id)
@@ -239,7 +239,7 @@ func checkDerived(m *Machine) error {
 		if t.State.Finished() {
 			finished[id] = t.FinishIndex
 		} else {
-			live[id] = struct{}{}
+			live[t.Attempt] = t
 		}
 		for i, b := range t.Branches {
 			if t.State.Commit() && !b.Vote.Yes() {
@@ -277,7 +277,7 @@ func checkDerived(m *Machine) error {
 	}
 	switch {
 	case !maps.Equal(live, m.live):
-		return fmt.Errorf("live is %v, recounted %v", slices.Sorted(maps.Keys(m.live)), slices.Sorted(maps.Keys(live)))
+		return fmt.Errorf("live is %v, recounted %v", m.live, live)
 	case !maps.Equal(operator, m.operator):
 		return fmt.Errorf("operator is %v, recounted %v", m.NeedsOperator(), slices.Sorted(maps.Keys(operator)))
 	case !maps.Equal(unfinished, m.unfinished):

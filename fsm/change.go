@@ -85,8 +85,8 @@ func (m *Machine) Changes(behind Position, limit int) (list []Change, more bool,
 		return nil, false, ErrChangesForgotten
 	}
 	s := selection{behind: behind, keep: limit + 1}
-	for id := range m.live { // order does not matter: the selection sorts
-		s.look(m.txns[id])
+	for _, t := range m.live { // order does not matter: the selection sorts
+		s.look(t)
 	}
 	m.finished.behind(behind.Index, m.txns, s.look)
 	s.trim()

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -38,6 +39,22 @@ type Digest [DigestBytes]byte
 func DigestOf(payload []byte) Digest {
 	sum := sha256.Sum256(payload)
 	return Digest(sum[:DigestBytes])
+}
+
+// DigestOfContent identifies what a transaction is about: its branches, in order,
+// each with its payload's digest. Lengths stand before the names, so no two
+// contents have the same bytes (P16).
+func DigestOfContent(branches int, branch func(i int) (participant string, payload Digest)) Digest {
+	h := sha256.New()
+	var length [4]byte
+	for i := range branches {
+		name, payload := branch(i)
+		binary.BigEndian.PutUint32(length[:], uint32(len(name)))
+		h.Write(length[:])
+		h.Write([]byte(name))
+		h.Write(payload[:])
+	}
+	return Digest(h.Sum(nil)[:DigestBytes])
 }
 
 // DigestFrom reads a digest off the wire; false if its length is wrong.

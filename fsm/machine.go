@@ -24,8 +24,8 @@ type Machine struct {
 	at int64 // wall clock of the entry that is being applied, in milliseconds; 0 if it has none
 
 	// Derived from the above, rebuilt by Restore.
-	live       map[string]struct{} // ids not finished
-	preparing  int                 // of them, those that are not decided
+	live       map[Attempt]*Txn // not finished
+	preparing  int              // of them, those that are not decided
 	finished   finishedQueue
 	unfinished map[string]int      // branches that owe something, by participant
 	operator   map[string]struct{} // ids whose branches wait for a person
@@ -47,7 +47,7 @@ func New() *Machine {
 		nodes:        map[string]NodeAddress{},
 		participants: map[string]*Participant{},
 		txns:         map[string]*Txn{},
-		live:         map[string]struct{}{},
+		live:         map[Attempt]*Txn{},
 		unfinished:   map[string]int{},
 		operator:     map[string]struct{}{},
 		alerts:       map[alertKey]AlertMark{},
@@ -127,7 +127,7 @@ func (m *Machine) store(t *Txn) {
 		delete(m.operator, t.ID)
 	}
 	if t.State.Finished() {
-		delete(m.live, t.ID)
+		delete(m.live, t.Attempt)
 		if old == nil || !old.State.Finished() {
 			m.finished.push(t)
 		} else {
@@ -135,7 +135,16 @@ func (m *Machine) store(t *Txn) {
 		}
 		return
 	}
-	m.live[t.ID] = struct{}{}
+	m.live[t.Attempt] = t
+}
+
+// subject is the id that a Decide or Finish is about: the one that it names, or
+// else that of the unfinished record of its attempt.
+func (m *Machine) subject(id string, a Attempt) string {
+	if t := m.live[a]; id == "" && t != nil {
+		return t.ID
+	}
+	return id
 }
 
 func (m *Machine) stateOf(id string) State {

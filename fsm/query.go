@@ -53,12 +53,7 @@ func (m *Machine) Txn(id string) *Txn { return m.txns[id] }
 
 // Live lists every transaction that is not finished, oldest attempt first.
 func (m *Machine) Live() []*Txn {
-	list := make([]*Txn, 0, len(m.live))
-	for _, id := range slices.Sorted(maps.Keys(m.live)) {
-		list = append(list, m.txns[id])
-	}
-	slices.SortFunc(list, func(a, b *Txn) int { return a.Attempt.Compare(b.Attempt) })
-	return list
+	return slices.SortedFunc(maps.Values(m.live), func(a, b *Txn) int { return a.Attempt.Compare(b.Attempt) })
 }
 
 // LiveCount counts the transactions that are not finished.

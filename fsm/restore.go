@@ -277,7 +277,7 @@ func (m *Machine) rebuild() {
 			finished = append(finished, t)
 			continue
 		}
-		m.live[id] = struct{}{}
+		m.live[t.Attempt] = t
 		if t.State == Preparing {
 			m.preparing++
 		}

@@ -8,17 +8,19 @@ import (
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // begin proposes the Begin and drives the transaction. In the overlapped order
 // (P2) the Prepares leave beside the Begin, for the record that it will make; in
 // the plain one, once it is applied.
-func (f *flight) begin(c *fsmpb.Begin) {
+func (f *flight) begin(req *pb.SubmitRequest, digests []fsm.Digest) {
+	c := drive.BeginCommand(req, f.attempt, digests)
 	f.run(func() []drive.Effect {
 		f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, err error) {
 			f.tell(event{begun: &fate{r, err}})
 		})
-		rec := drive.Pending(c, f.attempt)
+		rec := drive.Pending(req, f.attempt, f.digest, digests)
 		if rec == nil || f.hasEvents() { // perhaps it was refused at once
 			return nil
 		}

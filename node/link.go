@@ -42,7 +42,7 @@ type link struct {
 	meters *branchMeters
 
 	mu        sync.Mutex
-	endpoints []string         // as last looked up
+	endpoints []string  // as last looked up
 	conn      *rpc.Conn // to endpoints[current]; nil: none yet
 	current   int
 
@@ -55,7 +55,7 @@ type link struct {
 	// answered is when the participant last answered a call, as time since made.
 	answered atomic.Int64
 	made     time.Time
-	calls outgoing
+	calls    outgoing
 }
 
 func newLink(name string, dial func(string) (*rpc.Conn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {

@@ -94,7 +94,7 @@ func (l *leader) submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Transac
 		return nil, err
 	}
 	if f != nil && !attached {
-		f.begin(drive.BeginCommand(req, f.attempt, content, digests))
+		f.begin(req, digests)
 	}
 	if f == nil { // finished before: the answer rests on the state, so leadership is verified
 		if err := l.verify(ctx); err != nil {

@@ -598,15 +598,16 @@ func (x *AnnounceNode) GetNode() *NodeAddress {
 }
 
 type Begin struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Attempt       *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
-	RetryOf       string                 `protobuf:"bytes,4,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
-	Since         uint64                 `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
-	HasSince      bool                   `protobuf:"varint,6,opt,name=has_since,json=hasSince,proto3" json:"has_since,omitempty"`
-	TimeoutMs     uint32                 `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	Branches      []*BeginBranch         `protobuf:"bytes,8,rep,name=branches,proto3" json:"branches,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Attempt *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// digest of the content; empty: the one that follows from the branches.
+	Digest        []byte         `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	RetryOf       string         `protobuf:"bytes,4,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	Since         uint64         `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
+	HasSince      bool           `protobuf:"varint,6,opt,name=has_since,json=hasSince,proto3" json:"has_since,omitempty"`
+	TimeoutMs     uint32         `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Branches      []*BeginBranch `protobuf:"bytes,8,rep,name=branches,proto3" json:"branches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,10 +699,11 @@ func (x *Begin) GetBranches() []*BeginBranch {
 }
 
 type BeginBranch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Participant   string                 `protobuf:"bytes,1,opt,name=participant,proto3" json:"participant,omitempty"`
-	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Participant string                 `protobuf:"bytes,1,opt,name=participant,proto3" json:"participant,omitempty"`
+	Payload     []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	// digest of the payload; empty: the one that follows from it.
+	Digest        []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -758,11 +760,12 @@ func (x *BeginBranch) GetDigest() []byte {
 }
 
 type Decide struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Attempt *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Commit  bool                   `protobuf:"varint,3,opt,name=commit,proto3" json:"commit,omitempty"`
-	Reason  *Reason                `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id may be empty: then it is the unfinished transaction of that attempt.
+	Id      string   `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Attempt *Attempt `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Commit  bool     `protobuf:"varint,3,opt,name=commit,proto3" json:"commit,omitempty"`
+	Reason  *Reason  `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// votes are in the order of the branches; a branch that was not heard has vote 0.
 	Votes         []*BranchVote `protobuf:"bytes,5,rep,name=votes,proto3" json:"votes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -904,9 +907,10 @@ func (x *BranchVote) GetTruncated() bool {
 }
 
 type Finish struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Attempt *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id may be empty: then it is the unfinished transaction of that attempt.
+	Id      string   `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Attempt *Attempt `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// settled is in the order of the branches.
 	Settled       []uint32 `protobuf:"varint,3,rep,packed,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -1,8 +1,6 @@
 package drive
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"strings"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -12,30 +10,57 @@ import (
 
 // The commands of one transaction, in the words of the log.
 
+// loggedDigest is the size of a payload from which on its digest is logged:
+// every replica would have to hash it, and the digest is little beside it.
+const loggedDigest = 1 << 10
+
 // BeginCommand begins what req asks for as attempt a. The digests are those of
 // ContentDigest.
-func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, digests []fsm.Digest) *fsmpb.Begin {
-	timeout := fsm.DefaultTimeout
-	if req.GetTimeout() != nil {
-		timeout = req.GetTimeout().AsDuration()
-	}
+func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, digests []fsm.Digest) *fsmpb.Begin {
 	c := &fsmpb.Begin{
-		Id: req.GetId(), Attempt: AttemptLog(a), Digest: content[:], RetryOf: req.GetRetryOf(),
-		Since: req.GetSince(), HasSince: req.Since != nil, TimeoutMs: uint32(timeout.Milliseconds()),
+		Id: req.GetId(), Attempt: AttemptLog(a), RetryOf: req.GetRetryOf(),
+		Since: req.GetSince(), HasSince: req.Since != nil, TimeoutMs: timeoutMS(req),
+		Branches: make([]*fsmpb.BeginBranch, len(req.GetBranches())),
 	}
 	for i, b := range req.GetBranches() {
-		c.Branches = append(c.Branches, &fsmpb.BeginBranch{
-			Participant: b.GetParticipant(), Payload: b.GetPayload(), Digest: digests[i][:],
-		})
+		c.Branches[i] = &fsmpb.BeginBranch{Participant: b.GetParticipant(), Payload: b.GetPayload()}
+		if len(b.GetPayload()) >= loggedDigest {
+			c.Branches[i].Digest = digests[i][:]
+		}
 	}
 	return c
+}
+
+// Pending is the record that the Begin of req as attempt a makes if it is applied:
+// what the overlapped order (P2) drives until then. It lacks what only the log
+// knows, the index and the time. nil: the priority is inherited (P12), which only
+// the state machine can tell, so the order has to be the plain one.
+func Pending(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, digests []fsm.Digest) *fsm.Txn {
+	if req.GetRetryOf() != "" {
+		return nil
+	}
+	t := &fsm.Txn{
+		ID: req.GetId(), Attempt: a, Priority: a, Digest: content, State: fsm.Preparing, TimeoutMS: timeoutMS(req),
+		Branches: make([]fsm.Branch, len(req.GetBranches())),
+	}
+	for i, b := range req.GetBranches() {
+		t.Branches[i] = fsm.Branch{Participant: b.GetParticipant(), Digest: digests[i], Detail: &fsm.Detail{Payload: b.GetPayload()}}
+	}
+	return t
+}
+
+func timeoutMS(req *pb.SubmitRequest) uint32 {
+	if req.GetTimeout() == nil {
+		return uint32(fsm.DefaultTimeout.Milliseconds())
+	}
+	return uint32(req.GetTimeout().AsDuration().Milliseconds())
 }
 
 // DecideCommand is the command of an effect Decide.
 func DecideCommand(d *Driver) *fsmpb.Command {
 	rec, decision := d.Record(), d.Decision()
 	c := &fsmpb.Decide{
-		Id: rec.ID, Attempt: AttemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
+		Id: d.named(), Attempt: AttemptLog(rec.Attempt), Commit: decision.Commit, Reason: reasonLog(decision.Reason),
 		Votes: make([]*fsmpb.BranchVote, len(rec.Branches)),
 	}
 	room := fsm.MaxLoggedResultBytes
@@ -55,7 +80,7 @@ func DecideCommand(d *Driver) *fsmpb.Command {
 // FinishCommand is the command of an effect Finish.
 func FinishCommand(d *Driver) *fsmpb.Command {
 	rec := d.Record()
-	c := &fsmpb.Finish{Id: rec.ID, Attempt: AttemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
+	c := &fsmpb.Finish{Id: d.named(), Attempt: AttemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
 	for i, s := range d.Settlements() {
 		c.Settled[i] = uint32(s)
 	}
@@ -63,19 +88,13 @@ func FinishCommand(d *Driver) *fsmpb.Command {
 }
 
 // ContentDigest identifies what a Submit asks for: its branches, in order.
-// Lengths stand before the parts, so no two contents have the same bytes (P16).
 func ContentDigest(branches []*pb.Branch) (content fsm.Digest, each []fsm.Digest) {
-	h := sha256.New()
 	each = make([]fsm.Digest, len(branches))
-	var length [4]byte
-	for i, b := range branches {
-		each[i] = fsm.DigestOf(b.GetPayload())
-		binary.BigEndian.PutUint32(length[:], uint32(len(b.GetParticipant())))
-		h.Write(length[:])
-		h.Write([]byte(b.GetParticipant()))
-		h.Write(each[i][:])
-	}
-	return fsm.Digest(h.Sum(nil)[:fsm.DigestBytes]), each
+	content = fsm.DigestOfContent(len(branches), func(i int) (string, fsm.Digest) {
+		each[i] = fsm.DigestOf(branches[i].GetPayload())
+		return branches[i].GetParticipant(), each[i]
+	})
+	return content, each
 }
 
 // CutReason bounds a text from outside: Decide carries every branch's, and a

@@ -68,6 +68,7 @@ type Driver struct {
 	// decision is what was proposed, until the record says what was applied.
 	decision *Decision
 	proposed bool // a Decide or Finish is out
+	again    bool // one did not reach the log, or nobody knows whether it did
 	retryAt  time.Duration
 	done     bool // Completed was told
 	finished bool // the record is finished
@@ -88,6 +89,15 @@ func New(cfg Config, rec *fsm.Txn, now time.Duration) (*Driver, []Effect) {
 
 // Record is the replicated record as the driver last saw it.
 func (d *Driver) Record() *fsm.Txn { return d.rec }
+
+// named is the id that a command names: none where its attempt, of an unfinished
+// record, says enough. A repeated one may find the record finished.
+func (d *Driver) named() string {
+	if d.again {
+		return d.rec.ID
+	}
+	return ""
+}
 
 // Decision is what Decide proposes; nil before it.
 func (d *Driver) Decision() *Decision { return d.decision }
@@ -206,7 +216,7 @@ func (d *Driver) OnApplied(now time.Duration, rec *fsm.Txn) []Effect {
 			d.branches[i].calling, d.branches[i].failed, d.branches[i].retryAt = false, 0, 0
 		}
 	}
-	d.rec, d.proposed, d.retryAt = rec, false, 0
+	d.rec, d.proposed, d.retryAt, d.again = rec, false, 0, false
 	d.finished = rec.State.Finished()
 	return append(effects, d.step(now)...)
 }
@@ -214,7 +224,7 @@ func (d *Driver) OnApplied(now time.Duration, rec *fsm.Txn) []Effect {
 // OnNotApplied takes a command that did not reach the log, or whose fate is
 // not known; repeating it is safe, since the record answers (P4, P10).
 func (d *Driver) OnNotApplied(now time.Duration) []Effect {
-	d.proposed, d.retryAt = false, now+d.backoff(1)
+	d.proposed, d.retryAt, d.again = false, now+d.backoff(1), true
 	return d.step(now)
 }
 

@@ -43,8 +43,8 @@ func TestPendingIsWhatBeginMakes(t *testing.T) {
 		}
 		content, digests := ContentDigest(req.GetBranches())
 		attempt := fsm.Attempt{Generation: m.Generation(), Term: 5, Sequence: 3}
-		begin := BeginCommand(req, attempt, content, digests)
-		pending := Pending(begin, attempt)
+		begin := BeginCommand(req, attempt, digests)
+		pending := Pending(req, attempt, content, digests)
 		got := apply(index+1, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: begin}})[0]
 		if got.Rejection != nil {
 			t.Fatal(got.Rejection)
@@ -59,8 +59,8 @@ func TestPendingIsWhatBeginMakes(t *testing.T) {
 		if !reflect.DeepEqual(pending, &made) {
 			t.Errorf("pending %+v, made %+v", pending, made)
 		}
-		begin.RetryOf = "earlier"
-		if Pending(begin, attempt) != nil {
+		req.RetryOf = "earlier"
+		if Pending(req, attempt, content, digests) != nil {
 			t.Error("the priority of a retry was guessed")
 		}
 	})

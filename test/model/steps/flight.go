@@ -54,9 +54,8 @@ func (f *flight) leave() {
 
 // begin proposes the Begin and drives the transaction: at once, with the record
 // that the Begin will make (the overlapped order of P2), or once it is applied.
-func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin) {
+func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin, pending *fsm.Txn) {
 	l := f.l
-	pending := drive.Pending(c, attempt)
 	l.propose(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, fate fate) {
 		switch {
 		case f.gone:

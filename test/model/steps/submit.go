@@ -93,7 +93,7 @@ func (l *lead) submit(r *request) {
 	attempt := l.attempts.Make()
 	f := l.newFlight(id, r.content)
 	f.waiters = append(f.waiters, waiter{r: r})
-	c := drive.BeginCommand(r.submit, attempt, r.content, r.digests)
+	c := drive.BeginCommand(r.submit, attempt, r.digests)
 	if l.w.has(SinceIgnored) {
 		c.HasSince = false
 	}
@@ -101,7 +101,7 @@ func (l *lead) submit(r *request) {
 		l.w.made = append(l.w.made, attempt)
 	}
 	l.w.say("attempt %s", attempt)
-	f.begin(attempt, c)
+	f.begin(attempt, c, drive.Pending(r.submit, attempt, r.content, r.digests))
 }
 
 func (l *lead) admits(branches []*pb.Branch) bool {
