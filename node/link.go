@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/concordat-tx/concordat/rpc"
@@ -39,15 +37,15 @@ type link struct {
 	// up is called when the participant answers again after it was down.
 	up func(name string)
 
-	dial func(address string) (*grpc.ClientConn, error)
+	dial func(address string) (*rpc.Conn, error)
 	// lookup reads the registry.
 	lookup func(name string) []string
 	// meters count the calls over it.
 	meters *branchMeters
 
 	mu        sync.Mutex
-	endpoints []string         // as last looked up
-	conn      *grpc.ClientConn // to endpoints[current]; nil: none yet
+	endpoints []string  // as last looked up
+	conn      *rpc.Conn // to endpoints[current]; nil: none yet
 	current   int
 
 	down    atomic.Bool
@@ -65,7 +63,7 @@ type link struct {
 	settling chan struct{}
 }
 
-func newLink(name string, dial func(string) (*grpc.ClientConn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {
+func newLink(name string, dial func(string) (*rpc.Conn, error), lookup func(string) []string, log hclog.Logger, up func(string)) *link {
 	return &link{
 		name: name, dial: dial, lookup: lookup, log: log, up: up, made: time.Now(),
 		suspect: make(chan struct{}, 1), settling: make(chan struct{}, maxSettling),
@@ -125,7 +123,7 @@ func (k *link) doubt() {
 	}
 }
 
-func (k *link) connection() (*grpc.ClientConn, error) {
+func (k *link) connection() (*rpc.Conn, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.conn != nil {
@@ -173,7 +171,7 @@ func (k *link) registered() {
 	k.doubt()
 }
 
-func closeConn(conn *grpc.ClientConn) {
+func closeConn(conn *rpc.Conn) {
 	if conn != nil {
 		_ = conn.Close() // what was under way fails, and that is wanted
 	}

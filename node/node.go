@@ -185,7 +185,7 @@ func (n *Node) fail(part string, err error) {
 }
 
 // dial connects to a participant or another node.
-func (n *Node) dial(address string) (*grpc.ClientConn, error) {
+func (n *Node) dial(address string) (*rpc.Conn, error) {
 	return rpc.Dial(address, n.cfg.Dial...)
 }
 

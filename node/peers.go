@@ -3,18 +3,18 @@ package node
 import (
 	"sync"
 
-	"google.golang.org/grpc"
+	"github.com/concordat-tx/concordat/rpc"
 )
 
 // peers keeps one connection to each other node, made on first use.
 type peers struct {
-	dial func(address string) (*grpc.ClientConn, error)
+	dial func(address string) (*rpc.Conn, error)
 
 	mu    sync.Mutex
-	conns map[string]*grpc.ClientConn
+	conns map[string]*rpc.Conn
 }
 
-func (p *peers) get(address string) (*grpc.ClientConn, error) {
+func (p *peers) get(address string) (*rpc.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c := p.conns[address]; c != nil {
@@ -25,7 +25,7 @@ func (p *peers) get(address string) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	if p.conns == nil {
-		p.conns = map[string]*grpc.ClientConn{}
+		p.conns = map[string]*rpc.Conn{}
 	}
 	p.conns[address] = c
 	return c, nil
