@@ -35,10 +35,10 @@ func TestShortCommands(t *testing.T) {
 	for _, s := range steps {
 		long.ok(s.long)
 		short.ok(s.short)
-		if !bytes.Equal(long.content(), short.content()) {
+		if long.content() != short.content() {
 			t.Fatalf("the states differ after %v", s.short)
 		}
-		m, err := Restore(bytes.NewReader(snapshotOf(t, short.m)))
+		m, err := Restore(bytes.NewReader(snapshotBytes(t, short.m.Snapshot())))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -186,8 +186,7 @@ func (n *Node) fail(part string, err error) {
 
 // dial connects to a participant or another node.
 func (n *Node) dial(address string) (*rpc.Conn, error) {
-	c, err := rpc.Dial(address, n.cfg.Dial...)
-	return &rpc.Conn{ClientConn: c}, err
+	return rpc.Dial(address, n.cfg.Dial...)
 }
 
 // RPCAddress is where the node serves gRPC.

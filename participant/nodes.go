@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -18,7 +16,7 @@ type Nodes struct {
 	addresses []string
 
 	mu    sync.Mutex // guards conns
-	conns map[string]*grpc.ClientConn
+	conns map[string]*rpc.Conn
 }
 
 var _ Cluster = (*Nodes)(nil)
@@ -30,7 +28,7 @@ func Dial(nodes []string, opts ...rpc.DialOption) (*Nodes, error) {
 	if len(nodes) == 0 {
 		return nil, errors.New("participant: no node to ask: name at least one node's address, host:port")
 	}
-	n := &Nodes{addresses: slices.Clone(nodes), conns: make(map[string]*grpc.ClientConn, len(nodes))}
+	n := &Nodes{addresses: slices.Clone(nodes), conns: make(map[string]*rpc.Conn, len(nodes))}
 	for _, addr := range n.addresses {
 		if _, twice := n.conns[addr]; twice {
 			continue

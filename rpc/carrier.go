@@ -47,15 +47,19 @@ func (c *carrier) unary(ctx context.Context, method string, req, reply any, cc *
 	defer c.underway.Add(-1)
 	in, isMessage := req.(proto.Message)
 	out, isReply := reply.(proto.Message)
-	if c.underway.Add(1) < c.alone || c.plain.Load() || !carriable(opts) || !isMessage || !isReply || !strings.HasPrefix(method, "/concordat.") {
+	if c.underway.Add(1) < c.alone || !c.carries(method) || !carriable(opts) || !isMessage || !isReply {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
 	err := c.carry(ctx, method, in, out, cc)
 	if err == errNotCarried {
-		c.plain.Store(true)
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
 	return err
+}
+
+// carries reports whether a method is one that a stream may take, as far as is known.
+func (c *carrier) carries(method string) bool {
+	return !c.plain.Load() && strings.HasPrefix(method, "/concordat.")
 }
 
 // carriable reports whether a call asks for nothing but what every call here does.
@@ -73,18 +77,29 @@ func carriable(opts []grpc.CallOption) bool {
 // errNotCarried is the end of a stream that the server refused: it has seen none of its calls.
 var errNotCarried = status.Error(codes.Unimplemented, "this server takes calls one by one")
 
+// waiter is who waits for a call's answer.
+type waiter interface {
+	// into is what the response is read into.
+	into() proto.Message
+	// answered is called once, and must not block.
+	answered(err error)
+}
+
+// blocked is a waiter that sleeps.
+type blocked struct {
+	reply proto.Message
+	err   chan error // 1 slot
+}
+
+func (b *blocked) into() proto.Message { return b.reply }
+func (b *blocked) answered(err error)  { b.err <- err }
+
+// carry makes a call over the stream.
 func (c *carrier) carry(ctx context.Context, method string, req, reply proto.Message, cc *grpc.ClientConn) error {
 	if err := ctx.Err(); err != nil {
 		return status.FromContextError(err).Err()
 	}
-	body, err := proto.Marshal(req)
-	if err != nil {
-		return status.Error(codes.Internal, err.Error())
-	}
-	if len(body) > MaxRequestBytes-carriedHead {
-		return status.Errorf(codes.ResourceExhausted, "the request has %d bytes, at most %d are allowed", len(body), MaxRequestBytes-carriedHead)
-	}
-	call := &pb.CarriedCall{Method: method, Request: body}
+	call := &pb.CarriedCall{Method: method}
 	if deadline, ok := ctx.Deadline(); ok {
 		call.TimeoutUs = uint64(max(time.Until(deadline).Microseconds(), 1))
 	}
@@ -95,25 +110,36 @@ func (c *carrier) carry(ctx context.Context, method string, req, reply proto.Mes
 			}
 		}
 	}
-	s := c.stream(cc)
-	answers := make(chan *pb.CarriedAnswer, 1)
-	if !s.ask(call, answers) {
-		return s.broken()
-	}
+	w := &blocked{reply: reply, err: make(chan error, 1)}
+	s, number := c.ask(cc, call, req, w)
 	select {
-	case a := <-answers:
-		return settle(a, reply)
-	case <-s.over:
-		select {
-		case a := <-answers: // it came with the end
-			return settle(a, reply)
-		default:
-			return s.broken()
-		}
+	case err := <-w.err:
+		return err
 	case <-ctx.Done():
-		s.forget(call.GetNumber())
-		return status.FromContextError(ctx.Err()).Err()
+		if s.forget(number) != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		return <-w.err // the answer is being read
 	}
+}
+
+// ask puts a call on the stream, or answers it with what keeps it from there.
+func (c *carrier) ask(cc *grpc.ClientConn, call *pb.CarriedCall, req proto.Message, w waiter) (*carried, uint64) {
+	s := c.stream(cc)
+	body, err := proto.Marshal(req)
+	switch {
+	case err != nil:
+		err = status.Error(codes.Internal, err.Error())
+	case len(body) > MaxRequestBytes-carriedHead:
+		err = status.Errorf(codes.ResourceExhausted, "the request has %d bytes, at most %d are allowed", len(body), MaxRequestBytes-carriedHead)
+	default:
+		call.Request = body
+		err = s.ask(call, w)
+	}
+	if err != nil {
+		w.answered(err)
+	}
+	return s, call.GetNumber()
 }
 
 // settle reads an answer.
@@ -136,24 +162,25 @@ func (c *carrier) stream(cc *grpc.ClientConn) *carried {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil || c.current.ended() {
-		c.current = newCarried(cc)
+		c.current = c.newCarried(cc)
 	}
 	return c.current
 }
 
 // carried is one stream and the calls on it.
 type carried struct {
+	of   *carrier
 	out  outbox[*pb.CarriedCall]
 	over chan struct{} // closed when the stream has ended, after err
 
 	mu      sync.Mutex // guards what follows
 	last    uint64
-	waiting map[uint64]chan<- *pb.CarriedAnswer
+	waiting map[uint64]waiter // whoever takes one out answers it
 	err     error
 }
 
-func newCarried(cc *grpc.ClientConn) *carried {
-	s := &carried{over: make(chan struct{}), waiting: map[uint64]chan<- *pb.CarriedAnswer{}}
+func (c *carrier) newCarried(cc *grpc.ClientConn) *carried {
+	s := &carried{of: c, over: make(chan struct{}), waiting: map[uint64]waiter{}}
 	s.out.init()
 	go s.run(cc)
 	return s
@@ -200,51 +227,64 @@ func (s *carried) receive(stream pb.Calls_CarryClient) error {
 			}
 			return err
 		}
-		s.mu.Lock()
 		for _, a := range frame.GetAnswers() {
-			if w := s.waiting[a.GetNumber()]; w != nil {
-				delete(s.waiting, a.GetNumber())
-				w <- a
+			if w := s.take(a.GetNumber()); w != nil {
+				w.answered(settle(a, w.into()))
 			}
 		}
-		s.mu.Unlock()
 	}
 }
 
-// ask puts a call on the stream; false is one that has ended.
-func (s *carried) ask(call *pb.CarriedCall, answers chan<- *pb.CarriedAnswer) bool {
+// ask puts a call on the stream; an error is that of one that has ended.
+func (s *carried) ask(call *pb.CarriedCall, w waiter) error {
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
-		return false
+		return s.err
 	}
 	s.last++
 	call.Number = s.last
-	s.waiting[s.last] = answers
+	s.waiting[s.last] = w
 	s.mu.Unlock()
 	s.out.put(call, proto.Size(call))
-	return true
+	return nil
 }
 
-// forget tells the server that nobody waits any more.
-func (s *carried) forget(number uint64) {
-	s.mu.Lock()
-	_, waits := s.waiting[number]
-	delete(s.waiting, number)
-	s.mu.Unlock()
-	if waits {
-		s.out.put(&pb.CarriedCall{Number: number}, 0)
-	}
-}
-
-func (s *carried) end(err error) {
+// take is who waits for an answer; nil if nobody does any more.
+func (s *carried) take(number uint64) waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.err = err
-	if status.Code(err) == codes.Unimplemented {
-		s.err = errNotCarried
+	w := s.waiting[number]
+	delete(s.waiting, number)
+	return w
+}
+
+// forget tells the server that nobody waits any more, and returns who did.
+func (s *carried) forget(number uint64) waiter {
+	w := s.take(number)
+	if w != nil {
+		s.out.put(&pb.CarriedCall{Number: number}, 0)
 	}
+	return w
+}
+
+// end answers the calls that are left as when a connection is lost.
+func (s *carried) end(err error) {
+	if status.Code(err) == codes.Unimplemented {
+		err = errNotCarried
+		s.of.plain.Store(true)
+	} else {
+		err = status.Error(codes.Unavailable, status.Convert(err).Message())
+	}
+	s.mu.Lock()
+	s.err = err
+	left := s.waiting
+	s.waiting = nil
+	s.mu.Unlock()
 	close(s.over)
+	for _, w := range left {
+		w.answered(err)
+	}
 }
 
 func (s *carried) ended() bool {
@@ -254,16 +294,6 @@ func (s *carried) ended() bool {
 	default:
 		return false
 	}
-}
-
-// broken is what a call comes to whose stream has ended: as when a connection is lost.
-func (s *carried) broken() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == errNotCarried {
-		return errNotCarried
-	}
-	return status.Error(codes.Unavailable, status.Convert(s.err).Message())
 }
 
 // outbox gathers what goes into the next frame while the last one is sent.

@@ -98,7 +98,7 @@ func (c *Client) Resolve(ctx context.Context, req *pb.ResolveRequest) (*pb.Trans
 // Outcomes asks one node about branches in doubt (P7), once: whoever asks
 // goes over Nodes, since any of them may know.
 func (c *Client) Outcomes(ctx context.Context, node string, req *pb.OutcomesRequest) (*pb.OutcomesResponse, error) {
-	return askNode(ctx, c, node, func(ctx context.Context, conn *grpc.ClientConn) (*pb.OutcomesResponse, error) {
+	return askNode(ctx, c, node, func(ctx context.Context, conn *Conn) (*pb.OutcomesResponse, error) {
 		return pb.NewCoordinatorClient(conn).Outcomes(ctx, req)
 	})
 }
@@ -109,7 +109,7 @@ func coordinate[Req, Resp any](
 	method func(pb.CoordinatorClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
 	saw func(Resp),
 ) (resp Resp, err error) {
-	err = c.do(ctx, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = c.do(ctx, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = method(pb.NewCoordinatorClient(conn), ctx, req)
 		return err
 	})
@@ -122,11 +122,11 @@ func coordinate[Req, Resp any](
 // askNode makes one try at one node. Only errors of the connection are learned from.
 func askNode[Resp any](
 	ctx context.Context, c *Client, node string,
-	call func(context.Context, *grpc.ClientConn) (Resp, error),
+	call func(context.Context, *Conn) (Resp, error),
 ) (resp Resp, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = c.try(ctx, node, probeNode, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = c.try(ctx, node, probeNode, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = call(ctx, conn)
 		return err
 	})

@@ -37,7 +37,7 @@ func ask[Req, Resp any](
 	ctx context.Context, c *Client, participant string, req Req,
 	method func(pb.ParticipantClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
 ) (resp Resp, err error) {
-	err = c.doParticipant(ctx, participant, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = c.doParticipant(ctx, participant, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = method(pb.NewParticipantClient(conn), ctx, req)
 		return err
 	})

@@ -70,7 +70,7 @@ func CarryEverything() DialOption {
 // for it; it connects on first use and again by itself when it is lost,
 // 20 ms to 250 ms after a failure. It is the only place that dials. The
 // caller closes the connection.
-func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
+func Dial(addr string, opts ...DialOption) (*Conn, error) {
 	if err := CheckAddress("address", addr); err != nil {
 		return nil, err
 	}
@@ -101,7 +101,8 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 			return cfg.dialer(ctx, addr)
 		}),
 	}
-	grpcOpts = append(grpcOpts, grpc.WithChainUnaryInterceptor(append(watchDial(), (&carrier{alone: cfg.alone}).unary)...))
+	carrier := &carrier{alone: cfg.alone}
+	grpcOpts = append(grpcOpts, grpc.WithChainUnaryInterceptor(append(watchDial(), carrier.unary)...))
 	if cfg.interceptor != nil {
 		grpcOpts = append(grpcOpts, grpc.WithUnaryInterceptor(cfg.interceptor))
 	}
@@ -110,7 +111,7 @@ func Dial(addr string, opts ...DialOption) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, Errorf(ReasonInvalidArgument, "address %q cannot be dialled: %w", addr, err)
 	}
-	return conn, nil
+	return &Conn{ClientConn: conn, carrier: carrier, intercepted: cfg.interceptor != nil}, nil
 }
 
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {

@@ -3,8 +3,6 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -26,7 +24,7 @@ func (c *Client) TransferLeadership(ctx context.Context, node string) (*pb.Trans
 
 // leader is the id of the node that leads, by the first node that knows one.
 func (c *Client) leader(ctx context.Context) (id string, err error) {
-	err = c.do(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	err = c.do(ctx, func(ctx context.Context, conn *Conn) error {
 		st, err := pb.NewClusterClient(conn).Status(ctx, &pb.StatusRequest{})
 		if err == nil && st.GetLeader() == "" {
 			return Errorf(ReasonNoLeader, "node %s knows no leader now", st.GetNode())

@@ -30,7 +30,7 @@ func manage[Req, Resp any](
 	ctx context.Context, c *Client, req Req,
 	method func(pb.ClusterClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
 ) (resp Resp, err error) {
-	err = c.do(ctx, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = c.do(ctx, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = method(pb.NewClusterClient(conn), ctx, req)
 		return err
 	})

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -29,7 +28,7 @@ type pool struct {
 }
 
 type pooled struct {
-	conn *grpc.ClientConn
+	conn *Conn
 	made time.Time
 }
 
@@ -40,7 +39,7 @@ func newPool(opts []DialOption) *pool {
 // get is the connection to addr. One whose last dial failed is replaced: a
 // fresh one dials at once and tells how that went, where a failed one waits
 // out its back-off and keeps its state.
-func (p *pool) get(addr string) (*grpc.ClientConn, error) {
+func (p *pool) get(addr string) (*Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -67,7 +66,7 @@ func (p *pool) get(addr string) (*grpc.ClientConn, error) {
 var errClosed = errors.New("closed")
 
 // ready is a connection to addr that stands, or UNREACHABLE: then nothing was sent.
-func (p *pool) ready(ctx context.Context, addr string) (*grpc.ClientConn, error) {
+func (p *pool) ready(ctx context.Context, addr string) (*Conn, error) {
 	conn, err := p.get(addr)
 	if err != nil {
 		return nil, err
@@ -98,7 +97,7 @@ func (p *pool) ready(ctx context.Context, addr string) (*grpc.ClientConn, error)
 
 // dialFailure asks gRPC why the last dial failed: a call on a failed
 // connection is refused at once with the cause, and is not sent.
-func dialFailure(ctx context.Context, conn *grpc.ClientConn) error {
+func dialFailure(ctx context.Context, conn *Conn) error {
 	if _, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
 		return errors.New(status.Convert(err).Message())
 	}

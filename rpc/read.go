@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -26,7 +25,7 @@ func (c *Client) ReadKVStale(ctx context.Context, participant string, keys ...st
 func (c *Client) readKV(ctx context.Context, participant string, req *pb.ReadRequest) ([]*pb.KeyValue, error) {
 	req.Participant = participant
 	var resp *pb.ReadResponse
-	err := c.doParticipant(ctx, participant, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := c.doParticipant(ctx, participant, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = pb.NewKVClient(conn).Read(ctx, req)
 		return err
 	})
@@ -38,7 +37,7 @@ func (c *Client) ScanKV(ctx context.Context, participant string, req *pb.ScanReq
 	named := proto.Clone(req).(*pb.ScanRequest) //nolint:forcetypeassert // Clone keeps the type
 	named.Participant = participant
 	var resp *pb.ScanResponse
-	err := c.doParticipant(ctx, participant, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := c.doParticipant(ctx, participant, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = pb.NewKVClient(conn).Scan(ctx, named)
 		return err
 	})

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -79,7 +77,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // callFunc is one try of a call over one connection.
-type callFunc func(ctx context.Context, conn *grpc.ClientConn) error
+type callFunc func(ctx context.Context, conn *Conn) error
 
 // do repeats an idempotent call over the nodes until it is answered, refused
 // for good, or ctx ends; then the error is the last one that a node gave.
@@ -156,18 +154,18 @@ func (c *Client) try(ctx context.Context, addr string, probe, call callFunc) err
 	}
 }
 
-func probeWithin(ctx context.Context, conn *grpc.ClientConn, probe callFunc) error {
+func probeWithin(ctx context.Context, conn *Conn, probe callFunc) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	return probe(ctx, conn)
 }
 
-func probeNode(ctx context.Context, conn *grpc.ClientConn) error {
+func probeNode(ctx context.Context, conn *Conn) error {
 	_, err := pb.NewClusterClient(conn).Status(ctx, &pb.StatusRequest{})
 	return err
 }
 
-func probeParticipant(ctx context.Context, conn *grpc.ClientConn) error {
+func probeParticipant(ctx context.Context, conn *Conn) error {
 	_, err := pb.NewParticipantClient(conn).Describe(ctx, &pb.DescribeRequest{})
 	return err
 }

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -26,7 +24,7 @@ type NodeStatus struct {
 // Status asks the node at that address, once; an empty address asks any node,
 // with retries.
 func (c *Client) Status(ctx context.Context, node string) (*pb.StatusResponse, error) {
-	call := func(ctx context.Context, conn *grpc.ClientConn) (*pb.StatusResponse, error) {
+	call := func(ctx context.Context, conn *Conn) (*pb.StatusResponse, error) {
 		return pb.NewClusterClient(conn).Status(ctx, &pb.StatusRequest{})
 	}
 	var resp *pb.StatusResponse
@@ -34,7 +32,7 @@ func (c *Client) Status(ctx context.Context, node string) (*pb.StatusResponse, e
 	if node != "" {
 		resp, err = askNode(ctx, c, node, call)
 	} else {
-		err = c.do(ctx, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		err = c.do(ctx, func(ctx context.Context, conn *Conn) (err error) {
 			resp, err = call(ctx, conn)
 			return err
 		})
@@ -95,7 +93,7 @@ func (c *Client) statusOf(ctx context.Context, nodes []string) []NodeStatus {
 
 // StateHash asks the node at that address for the hash of its replicated state.
 func (c *Client) StateHash(ctx context.Context, node string) (*pb.StateHashResponse, error) {
-	return askNode(ctx, c, node, func(ctx context.Context, conn *grpc.ClientConn) (*pb.StateHashResponse, error) {
+	return askNode(ctx, c, node, func(ctx context.Context, conn *Conn) (*pb.StateHashResponse, error) {
 		return pb.NewClusterClient(conn).StateHash(ctx, &pb.StateHashRequest{})
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -240,7 +239,7 @@ func (s *submission) repeat(ctx context.Context) (resp *pb.TransactionResponse, 
 
 func (s *submission) try(ctx context.Context, req *pb.SubmitRequest) (*pb.TransactionResponse, *Error, bool) {
 	var resp *pb.TransactionResponse
-	e, redirected := s.client.tryNext(ctx, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	e, redirected := s.client.tryNext(ctx, func(ctx context.Context, conn *Conn) (err error) {
 		resp, err = pb.NewCoordinatorClient(conn).Submit(ctx, req)
 		if err == nil && resp.GetOutcome() == pb.Outcome_OUTCOME_UNSPECIFIED {
 			return Errorf(ReasonOutcomeUnknown, "%s answered before the decision", conn.Target())

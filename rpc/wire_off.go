@@ -13,6 +13,8 @@ func watched(c credentials.TransportCredentials) credentials.TransportCredential
 
 func watchDial() []grpc.UnaryClientInterceptor { return nil }
 
+func returned(string) {}
+
 func watchServer() []grpc.UnaryServerInterceptor { return nil }
 
 func carriedFrom() int64 { return carriedAlone }

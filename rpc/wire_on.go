@@ -103,6 +103,11 @@ func watchDial() []grpc.UnaryClientInterceptor {
 	}}
 }
 
+// returned is the last point of a call that no interceptor sees (Conn.Begin).
+func returned(method string) {
+	failpoint.Hit(mustCall(method, false).At(failpoint.ReturnAfter))
+}
+
 func watchServer() []grpc.UnaryServerInterceptor {
 	return []grpc.UnaryServerInterceptor{func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		hop := len(metadata.ValueFromIncomingContext(ctx, hopHeader)) > 0

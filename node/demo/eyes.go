@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -17,11 +15,11 @@ import (
 // process that is cut off from the others is seen all the same.
 type eyes struct {
 	cluster *local.Cluster
-	conns   map[string]*grpc.ClientConn // by process
+	conns   map[string]*rpc.Conn // by process
 }
 
 func newEyes(c *local.Cluster) (*eyes, error) {
-	e := &eyes{cluster: c, conns: map[string]*grpc.ClientConn{}}
+	e := &eyes{cluster: c, conns: map[string]*rpc.Conn{}}
 	addresses := map[string]string{}
 	for _, n := range c.Nodes {
 		addresses[n.ID] = n.RPC

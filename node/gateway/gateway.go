@@ -90,7 +90,7 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect the gateway: %w", err)
 	}
-	g.conn = conn
+	g.conn = conn.ClientConn
 	if err := g.routes(); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -32,7 +30,7 @@ const (
 // session is one run: the connection, and what the cluster that is acted knows.
 type session struct {
 	cfg    Config
-	conn   *grpc.ClientConn
+	conn   *rpc.Conn
 	client pb.ParticipantClient
 	desk   *desk
 

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
@@ -35,7 +33,7 @@ type subject struct {
 	server  *participant.Server
 	grpc    *rpc.Server
 	served  chan struct{} // closed when grpc has stopped serving
-	conn    *grpc.ClientConn
+	conn    *rpc.Conn
 	client  pb.ParticipantClient
 	cluster *cluster
 

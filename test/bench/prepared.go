@@ -6,8 +6,6 @@ import (
 	"net"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -20,7 +18,7 @@ const (
 )
 
 // describe asks a participant who it is and what it holds.
-func describe(ctx context.Context, conn *grpc.ClientConn) (*pb.DescribeResponse, error) {
+func describe(ctx context.Context, conn *rpc.Conn) (*pb.DescribeResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return pb.NewParticipantClient(conn).Describe(ctx, &pb.DescribeRequest{})

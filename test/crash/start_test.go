@@ -10,8 +10,6 @@ import (
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
-
-	"google.golang.org/grpc"
 )
 
 // firstStart says that a point is passed when a node starts for the first time.
@@ -201,7 +199,7 @@ func (w *world) registered(name string) {
 }
 
 // dial keeps one connection an address.
-func (w *world) dial(address string) (*grpc.ClientConn, error) {
+func (w *world) dial(address string) (*rpc.Conn, error) {
 	if conn := w.direct[address]; conn != nil {
 		return conn, nil
 	}

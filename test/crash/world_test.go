@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
@@ -30,7 +28,7 @@ type world struct {
 	points string     // where they are told, and leave word
 	client *rpc.Client
 	// direct are connections to one node each: what it does not lead it forwards.
-	direct map[string]*grpc.ClientConn
+	direct map[string]*rpc.Conn
 	round  int
 	spares int
 	broken bool // a case failed: the processes are in an unknown state
@@ -63,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, points: filepath.Join(dir, "points"), direct: map[string]*grpc.ClientConn{}}
+	w := &world{t: t, dir: dir, points: filepath.Join(dir, "points"), direct: map[string]*rpc.Conn{}}
 	if err := os.Mkdir(w.points, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -19,7 +17,7 @@ type submitter interface {
 // plainClient is what somebody writes without the SDK: it calls one node, and
 // repeats the same request at the next one when that fails.
 type plainClient struct {
-	conns []*grpc.ClientConn
+	conns []*rpc.Conn
 	next  int
 }
 

@@ -262,14 +262,14 @@ func (p *party) value(key string) string {
 func (p *party) held() int { return p.data().Stats().Held }
 
 // conn is a connection past every proxy, for messages by hand.
-func (p *party) conn() *grpc.ClientConn {
+func (p *party) conn() *rpc.Conn {
 	p.w.t.Helper()
 	return p.w.dial(p.address)
 }
 
 func (p *party) wire() pb.ParticipantClient { return pb.NewParticipantClient(p.conn()) }
 
-func (w *world) dial(address string) *grpc.ClientConn {
+func (w *world) dial(address string) *rpc.Conn {
 	w.t.Helper()
 	c, err := rpc.Dial(address)
 	if err != nil {
