@@ -57,6 +57,9 @@ type Config struct {
 
 	// MaxBatchCommands and MaxBatchBytes bound one log entry.
 	MaxBatchCommands, MaxBatchBytes int
+	// FollowCommands is how many commands an entry may have for another one to
+	// follow it before it is committed; 0: one entry at a time.
+	FollowCommands int
 	// QueueCommands and QueueBytes bound what waits for an entry, lazy commands apart.
 	QueueCommands, QueueBytes int
 	// LazyCommands bounds the lazy commands that wait.
@@ -113,6 +116,7 @@ func DefaultConfig() Config {
 		DiskDeadline:      10 * time.Second,
 		MaxBatchCommands:  512,
 		MaxBatchBytes:     256 << 10,
+		FollowCommands:    4,
 		QueueCommands:     16384,
 		QueueBytes:        64 << 20,
 		LazyCommands:      65536,
@@ -163,6 +167,7 @@ func (c Config) Validate() error {
 		{"trailing logs", int(c.TrailingLogs), 2 * maxInFlight, 1 << 30},
 		{"batch commands", c.MaxBatchCommands, 1, 1 << 16},
 		{"batch bytes", c.MaxBatchBytes, 1 << 10, 512 << 10},
+		{"follow commands", c.FollowCommands, 0, 1 << 16},
 		{"queue commands", c.QueueCommands, 1, 1 << 24},
 		{"queue bytes", c.QueueBytes, c.MaxBatchBytes, 1 << 40},
 		{"lazy commands", c.LazyCommands, 1, 1 << 24},
@@ -275,7 +280,7 @@ func (c Config) logEffective() {
 		"transport_timeout", c.TransportTimeout, "snapshot_threshold", c.SnapshotThreshold,
 		"snapshot_interval", c.SnapshotInterval, "trailing_logs", c.TrailingLogs, "disk_deadline", c.DiskDeadline,
 		"max_append_entries", maxAppendEntries, "max_batch_commands", c.MaxBatchCommands,
-		"max_batch_bytes", c.MaxBatchBytes, "queue_commands", c.QueueCommands, "queue_bytes", c.QueueBytes,
+		"max_batch_bytes", c.MaxBatchBytes, "follow_commands", c.FollowCommands, "queue_commands", c.QueueCommands, "queue_bytes", c.QueueBytes,
 		"lazy_commands", c.LazyCommands, "lazy_delay", c.LazyDelay, "log_cache_entries", logCacheEntries,
 		"log_cache_bytes", logCacheBytes)
 }

@@ -124,7 +124,7 @@ func TestEntryThatCannotBeApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry[len(entry)-1] ^= 1
-	if _, err := node.replica.submit(within(t), entry); OutcomeOf(err) != Unknown {
+	if _, err := node.replica.submit(within(t), entry, func() {}); OutcomeOf(err) != Unknown {
 		t.Errorf("the damaged entry: %v", err)
 	}
 	select {

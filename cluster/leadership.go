@@ -162,7 +162,7 @@ func (r *Replica) establish(ctx context.Context) (Leadership, error) {
 		return Leadership{}, fmt.Errorf("establish leadership: %w", err)
 	}
 	for began := time.Now(); ; {
-		results, err := r.submit(ctx, entry)
+		results, err := r.submit(ctx, entry, func() {})
 		if err == nil && len(results) == 1 {
 			return Leadership{Term: results[0].Term, Index: results[0].Index}, nil
 		}
@@ -197,9 +197,9 @@ func (r *Replica) afterFailedBarrier(ctx context.Context, cause error) error {
 
 // submitBatch is the proposer's way to Raft. The callers' contexts end their
 // own waits; an entry that was handed over is waited for to its end.
-func (r *Replica) submitBatch(entry []byte) ([]fsm.Result, error) {
+func (r *Replica) submitBatch(entry []byte, taken func()) ([]fsm.Result, error) {
 	began := time.Now()
-	results, err := r.submit(context.Background(), entry)
+	results, err := r.submit(context.Background(), entry, taken)
 	elapsed := time.Since(began)
 	if err == nil {
 		r.meters.apply.Observe(elapsed.Seconds())

@@ -36,17 +36,21 @@ func newProposal(command *fsmpb.Command, done func(fsm.Result, error)) (*proposa
 
 // proposer packs commands into log entries. One entry is under way at a time;
 // what arrives meanwhile makes the next one, so the batches grow with the load
-// and a single caller waits for nobody.
+// and a single caller waits for nobody. While the one under way is small, a second
+// may follow it: with few callers a decision need not wait for the Begin before it
+// to come back, and with many the batches stay large.
 type proposer struct {
 	cfg Config
-	// submit hands an entry to Raft and waits for its answers.
-	submit func(entry []byte) ([]fsm.Result, error)
+	// submit hands an entry to Raft, says when Raft has taken it, which fixes its
+	// place in the log, and waits for its answers.
+	submit func(entry []byte, taken func()) ([]fsm.Result, error)
 
 	wake chan struct{} // one slot: something changed for the loop
 	// landed are entries whose answers are to be told, in the order of the log,
 	// beside the entry that is under way by then.
 	landed chan landing
 	task   sync.WaitGroup
+	last   chan struct{} // closed when the newest entry has landed; of run's goroutine
 
 	mu      sync.Mutex // guards what follows
 	term    uint64     // of the leadership that may propose; 0 if none
@@ -55,6 +59,8 @@ type proposer struct {
 	bytes   int // in queue
 	lazy    []*proposal
 	waiting time.Time     // since when the first of lazy waits
+	flying  int           // entries under way
+	aboard  int           // commands in them
 	idle    chan struct{} // closed when no entry is under way and all answers are told; replaced when one is
 	stats   ProposerStats
 }
@@ -67,9 +73,10 @@ type ProposerStats struct {
 	Queued int
 }
 
-func newProposer(cfg Config, submit func([]byte) ([]fsm.Result, error)) *proposer {
-	p := &proposer{cfg: cfg, submit: submit, wake: make(chan struct{}, 1), landed: make(chan landing, 1), idle: make(chan struct{})}
+func newProposer(cfg Config, submit func([]byte, func()) ([]fsm.Result, error)) *proposer {
+	p := &proposer{cfg: cfg, submit: submit, wake: make(chan struct{}, 1), landed: make(chan landing, 1), idle: make(chan struct{}), last: make(chan struct{})}
 	close(p.idle)
+	close(p.last)
 	p.task.Go(p.run)
 	p.task.Go(p.tell)
 	return p
@@ -242,7 +249,10 @@ func (p *proposer) settled(ctx context.Context) error {
 func (p *proposer) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	defer close(p.landed)
+	defer func() {
+		<-p.last
+		close(p.landed)
+	}()
 	for {
 		term, batch, wait, closed := p.take()
 		switch {
@@ -268,6 +278,9 @@ func (p *proposer) take() (term uint64, batch []*proposal, wait time.Duration, c
 		return 0, nil, 0, true
 	}
 	wait = time.Hour
+	if p.flying > 1 || p.flying == 1 && (p.aboard > p.cfg.FollowCommands || len(p.queue) == 0) {
+		return 0, nil, wait, false
+	}
 	if len(p.queue) == 0 {
 		if len(p.lazy) == 0 {
 			return 0, nil, wait, false
@@ -287,6 +300,8 @@ func (p *proposer) take() (term uint64, batch []*proposal, wait time.Duration, c
 	for _, q := range batch {
 		q.flying = true
 	}
+	p.flying++
+	p.aboard += len(batch)
 	p.idle = make(chan struct{})
 	return p.term, batch, 0, false
 }
@@ -323,24 +338,44 @@ type landing struct {
 	idle    chan struct{}
 }
 
-// fly proposes one entry.
+// fly proposes one entry and returns once its place in the log is fixed.
 func (p *proposer) fly(term uint64, batch []*proposal) {
 	commands := make([][]byte, len(batch))
 	for i, q := range batch {
 		commands[i] = q.command
 	}
-	results, err := p.submit(fsm.EncodeEntry(term, p.cfg.Wall().UnixMilli(), commands))
-	if err == nil && len(results) != len(batch) {
-		err = fmt.Errorf("%w: %d answers to %d commands", ErrAbandoned, len(results), len(batch))
-	}
+	entry := fsm.EncodeEntry(term, p.cfg.Wall().UnixMilli(), commands)
+	before, done, taken := p.last, make(chan struct{}), make(chan struct{})
+	p.last = done
 	p.mu.Lock()
-	if err == nil {
-		p.stats.Entries++
-		p.stats.Commands += uint64(len(batch))
-	}
 	idle := p.idle
 	p.mu.Unlock()
-	p.landed <- landing{batch, results, err, idle}
+	p.task.Go(func() {
+		defer close(done)
+		took := sync.OnceFunc(func() { close(taken) })
+		results, err := p.submit(entry, took)
+		took()
+		<-before
+		p.land(landing{batch, results, err, idle})
+	})
+	<-taken
+}
+
+// land counts an entry that is not under way any more and has its answers told.
+func (p *proposer) land(l landing) {
+	if l.err == nil && len(l.results) != len(l.batch) {
+		l.err = fmt.Errorf("%w: %d answers to %d commands", ErrAbandoned, len(l.results), len(l.batch))
+	}
+	p.mu.Lock()
+	if l.err == nil {
+		p.stats.Entries++
+		p.stats.Commands += uint64(len(l.batch))
+	}
+	p.flying--
+	p.aboard -= len(l.batch)
+	p.signal()
+	p.mu.Unlock()
+	p.landed <- l
 }
 
 // tell hands every caller its answer, beside the next entry: what an answer sets

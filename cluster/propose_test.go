@@ -25,9 +25,19 @@ type gatedLog struct {
 	entries []int // commands in each entry
 	bytes   []int
 	term    uint64
+	tail    chan struct{} // closed when the newest entry has passed; nil before the first
 }
 
-func (l *gatedLog) submit(entry []byte) ([]fsm.Result, error) {
+func (l *gatedLog) submit(entry []byte, taken func()) ([]fsm.Result, error) {
+	l.mu.Lock()
+	before, mine := l.tail, make(chan struct{})
+	l.tail = mine
+	l.mu.Unlock()
+	defer close(mine)
+	taken()
+	if before != nil {
+		<-before
+	}
 	if err := <-l.gate; err != nil {
 		return nil, err
 	}
@@ -49,6 +59,7 @@ func (l *gatedLog) sizes() []int {
 func proposerInBubble(t *testing.T, change func(*Config)) (*proposer, *gatedLog) {
 	t.Helper()
 	cfg := DefaultConfig()
+	cfg.FollowCommands = 0 // but where a test is about that
 	if change != nil {
 		change(&cfg)
 	}
@@ -381,6 +392,67 @@ func TestEntryOfAnEarlierTerm(t *testing.T) {
 		r, err := p.propose(t.Context(), announcement("x"))
 		if err != nil || r.Rejection == nil || r.Rejection.Kind != fsm.KindWrongTerm {
 			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+// TestSmallEntryIsFollowed: while the entry under way is small, one more follows
+// it; never a third, and none that would be of lazy commands alone. The answers
+// come in the order of the log.
+func TestSmallEntryIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, func(c *Config) { c.FollowCommands = 2 })
+		var order []string
+		var mu sync.Mutex
+		refuse := func(id string) *fsmpb.Command {
+			return &fsmpb.Command{Kind: &fsmpb.Command_Refuse{Refuse: &fsmpb.Refuse{Id: id}}}
+		}
+		start := func(ids ...string) {
+			for _, id := range ids {
+				p.proposeThen(refuse(id), func(_ fsm.Result, err error) {
+					mu.Lock()
+					defer mu.Unlock()
+					order = append(order, fmt.Sprint(id, err != nil))
+				})
+			}
+			synctest.Wait()
+		}
+		flying := func() int {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.flying
+		}
+		start("a")
+		p.proposeLazily(refuse("lazy"), func(fsm.Result, error) {})
+		time.Sleep(p.cfg.LazyDelay + time.Millisecond) // virtual: the lazy one is due
+		if synctest.Wait(); flying() != 1 {
+			t.Fatalf("%d entries under way with a lazy command waiting", flying())
+		}
+		start("b")
+		if start("c", "d", "e"); flying() != 2 {
+			t.Fatalf("%d entries under way", flying())
+		}
+		l.gate <- errors.New("lost")
+		if synctest.Wait(); flying() != 2 {
+			t.Fatalf("%d entries under way after the first has landed", flying())
+		}
+		l.gate <- nil // b and the lazy one
+		synctest.Wait()
+		start("f") // c, d and e are too many to be followed
+		if got := flying(); got != 1 {
+			t.Fatalf("%d entries under way behind a large one", got)
+		}
+		l.gate <- nil
+		synctest.Wait()
+		l.gate <- nil
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if got := strings.Join(order, " "); got != "atrue bfalse cfalse dfalse efalse ffalse" {
+			t.Errorf("answers came as %s", got)
+		}
+		if got := fmt.Sprint(l.sizes()); got != "[2 3 1]" {
+			t.Errorf("entries of %s commands", got)
 		}
 	})
 }

@@ -117,12 +117,15 @@ func (r *Replica) TransferLeadership(ctx context.Context) error {
 	return nil
 }
 
-// submit hands one entry to Raft and waits for the machine's answers.
-func (r *Replica) submit(ctx context.Context, entry []byte) ([]fsm.Result, error) {
+// submit hands one entry to Raft and waits for the machine's answers. taken is
+// called, perhaps never, once Raft has the entry: those that are handed over after
+// that come behind it in the log.
+func (r *Replica) submit(ctx context.Context, entry []byte, taken func()) ([]fsm.Result, error) {
 	// Written before await's goroutine ends, read only if it has ended.
 	var response any
 	err := r.await(ctx, func() error {
 		future := r.raft.Load().Apply(entry, 0)
+		taken()
 		err := future.Error()
 		if err == nil {
 			response = future.Response()
