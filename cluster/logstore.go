@@ -62,12 +62,14 @@ type opening struct {
 // open checks a store and opens it, making it if need be. report takes what
 // fails where raft-wal would go on.
 func (s LogStore) open(o opening) (logStore, error) {
-	failpoint.Hit("node.store.open.before")
-	defer failpoint.Hit("node.store.open.after")
+	how := openBolt
 	if s == WAL {
-		return openWAL(o)
+		how = openWAL
 	}
-	return openBolt(o)
+	failpoint.Hit("node.store.open.before")
+	store, err := how(o)
+	failpoint.Hit("node.store.open.after")
+	return store, err
 }
 
 // dropUnused removes a store that a process left behind which died while it

@@ -20,6 +20,7 @@ func (s LogStore) stable(path string) (values map[string][]byte, err error) {
 		if _, values, err = readWALMeta(filepath.Join(path, metadb.FileName)); err != nil {
 			return nil, err
 		}
+		delete(values, writtenKey)
 	} else if values, err = boltStable(path); err != nil {
 		return nil, storeError(path, err)
 	}

@@ -50,7 +50,9 @@ func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
 		return err
 	})
 	if err == nil {
-		if err = recovered(func() error { return dropStale(store, covered) }); err != nil {
+		// The process may have ended before the sync of what is read now, and from
+		// now on others are told of it.
+		if err = recovered(func() error { return errors.Join(store.Sync(), dropStale(store, covered)) }); err != nil {
 			err = errors.Join(err, store.Close())
 		}
 	}

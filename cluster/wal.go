@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +42,7 @@ func openWAL(o opening) (logStore, error) {
 		var err error
 		w.WAL, err = wal.Open(o.path,
 			wal.WithCodec(walCodec{}), wal.WithSegmentSize(o.segment), wal.WithLogger(o.log), wal.WithMetaStore(meta),
-			wal.WithSegmentFiler(walFiler{segment.NewFiler(o.path, walDisk{walfs.New(), o.report})}))
+			wal.WithSegmentFiler(walFiler{segment.NewFiler(o.path, walDisk{walfs.New(), o.report}), meta}))
 		if err != nil {
 			return errors.Join(err, meta.Close())
 		}
@@ -116,12 +117,72 @@ func (m *walMeta) CommitState(s types.PersistentState) error {
 
 // walFiler names our encoding in the segments: raft-wal names its own for every
 // one it begins, and then refuses to open it.
-type walFiler struct{ *segment.Filer }
+type walFiler struct {
+	*segment.Filer
+	meta *walMeta
+}
 
 // Create implements types.SegmentFiler.
 func (f walFiler) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
 	info.Codec = walCodecID
-	return f.Filer.Create(info) //nolint:wrapcheck // walDisk did
+	w, err := f.Filer.Create(info)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // walDisk did
+	}
+	return &walTail{SegmentWriter: w, meta: f.meta, id: info.ID}, nil
+}
+
+// RecoverTail implements types.SegmentFiler.
+func (f walFiler) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
+	w, err := f.Filer.RecoverTail(info)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // raft-wal asks which it is
+	}
+	t := &walTail{SegmentWriter: w, meta: f.meta, id: info.ID}
+	if w.LastIndex() > 0 { // from now on others may be told of what is in it
+		if err := t.mark(); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+	}
+	return t, nil
+}
+
+// walTail is the segment that is written to. What raft-wal keeps of it does not
+// say whether anything was: one that was lost would be made anew, empty.
+type walTail struct {
+	types.SegmentWriter
+	meta   *walMeta
+	id     uint64
+	marked bool
+}
+
+// writtenKey is what wal-meta.db keeps beside Raft's term and votes: the last
+// segment that was written to.
+const writtenKey = "concordat.written-segment"
+
+// Append implements types.SegmentWriter.
+func (t *walTail) Append(entries []types.LogEntry) error {
+	if err := t.SegmentWriter.Append(entries); err != nil {
+		return err //nolint:wrapcheck // the caller does
+	}
+	return t.mark()
+}
+
+func (t *walTail) mark() error {
+	if t.marked {
+		return nil
+	}
+	if err := t.meta.SetStable([]byte(writtenKey), binary.LittleEndian.AppendUint64(nil, t.id)); err != nil {
+		return fmt.Errorf("mark a segment as written: %w", err)
+	}
+	t.marked = true
+	return nil
+}
+
+// wasWritten reports whether a segment must have entries.
+func wasWritten(stable map[string][]byte, id uint64) bool {
+	b := stable[writtenKey]
+	return len(b) == 8 && binary.LittleEndian.Uint64(b) >= id
 }
 
 type walDisk struct {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -143,7 +144,7 @@ func wantLogUnchanged(t *testing.T, path string) {
 }
 
 // TestInterruptedWrite takes sectors away from the last write, as a loss of
-// power does, and bytes from its end. What was acknowledged is all there.
+// power does, and all from one on. What was acknowledged is all there.
 func TestInterruptedWrite(t *testing.T) {
 	for name, writes := range map[string][][]int{
 		"of several entries":     severalWrites,
@@ -157,6 +158,7 @@ func TestInterruptedWrite(t *testing.T) {
 			all := writeWAL(t, path, writes...)
 			kept := all[:len(all)-len(writes[len(writes)-1])]
 			unfill(t, path)
+			unmark(t, path)
 			file, from := lastWrite(t, path)
 			whole, err := os.ReadFile(file)
 			if err != nil {
@@ -181,9 +183,10 @@ func TestInterruptedWrite(t *testing.T) {
 			for range 10 {
 				copied := filepath.Join(t.TempDir(), walDir)
 				copyDir(t, path, copied)
-				if err := os.Truncate(filepath.Join(copied, filepath.Base(file)), int64(from+rand.IntN(to-from))); err != nil {
-					t.Fatal(err)
-				}
+				torn := bytes.Clone(whole)
+				cut := (from + rand.IntN(to-from)) / sectorSize * sectorSize
+				clear(torn[max(cut, from):])
+				write(t, filepath.Join(copied, filepath.Base(file)), torn)
 				wantLog(t, copied, kept)
 			}
 		})
@@ -216,6 +219,30 @@ func unfill(t *testing.T, path string) {
 	full.SealTime, full.MaxIndex, full.IndexStart = time.Time{}, 0, 0
 	if err := meta.CommitState(state); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// unmark takes back that the last segment was written to, if it was written to once.
+func unmark(t *testing.T, path string) {
+	t.Helper()
+	var meta metadb.BoltMetaDB
+	state, err := meta.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer meta.Close()
+	tail, err := readSegment(path, state.Segments[len(state.Segments)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tail.begun == 0 {
+		var before []byte
+		if id := tail.info.ID; id > 0 {
+			before = binary.LittleEndian.AppendUint64(nil, id-1)
+		}
+		if err := meta.SetStable([]byte(writtenKey), before); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -270,20 +297,38 @@ func TestFullSegmentThatWasNotRecorded(t *testing.T) {
 func TestRecordedSegmentThatWasNotMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), walDir)
 	all := writeWAL(t, path, []int{100}, []int{3000}, []int{3000}, []int{3000})
-	if err := os.Remove(segments(t, path)[1]); err != nil {
+	if err := os.Remove(segments(t, path)[1]); err != nil { // nothing was written to it
 		t.Fatal(err)
 	}
 	wantLog(t, path, all)
 }
 
 func TestLostSegment(t *testing.T) {
-	path := filepath.Join(t.TempDir(), walDir)
-	writeWAL(t, path, severalWrites...)
-	if err := os.Remove(segments(t, path)[0]); err != nil {
-		t.Fatal(err)
+	for name, tc := range map[string]struct {
+		nth  int
+		lose func(string) error
+		want string
+	}{
+		"a full one":                          {0, os.Remove, "lost"},
+		"the last":                            {1, os.Remove, "lost"},
+		"the last, to nothing":                {1, func(file string) error { return os.Truncate(file, 0) }, "lost"},
+		"the last, in what is written":        {1, func(file string) error { return os.Truncate(file, 600) }, "cut short"},
+		"the last, in what is not":            {1, func(file string) error { return os.Truncate(file, smallSegment-1) }, "cut short"},
+		"a full one, in what is written":      {0, func(file string) error { return os.Truncate(file, 600) }, "cut short"},
+		"the last, to zeros":                  {1, func(file string) error { return os.WriteFile(file, make([]byte, smallSegment), 0o600) }, "lost"},
+		"the last, to zeros and a broken end": {1, func(file string) error { return os.WriteFile(file, append(make([]byte, smallSegment), 1), 0o600) }, "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), walDir)
+			writeWAL(t, path, severalWrites...)
+			file := segments(t, path)[tc.nth]
+			if err := tc.lose(file); err != nil {
+				t.Fatal(err)
+			}
+			_, err := WAL.open(openingOf(t, path, 0))
+			wantError(t, err, file, tc.want, "new id")
+		})
 	}
-	_, err := WAL.open(openingOf(t, path, 0))
-	wantError(t, err, segments(t, path)[0][:len(path)], "lost", "new id")
 }
 
 func TestLostOrDamagedRecordOfTheSegments(t *testing.T) {

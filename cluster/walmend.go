@@ -26,7 +26,9 @@ import (
 //   - behind the last whole write the file is zeros again; remains of a longer
 //     one could otherwise come to stand behind what is written next;
 //   - a segment that was filled, and not recorded as full, is; raft-wal would
-//     never write to the log again.
+//     never write to the log again;
+//   - the last whole write is written and synced once more: the process may have
+//     ended before its sync, or by its failure, and from now on others are told of it.
 func mendWAL(dir string, log hclog.Logger) error {
 	path := filepath.Join(dir, metadb.FileName)
 	entries, err := os.ReadDir(dir)
@@ -44,18 +46,21 @@ func mendWAL(dir string, log hclog.Logger) error {
 		}
 		return nil
 	}
-	state, _, err := readWALMeta(path)
+	state, stable, err := readWALMeta(path)
 	if err != nil {
 		return err
 	}
 	for i, info := range state.Segments {
 		s, err := readSegment(dir, info)
 		tail := i == len(state.Segments)-1
-		if errors.Is(err, fs.ErrNotExist) {
-			if tail {
-				return nil // recorded and not made yet; raft-wal makes it
-			}
+		written := !tail || wasWritten(stable, info.ID)
+		switch missing := errors.Is(err, fs.ErrNotExist); {
+		case missing && !written:
+			return nil // recorded and not made yet; raft-wal makes it
+		case missing || err == nil && written && isZero(s.data):
 			err = errSegmentLost
+		case err == nil && written && s.good == 0:
+			err = fmt.Errorf("%w: %w", errFault, s.broken())
 		}
 		if err == nil {
 			err = s.check()
@@ -78,11 +83,14 @@ func mendTail(s *segmentFile, state types.PersistentState, log hclog.Logger) err
 		}
 		log.Warn("the last write to the log was interrupted; it was never acknowledged", "file", s.path, "bytes", len(rest))
 		failpoint.Hit("node.segment.mend.before")
-		err := clearFrom(s.path, s.good, len(rest))
+		err := writeAgain(s.path, make([]byte, len(rest)), s.good)
 		failpoint.Hit("node.segment.mend.after")
 		if err != nil {
 			return fmt.Errorf("clear what an interrupted write left: %w", err)
 		}
+	}
+	if err := writeAgain(s.path, s.data[s.begun:s.good], s.begun); err != nil {
+		return fmt.Errorf("write the last entries once more: %w", err)
 	}
 	if s.index == 0 {
 		return nil
@@ -93,16 +101,16 @@ func mendTail(s *segmentFile, state types.PersistentState, log hclog.Logger) err
 	return err
 }
 
-func clearFrom(path string, from, n int) error {
+func writeAgain(path string, b []byte, at int) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err //nolint:wrapcheck // the caller does
 	}
-	_, err = f.WriteAt(make([]byte, n), int64(from))
+	_, err = f.WriteAt(b, int64(at))
 	if err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Close(), syncDir(filepath.Dir(path)))
 }
 
 // recordFull does what raft-wal did not come to when it had filled a segment.

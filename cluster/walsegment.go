@@ -37,7 +37,8 @@ type segmentFile struct {
 	data []byte
 
 	entries []int // where the frames of the written entries are
-	good    int   // behind the last whole write
+	begun   int   // where the last whole write begins
+	good    int   // behind it
 	index   int   // where the offsets begin; 0 if the segment is not full
 }
 
@@ -66,7 +67,7 @@ func readSegment(dir string, info types.SegmentInfo) (*segmentFile, error) {
 			if crc32.Checksum(s.data[begun:at], castagnoli) != f.word {
 				return s, nil
 			}
-			begun = at + frameHeader
+			s.begun, begun = begun, at+frameHeader
 			s.entries, s.good, s.index = entries, begun, index
 		}
 		at += f.size
@@ -105,6 +106,9 @@ func (s *segmentFile) payload(at int) []byte {
 // check holds what was read against what is kept of the segment, and reads
 // every entry from first on.
 func (s *segmentFile) check() error {
+	if n := len(s.data); n > 0 && n < int(s.info.SizeLimit) { // it was made as long as that
+		return fmt.Errorf("%w: it is %d bytes long and should be at least %d: it was cut short", errFault, n, s.info.SizeLimit)
+	}
 	if s.good > 0 {
 		if err := s.checkHeader(); err != nil {
 			return err
