@@ -202,6 +202,7 @@ func (s *segmentFile) lacksPart(at, n int) (bool, error) {
 // zeroSector reports whether a sector that the range touches, behind that in
 // which it begins, is zeros.
 func (s *segmentFile) zeroSector(from, to int) bool {
+	to = min(to, len(s.data))
 	for at := from/sectorSize*sectorSize + sectorSize; at < to; at += sectorSize {
 		if isZero(s.data[at:min(at+sectorSize, len(s.data))]) {
 			return true
