@@ -25,7 +25,7 @@ func (r *Replica) bootstrap() error {
 	case exists:
 		return r.dir.setBootstrapped()
 	case self.Bootstrapped || self.ClusterID != "":
-		return fmt.Errorf("%s has lost the log and the votes of node %q; %s", r.cfg.DataDir, r.cfg.NodeID, replaceProcedure)
+		return r.lostLog()
 	}
 	if err := r.introduce(); err != nil {
 		return err

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,6 +24,19 @@ func TestMain(m *testing.M) {
 		// A future that Raft forgets at shutdown; see Replica.await.
 		goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"),
 	)
+}
+
+// testStore keeps the logs of all tests that are not of one store.
+var testStore = cmp.Or(LogStore(os.Getenv("CONCORDAT_LOG_STORE")), Bolt)
+
+// smallSegment is full after a few entries.
+const smallSegment = 8 << 10
+
+// onEveryStore runs a test on each log store.
+func onEveryStore(t *testing.T, test func(t *testing.T, store LogStore)) {
+	for _, store := range LogStores {
+		t.Run(string(store), func(t *testing.T) { test(t, store) })
+	}
 }
 
 const patience = 20 * time.Second // for conditions; never waited for in full
@@ -123,6 +138,7 @@ type testNode struct {
 
 type testCluster struct {
 	t     *testing.T
+	store LogStore
 	peers []Peer
 	nodes []*testNode
 
@@ -136,7 +152,12 @@ type testCluster struct {
 
 func newTestCluster(t *testing.T, n int) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, cut: map[string]bool{}, links: map[net.Conn]link{}}
+	return newClusterOn(t, testStore, n)
+}
+
+func newClusterOn(t *testing.T, store LogStore, n int) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, store: store, cut: map[string]bool{}, links: map[net.Conn]link{}}
 	for i := range n {
 		node := &testNode{id: fmt.Sprintf("n%d", i+1), dir: t.TempDir(), hub: newHub(t)}
 		c.nodes = append(c.nodes, node)
@@ -152,7 +173,12 @@ func newTestCluster(t *testing.T, n int) *testCluster {
 
 func startedCluster(t *testing.T, n int) *testCluster {
 	t.Helper()
-	c := newTestCluster(t, n)
+	return startedOn(t, testStore, n)
+}
+
+func startedOn(t *testing.T, store LogStore, n int) *testCluster {
+	t.Helper()
+	c := newClusterOn(t, store, n)
 	for _, node := range c.nodes {
 		c.start(node)
 	}
@@ -164,6 +190,7 @@ func (c *testCluster) config(node *testNode) Config {
 	cfg := DefaultConfig()
 	cfg.NodeID, cfg.DataDir, cfg.Peers = node.id, node.dir, c.peers
 	cfg.RPCAddress, cfg.HTTPAddress = node.id+".test:1", node.id+".test:2"
+	cfg.LogStore, cfg.SegmentBytes = c.store, smallSegment
 	cfg.Heartbeat, cfg.Election, cfg.Lease = 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond
 	cfg.TransportTimeout = time.Second
 	cfg.Listener = node.hub.attach()

@@ -25,6 +25,8 @@ type Config struct {
 	NodeID string
 	// DataDir holds this node's log, snapshots and identity, and nothing else.
 	DataDir string
+	// LogStore keeps the log, and must be the one that DataDir has.
+	LogStore LogStore
 	// Peers is the first configuration, identical on every node, this one included.
 	Peers []Peer
 	// RaftListen is where Raft's traffic is received, host:port. Unused with Listener.
@@ -51,6 +53,9 @@ type Config struct {
 	SnapshotInterval time.Duration
 	// TrailingLogs is how many entries are kept behind a snapshot.
 	TrailingLogs uint64
+	// SegmentBytes is the size of one segment of the log in WAL, made at once: the
+	// least that a log takes.
+	SegmentBytes int
 	// DiskDeadline is how long one call of the store may take before the node
 	// stops: Raft's own lease check does not notice a disk that hangs (raft#503).
 	DiskDeadline time.Duration
@@ -113,6 +118,8 @@ func DefaultConfig() Config {
 		SnapshotThreshold: 8192,
 		SnapshotInterval:  2 * time.Minute,
 		TrailingLogs:      10240,
+		LogStore:          Bolt,
+		SegmentBytes:      16 << 20,
 		DiskDeadline:      10 * time.Second,
 		MaxBatchCommands:  512,
 		MaxBatchBytes:     256 << 10,
@@ -165,6 +172,7 @@ func (c Config) Validate() error {
 		{"snapshot threshold", int(c.SnapshotThreshold), 1, 1 << 30},
 		// Fewer trailing logs than twice what is in flight invite raft#697.
 		{"trailing logs", int(c.TrailingLogs), 2 * maxInFlight, 1 << 30},
+		{"segment bytes", c.SegmentBytes, 4 << 10, 1 << 30},
 		{"batch commands", c.MaxBatchCommands, 1, 1 << 16},
 		{"batch bytes", c.MaxBatchBytes, 1 << 10, 512 << 10},
 		{"follow commands", c.FollowCommands, 0, 1 << 16},
@@ -202,6 +210,9 @@ func (c Config) validateIdentity() error {
 	}
 	if err := checkNodeID("id", c.NodeID); err != nil {
 		return err
+	}
+	if !c.LogStore.known() {
+		return &fsm.FieldError{Field: "log store", Limit: "bolt or wal", Got: fmt.Sprintf("%q", c.LogStore)}
 	}
 	if len(c.Peers) == 0 || len(c.Peers) > 9 {
 		return &fsm.FieldError{Field: "peers", Limit: "1 to 9 nodes", Got: fmt.Sprint(len(c.Peers))}
@@ -278,7 +289,7 @@ func (c Config) logEffective() {
 	c.Logger.Info("configuration", "node", c.NodeID, "data_dir", c.DataDir, "peers", peerList(c.Peers),
 		"heartbeat", c.Heartbeat, "election", c.Election, "lease", c.Lease, "commit_timeout", c.CommitTimeout,
 		"transport_timeout", c.TransportTimeout, "snapshot_threshold", c.SnapshotThreshold,
-		"snapshot_interval", c.SnapshotInterval, "trailing_logs", c.TrailingLogs, "disk_deadline", c.DiskDeadline,
+		"snapshot_interval", c.SnapshotInterval, "trailing_logs", c.TrailingLogs, "log_store", c.LogStore, "segment_bytes", c.SegmentBytes, "disk_deadline", c.DiskDeadline,
 		"max_append_entries", maxAppendEntries, "max_batch_commands", c.MaxBatchCommands,
 		"max_batch_bytes", c.MaxBatchBytes, "follow_commands", c.FollowCommands, "queue_commands", c.QueueCommands, "queue_bytes", c.QueueBytes,
 		"lazy_commands", c.LazyCommands, "lazy_delay", c.LazyDelay, "log_cache_entries", logCacheEntries,

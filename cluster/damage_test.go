@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func TestTruncatedStore(t *testing.T) {
 		{"to four pages", func(b []byte) []byte { return b[:4*4096] }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := startedCluster(t, 1)
+			c := startedOn(t, Bolt, 1)
 			for range 40 {
 				c.announce("x")
 			}
@@ -69,7 +70,7 @@ func TestTruncatedStore(t *testing.T) {
 // TestDamagedPages destroys one page after the other. The node must start, or
 // say which file is damaged; it must not crash otherwise.
 func TestDamagedPages(t *testing.T) {
-	c := startedCluster(t, 1)
+	c := startedOn(t, Bolt, 1)
 	for range 30 {
 		c.announce("x")
 	}
@@ -104,13 +105,34 @@ func TestDamagedPages(t *testing.T) {
 }
 
 func TestFlippedBitInACommand(t *testing.T) {
-	c := startedCluster(t, 1)
-	c.announce("fine")
-	at := c.announce("flip-this-one").Index
-	node := c.nodes[0]
-	c.kill(node)
-	damage(t, filepath.Join(node.dir, raftFile), flip("flip-this-one"))
-	wantError(t, c.tryStart(node), filepath.Join(node.dir, raftFile), "log entry "+itoa(at), "CRC-32C")
+	onEveryStore(t, func(t *testing.T, store LogStore) {
+		c := startedOn(t, store, 1)
+		c.announce("fine")
+		at := c.announce("flip-this-one").Index
+		node := c.nodes[0]
+		c.kill(node)
+		damage(t, fileWith(t, c, node, "flip-this-one"), flip("flip-this-one"))
+		wantError(t, c.tryStart(node), filepath.Join(node.dir, store.file()), "log entry "+itoa(at), "CRC-32C")
+	})
+}
+
+// fileWith is the file of a node's log that holds a text.
+func fileWith(t *testing.T, c *testCluster, node *testNode, text string) (found string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(node.dir, c.store.file()), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(text)) {
+			found = path
+		}
+		return err
+	})
+	if err != nil || found == "" {
+		t.Fatalf("no file of the log holds %q: %v", text, err)
+	}
+	return found
 }
 
 // TestEntryThatCannotBeApplied: an entry that is damaged while the node runs
@@ -129,7 +151,7 @@ func TestEntryThatCannotBeApplied(t *testing.T) {
 	}
 	select {
 	case err := <-node.fatal:
-		wantError(t, err, filepath.Join(node.dir, raftFile), "log entry "+itoa(at), "CRC-32C")
+		wantError(t, err, filepath.Join(node.dir, c.store.file()), "log entry "+itoa(at), "CRC-32C")
 	case <-within(t).Done():
 		t.Fatal("the damaged entry was not noticed")
 	}
@@ -142,7 +164,7 @@ func TestEntryThatCannotBeApplied(t *testing.T) {
 }
 
 func TestFlippedBitInTheFrameOfAnEntry(t *testing.T) {
-	c := startedCluster(t, 1)
+	c := startedOn(t, Bolt, 1)
 	c.announce("x")
 	node := c.nodes[0]
 	c.kill(node)
@@ -171,7 +193,7 @@ func TestDamagedSnapshot(t *testing.T) {
 			c.announce("in-snapshot")
 			snapshot(t, node)
 			c.kill(node)
-			damage(t, filepath.Join(newestSnapshot(t, node), tc.file), tc.change)
+			damage(t, filepath.Join(newestSnapshotDir(t, node), tc.file), tc.change)
 			wantError(t, c.tryStart(node), filepath.Join(node.dir, snapshotsDir), tc.want)
 		})
 	}
@@ -228,7 +250,7 @@ func TestHalfRemovedSnapshotIsRemoved(t *testing.T) {
 	node := c.nodes[0]
 	c.announce("x")
 	snapshot(t, node)
-	oldest := newestSnapshot(t, node)
+	oldest := newestSnapshotDir(t, node)
 	state, err := os.ReadFile(filepath.Join(oldest, "state.bin"))
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +290,7 @@ func snapshot(t *testing.T, node *testNode) {
 	}
 }
 
-func newestSnapshot(t *testing.T, node *testNode) string {
+func newestSnapshotDir(t *testing.T, node *testNode) string {
 	t.Helper()
 	dir := filepath.Join(node.dir, snapshotsDir)
 	entries, err := os.ReadDir(dir)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -24,6 +25,7 @@ const (
 	nodeFile     = "node.json"
 	peersFile    = "peers.json"
 	raftFile     = "raft.db"
+	walDir       = "raft.wal"
 	snapshotsDir = "snapshots"
 )
 
@@ -39,8 +41,18 @@ type identity struct {
 	Incarnation string `json:"incarnation"`
 	// ClusterID is empty until the first Establish was applied here.
 	ClusterID string `json:"cluster_id,omitempty"`
-	// Bootstrapped: raft.db was given its first configuration.
+	// Bootstrapped: the log was given its first configuration.
 	Bootstrapped bool `json:"bootstrapped"`
+	// LogStore holds the log; empty is Bolt, the only one that older programs know.
+	LogStore LogStore `json:"log_store,omitempty"`
+}
+
+func (i identity) store() LogStore { return cmp.Or(i.LogStore, Bolt) }
+
+func (i *identity) setStore(store LogStore) {
+	if i.LogStore = store; store == Bolt {
+		i.LogStore = ""
+	}
 }
 
 type peersRecord struct {
@@ -60,10 +72,21 @@ type dataDir struct {
 }
 
 // openDataDir locks the directory, making it if need be.
-func openDataDir(path, nodeID string) (*dataDir, error) {
+func openDataDir(path, nodeID string, store LogStore) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	d, err := lockDataDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.load(nodeID, store); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func lockDataDir(path string) (*dataDir, error) {
 	d := &dataDir{path: path, lock: flock.New(filepath.Join(path, lockFile), flock.SetPermissions(0o600))}
 	locked, err := d.lock.TryLock()
 	if err != nil {
@@ -72,30 +95,32 @@ func openDataDir(path, nodeID string) (*dataDir, error) {
 	if !locked {
 		return nil, fmt.Errorf("data directory %s is in use by another process: stop that one, or use another --data-dir", path)
 	}
-	if err := d.load(nodeID); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
 	return d, nil
 }
 
-func (d *dataDir) load(nodeID string) error {
+func (d *dataDir) load(nodeID string, store LogStore) error {
 	found, err := readJSON(d.file(nodeFile), &d.identity)
 	if err != nil {
 		return err
 	}
 	if !found {
-		if err := d.create(nodeID); err != nil {
+		if err := d.create(nodeID, store); err != nil {
 			return err
 		}
 	}
 	switch id := d.identity; {
 	case id.Format != dataFormat:
 		return fmt.Errorf("%s has format %d, this program knows %d: run the program that wrote it", d.file(nodeFile), id.Format, dataFormat)
+	case !id.store().known():
+		return fmt.Errorf("%s names log store %q, which this program does not know: run the program that wrote it", d.file(nodeFile), id.LogStore)
 	case id.ID != nodeID:
 		return fmt.Errorf("data directory %s belongs to node %q, not to %q: start it with --id %s, or give %s a directory of its own",
 			d.path, id.ID, nodeID, id.ID, nodeID)
 	case id.Incarnation == "":
 		return fmt.Errorf("%s is damaged: it names no incarnation; %s", d.file(nodeFile), replaceProcedure)
+	case id.store() != store:
+		return fmt.Errorf("data directory %s keeps its log in log store %s, not in %s: start the node with --log-store %s, "+
+			"or move the log first: concordat data migrate-log --data-dir %s --to %s", d.path, id.store(), store, id.store(), d.path, store)
 	}
 	return d.loadPeers()
 }
@@ -125,8 +150,8 @@ func (d *dataDir) loadPeers() error {
 
 // create makes the identity of a new directory. A log without an identity is
 // no new directory.
-func (d *dataDir) create(nodeID string) error {
-	for _, name := range []string{raftFile, snapshotsDir, peersFile} {
+func (d *dataDir) create(nodeID string, store LogStore) error {
+	for _, name := range []string{raftFile, walDir, snapshotsDir, peersFile} {
 		if _, err := os.Lstat(d.file(name)); err == nil {
 			return fmt.Errorf("data directory %s is damaged: it has %s but no %s; %s", d.path, name, nodeFile, replaceProcedure)
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -134,6 +159,7 @@ func (d *dataDir) create(nodeID string) error {
 		}
 	}
 	d.identity = identity{Format: dataFormat, ID: nodeID, Incarnation: randomID()}
+	d.identity.setStore(store)
 	failpoint.Hit("node.identity.create.before")
 	err := writeJSON(d.file(nodeFile), d.identity)
 	failpoint.Hit("node.identity.create.after")
@@ -169,6 +195,10 @@ func (d *dataDir) setClusterID(id string) error {
 
 func (d *dataDir) setBootstrapped() error {
 	return d.update(func(i *identity) error { i.Bootstrapped = true; return nil })
+}
+
+func (d *dataDir) setStore(store LogStore) error {
+	return d.update(func(i *identity) error { i.setStore(store); return nil })
 }
 
 func (d *dataDir) update(change func(*identity) error) error {

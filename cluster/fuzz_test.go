@@ -42,7 +42,7 @@ func FuzzDataDir(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		d, err := openDataDir(dir, "n1")
+		d, err := openDataDir(dir, "n1", Bolt)
 		if err != nil {
 			if !strings.Contains(err.Error(), dir) {
 				t.Errorf("the error does not say where: %v", err)
@@ -85,7 +85,7 @@ func comesBack(t *testing.T, d *dataDir) {
 		}
 	}
 	again := &dataDir{path: d.path}
-	if err := again.load("n1"); err != nil || again.identity != d.identity || !reflect.DeepEqual(again.peers, d.peers) {
+	if err := again.load("n1", Bolt); err != nil || again.identity != d.identity || !reflect.DeepEqual(again.peers, d.peers) {
 		t.Errorf("%+v %v came back as %+v %v, %v", d.identity, d.peers, again.identity, again.peers, err)
 	}
 }

@@ -131,7 +131,7 @@ const keyVoteTerm = "LastVoteTerm"
 
 // guardedStore is Raft's log and stable store under the watchdog.
 type guardedStore struct {
-	store *raftboltdb.BoltStore
+	store logStore
 	file  string
 	dog   *watchdog
 	sync  prometheus.Observer // takes how long writes of entries last; nil: nobody asks

@@ -23,36 +23,50 @@ func serving(t *testing.T) (*failure, chan error) {
 	return f, fatal
 }
 
-func guarded(t *testing.T, fail *failure, deadline time.Duration) *guardedStore {
+// openingOf opens a store for a test that reports to nobody.
+func openingOf(t *testing.T, path string, covered uint64) opening {
+	return opening{
+		path: path, covered: covered, segment: smallSegment, log: hclog.NewNullLogger(),
+		report: func(err error) { t.Errorf("reported: %v", err) },
+	}
+}
+
+func guarded(t *testing.T, store LogStore, fail *failure, deadline time.Duration) *guardedStore {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), raftFile)
-	bolt, err := openStore(path, 0)
+	path := filepath.Join(t.TempDir(), store.file())
+	open, err := store.open(openingOf(t, path, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	dog := newWatchdog(deadline, fail)
-	t.Cleanup(func() { dog.close(); bolt.Close() })
-	return &guardedStore{store: bolt, file: path, dog: dog}
+	t.Cleanup(func() { dog.close(); open.Close() })
+	return &guardedStore{store: open, file: path, dog: dog}
 }
 
 func TestNotFoundIsNoFailure(t *testing.T) {
-	fail, _ := serving(t)
-	g := guarded(t, fail, time.Minute)
-	if err := g.GetLog(7, new(raft.Log)); err != raft.ErrLogNotFound { //nolint:errorlint // Raft compares
-		t.Errorf("GetLog: %v", err)
-	}
-	// Raft compares the text of this one.
-	if _, err := g.GetUint64([]byte("CurrentTerm")); !errors.Is(err, raftboltdb.ErrKeyNotFound) || err.Error() != "not found" {
-		t.Errorf("GetUint64: %v", err)
-	}
-	if err := fail.error(); err != nil {
-		t.Error(err)
-	}
+	onEveryStore(t, func(t *testing.T, store LogStore) {
+		fail, _ := serving(t)
+		g := guarded(t, store, fail, time.Minute)
+		if err := g.GetLog(7, new(raft.Log)); err != raft.ErrLogNotFound { //nolint:errorlint // Raft compares
+			t.Errorf("GetLog: %v", err)
+		}
+		// Raft compares the text of this one, or takes a zero.
+		if n, err := g.GetUint64([]byte("CurrentTerm")); n != 0 || err != nil && (!errors.Is(err, raftboltdb.ErrKeyNotFound) || err.Error() != "not found") {
+			t.Errorf("GetUint64: %d, %v", n, err)
+		}
+		if err := fail.error(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestFirstDiskErrorIsFinal(t *testing.T) {
+	onEveryStore(t, firstDiskErrorIsFinal)
+}
+
+func firstDiskErrorIsFinal(t *testing.T, store LogStore) {
 	fail, fatal := serving(t)
-	g := guarded(t, fail, time.Minute)
+	g := guarded(t, store, fail, time.Minute)
 	if err := g.StoreLog(&raft.Log{Index: 1, Term: 1}); err != nil {
 		t.Fatal(err)
 	}

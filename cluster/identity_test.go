@@ -6,6 +6,8 @@ import (
 	"testing"
 )
 
+func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
+
 // wipe gives a stopped node an empty data directory.
 func wipe(t *testing.T, node *testNode) {
 	t.Helper()
@@ -22,8 +24,8 @@ func TestWipedNodeIsRefusedAtStart(t *testing.T) {
 	c.kill(node)
 	wipe(t, node)
 	wantError(t, c.tryStart(node), "wiped or exchanged", "must not start", "new id")
-	if _, err := os.Stat(filepath.Join(node.dir, raftFile)); err == nil {
-		store, err := openStore(filepath.Join(node.dir, raftFile), 0)
+	if path := filepath.Join(node.dir, c.store.file()); exists(path) {
+		store, err := c.store.open(openingOf(t, path, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,7 +27,7 @@ func newMeters() *meters {
 	}
 	return &meters{
 		apply:    histogram("raft_apply_seconds", "From proposing a log entry until it is applied here, at the leader.", 0.00025, 16),
-		sync:     histogram("raft_log_sync_seconds", "Writing and syncing log entries to raft.db.", 0.0001, 16),
+		sync:     histogram("raft_log_sync_seconds", "Writing and syncing log entries.", 0.0001, 16),
 		batch:    histogram("raft_entry_commands", "Commands in one log entry, at the leader: group commit.", 1, 10), // to 512, the most
 		snapshot: histogram("raft_snapshot_seconds", "Writing a snapshot, or receiving one from a leader.", 0.004, 14),
 		snapshotBytes: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -105,14 +104,14 @@ func (s *meteredSink) Close() error {
 	return nil
 }
 
-// LogBytes is the size of raft.db, which holds the log. It does not shrink:
-// what the log drops is room for what comes.
+// LogBytes is the size of the files that hold the log. That of Bolt does not
+// shrink: what the log drops is room for what comes.
 func (r *Replica) LogBytes() (int64, error) {
-	info, err := os.Stat(r.dir.file(raftFile))
+	n, err := r.cfg.LogStore.size(r.dir.file(r.cfg.LogStore.file()))
 	if err != nil {
 		return 0, fmt.Errorf("size of the log: %w", err)
 	}
-	return info.Size(), nil
+	return n, nil
 }
 
 // PeerContacts tells how long ago each other member was asked something to

@@ -38,7 +38,7 @@ func openReplica(cfg Config) (*Replica, error) {
 		return nil, err
 	}
 	cfg.logEffective()
-	dir, err := openDataDir(cfg.DataDir, cfg.NodeID)
+	dir, err := openDataDir(cfg.DataDir, cfg.NodeID, cfg.LogStore)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,10 @@ func (r *Replica) open() error {
 func (r *Replica) openFiles() error {
 	r.dog = newWatchdog(r.cfg.DiskDeadline, r.fail)
 	r.dog.around = r.cfg.Disk
-	path := r.dir.file(raftFile)
+	kind := r.cfg.LogStore
+	path := r.dir.file(kind.file())
 	if self := r.dir.self(); !self.Bootstrapped && self.ClusterID == "" {
-		if err := dropUnused(path, r.cfg.Logger); err != nil {
+		if err := kind.dropUnused(path, r.cfg.Logger); err != nil {
 			return err
 		}
 	}
@@ -94,15 +95,37 @@ func (r *Replica) openFiles() error {
 	if err != nil {
 		return err
 	}
-	bolt, err := openStore(path, covered)
+	r.disk, err = kind.open(opening{
+		path: path, covered: covered, segment: r.cfg.SegmentBytes, log: r.cfg.Logger.Named("wal"),
+		report: func(err error) { r.fail.report(err) },
+	})
 	if err != nil {
 		return err
 	}
-	r.bolt = bolt
-	r.store = &guardedStore{store: bolt, file: path, dog: r.dog, sync: r.meters.sync}
+	if err := r.checkLog(covered); err != nil {
+		return err
+	}
+	r.store = &guardedStore{store: r.disk, file: path, dog: r.dog, sync: r.meters.sync}
 	r.logs = newLogCache(r.store, logCacheEntries, logCacheBytes)
 	r.machine = newMachine(path, r.snaps.dir, r.fail, r.learnCluster, r.cfg.Logger)
 	return nil
+}
+
+// checkLog refuses a log that is empty and must not be. Raft would run on with
+// the term and the votes that are still there.
+func (r *Replica) checkLog(covered uint64) error {
+	last, err := r.disk.LastIndex()
+	if err != nil {
+		return fmt.Errorf("last index: %w", err)
+	}
+	if last == 0 && covered == 0 && r.dir.self().Bootstrapped {
+		return r.lostLog()
+	}
+	return nil
+}
+
+func (r *Replica) lostLog() error {
+	return fmt.Errorf("%s has lost the log and the votes of node %q; %s", r.cfg.DataDir, r.cfg.NodeID, replaceProcedure)
 }
 
 func (r *Replica) openNetwork() error {

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
@@ -21,7 +20,7 @@ type Replica struct {
 	fail    *failure
 	dir     *dataDir
 	dog     *watchdog
-	bolt    *raftboltdb.BoltStore
+	disk    logStore
 	store   *guardedStore
 	logs    *logCache
 	snaps   *snapshotStore
@@ -202,8 +201,8 @@ func (r *Replica) release(ctx context.Context) error {
 	}
 	r.tasks.Wait()
 	r.meters.unregister(r.cfg.Metrics)
-	if r.bolt != nil {
-		errs = append(errs, r.bolt.Close())
+	if r.disk != nil {
+		errs = append(errs, r.disk.Close())
 	}
 	if r.dog != nil {
 		r.dog.close()

@@ -283,8 +283,8 @@ func TestLostFiles(t *testing.T) {
 		lose []string
 		want []string
 	}{
-		{"log", []string{raftFile}, []string{"has lost the log and the votes"}},
-		{"identity", []string{nodeFile}, []string{"has raft.db but no node.json"}},
+		{"log", []string{testStore.file()}, []string{"has lost the log and the votes"}},
+		{"identity", []string{nodeFile}, []string{"has " + testStore.file() + " but no node.json"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := startedCluster(t, 1)
@@ -292,7 +292,7 @@ func TestLostFiles(t *testing.T) {
 			node := c.nodes[0]
 			c.kill(node)
 			for _, name := range tc.lose {
-				if err := os.Remove(filepath.Join(node.dir, name)); err != nil {
+				if err := os.RemoveAll(filepath.Join(node.dir, name)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -302,7 +302,7 @@ func TestLostFiles(t *testing.T) {
 }
 
 func TestModesOfFiles(t *testing.T) {
-	c := startedCluster(t, 3)
+	c := startedOn(t, Bolt, 3)
 	c.announce("x")
 	c.converged()
 	for _, name := range []string{nodeFile, peersFile, raftFile, lockFile} {

@@ -129,6 +129,22 @@ func (s *snapshotStore) newest() (uint64, error) {
 	return list[0].Index, nil
 }
 
+// newestSnapshot is the index of the newest snapshot of a stopped node, 0 if there is none.
+func newestSnapshot(dataDir string, log hclog.Logger) (uint64, error) {
+	s, err := openSnapshots(dataDir, nil, log)
+	if err != nil {
+		return 0, err
+	}
+	list, err := s.store.List()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", s.dir, err)
+	}
+	if len(list) == 0 {
+		return 0, nil
+	}
+	return list[0].Index, nil
+}
+
 // Create implements raft.SnapshotStore.
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport,

@@ -7,19 +7,26 @@ import (
 	"os"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/concordat-tx/concordat/fsm"
-	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
 // storeLockTimeout: the directory's lock is ours, so a locked raft.db is in
 // the hands of some other tool.
 const storeLockTimeout = time.Second
+
+// openBolt is openStore for one of several stores.
+func openBolt(o opening) (logStore, error) {
+	store, err := openStore(o.path, o.covered)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
 
 // openStore checks raft.db and opens it. covered is the index of the newest snapshot.
 func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
@@ -27,7 +34,6 @@ func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
 		return nil, err
 	}
 	var store *raftboltdb.BoltStore
-	failpoint.Hit("node.store.open.before")
 	err := recovered(func() (err error) {
 		store, err = raftboltdb.New(raftboltdb.Options{
 			Path: path,
@@ -44,11 +50,12 @@ func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
 		return err
 	})
 	if err == nil {
-		if err = recovered(func() error { return dropStale(store, covered) }); err != nil {
+		// The process may have ended before the sync of what is read now, and from
+		// now on others are told of it.
+		if err = recovered(func() error { return errors.Join(store.Sync(), dropStale(store, covered)) }); err != nil {
 			err = errors.Join(err, store.Close())
 		}
 	}
-	failpoint.Hit("node.store.open.after")
 	if err != nil {
 		return nil, storeError(path, err)
 	}
@@ -62,31 +69,9 @@ func storeError(path string, err error) error {
 	return fmt.Errorf("open %s: %w", path, err)
 }
 
-// dropUnused removes a raft.db that a process left behind which died while it
-// made the file: without a header, without tables, or with the term of a
-// bootstrap and not its entry. It is for directories that were never
-// bootstrapped. Raft has not run there, so the file holds no vote and no entry
-// of anybody's; should it hold one after all, or be damaged otherwise, it stays.
-func dropUnused(path string, log hclog.Logger) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	// bbolt makes a file of four pages, and the first transaction adds to them.
-	if info.Size() > 4*int64(os.Getpagesize()) && !unused(path) {
-		return nil
-	}
-	log.Warn("raft.db was left unfinished when this node was first started; it is made anew", "file", path, "bytes", info.Size())
-	failpoint.Hit("node.store.drop.before")
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("make %s anew: %w", path, err)
-	}
-	failpoint.Hit("node.store.drop.after")
-	return nil
-}
+// unfinished reports whether a raft.db is no longer than bbolt makes it: four
+// pages, and the first transaction adds to them.
+func unfinished(info fs.FileInfo) bool { return info.Size() <= 4*int64(os.Getpagesize()) }
 
 // unused reports whether the file is sound and has neither an entry nor a vote.
 func unused(path string) (yes bool) {

@@ -13,17 +13,17 @@ import (
 )
 
 // newborn gives a node a data directory that was made and never bootstrapped,
-// and returns the path of its raft.db.
-func newborn(t *testing.T, node *testNode) string {
+// and returns the path of its log.
+func newborn(t *testing.T, node *testNode, store LogStore) string {
 	t.Helper()
-	dir, err := openDataDir(node.dir, node.id)
+	dir, err := openDataDir(node.dir, node.id, store)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := dir.close(); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(node.dir, raftFile)
+	return filepath.Join(node.dir, store.file())
 }
 
 // fill makes a raft.db as the library does and hands it to f.
@@ -69,8 +69,8 @@ func TestUnfinishedStoreIsMadeAnew(t *testing.T) {
 		"a term, no entry": func(t *testing.T, path string) { fill(t, path, setTerm) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newTestCluster(t, 1)
-			leave(t, newborn(t, c.nodes[0]))
+			c := newClusterOn(t, Bolt, 1)
+			leave(t, newborn(t, c.nodes[0], Bolt))
 			c.start(c.nodes[0])
 			at := c.announce("it works").Index
 			c.kill(c.nodes[0])
@@ -100,7 +100,7 @@ func TestUsedStoreStays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := dropUnused(path, hclog.NewNullLogger()); err != nil {
+			if err := Bolt.dropUnused(path, hclog.NewNullLogger()); err != nil {
 				t.Fatal(err)
 			}
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
@@ -109,13 +109,13 @@ func TestUsedStoreStays(t *testing.T) {
 		})
 	}
 	t.Run("a damaged one is refused", func(t *testing.T) {
-		c := newTestCluster(t, 1)
-		path := newborn(t, c.nodes[0])
+		c := newClusterOn(t, Bolt, 1)
+		path := newborn(t, c.nodes[0], Bolt)
 		write(t, path, bytes.Repeat([]byte{0xA5}, 8*os.Getpagesize()))
 		wantError(t, c.tryStart(c.nodes[0]), path)
 	})
 	t.Run("an empty one of a node that was bootstrapped", func(t *testing.T) {
-		c := startedCluster(t, 1)
+		c := startedOn(t, Bolt, 1)
 		c.kill(c.nodes[0])
 		path := filepath.Join(c.nodes[0].dir, raftFile)
 		write(t, path, nil)
@@ -140,39 +140,45 @@ func TestStaleEntriesAreDropped(t *testing.T) {
 		covered   uint64
 		wantFirst uint64
 		wantLast  uint64
+		gap       bool // which WAL cannot have
 	}{
-		"ordinary":                   {[]uint64{5, 6, 7, 8, 9}, 7, 5, 9},
-		"no snapshot":                {[]uint64{1, 2, 3}, 0, 1, 3},
-		"died behind the snapshot":   {[]uint64{1, 2, 3}, 20, 0, 0},
-		"gap of an older version":    {[]uint64{1, 2, 3, 21, 22}, 20, 21, 22},
-		"gap, and the covered entry": {[]uint64{1, 2, 19, 20, 21}, 20, 19, 21},
-		"all behind the snapshot":    {[]uint64{21, 22}, 20, 21, 22},
-		"nothing":                    {nil, 20, 0, 0},
-		"exactly up to the snapshot": {[]uint64{18, 19, 20}, 20, 18, 20},
+		"ordinary":                   {[]uint64{5, 6, 7, 8, 9}, 7, 5, 9, false},
+		"no snapshot":                {[]uint64{1, 2, 3}, 0, 1, 3, false},
+		"died behind the snapshot":   {[]uint64{1, 2, 3}, 20, 0, 0, false},
+		"gap of an older version":    {[]uint64{1, 2, 3, 21, 22}, 20, 21, 22, true},
+		"gap, and the covered entry": {[]uint64{1, 2, 19, 20, 21}, 20, 19, 21, true},
+		"all behind the snapshot":    {[]uint64{21, 22}, 20, 21, 22, false},
+		"nothing":                    {nil, 20, 0, 0, false},
+		"exactly up to the snapshot": {[]uint64{18, 19, 20}, 20, 18, 20, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "raft.db")
-			store, err := openStore(path, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, index := range tc.have {
-				if err := store.StoreLog(&raft.Log{Index: index, Term: 1, Type: raft.LogNoop}); err != nil {
+			onEveryStore(t, func(t *testing.T, kind LogStore) {
+				if tc.gap && kind == WAL {
+					return
+				}
+				path := filepath.Join(t.TempDir(), kind.file())
+				store, err := kind.open(openingOf(t, path, 0))
+				if err != nil {
 					t.Fatal(err)
 				}
-			}
-			if err := store.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if store, err = openStore(path, tc.covered); err != nil {
-				t.Fatal(err)
-			}
-			defer store.Close()
-			first, err1 := store.FirstIndex()
-			last, err2 := store.LastIndex()
-			if first != tc.wantFirst || last != tc.wantLast || err1 != nil || err2 != nil {
-				t.Errorf("%d to %d, want %d to %d (%v, %v)", first, last, tc.wantFirst, tc.wantLast, err1, err2)
-			}
+				for _, index := range tc.have {
+					if err := store.StoreLog(&raft.Log{Index: index, Term: 1, Type: raft.LogNoop}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := store.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if store, err = kind.open(openingOf(t, path, tc.covered)); err != nil {
+					t.Fatal(err)
+				}
+				defer store.Close()
+				first, err1 := store.FirstIndex()
+				last, err2 := store.LastIndex()
+				if first != tc.wantFirst || last != tc.wantLast || err1 != nil || err2 != nil {
+					t.Errorf("%d to %d, want %d to %d (%v, %v)", first, last, tc.wantFirst, tc.wantLast, err1, err2)
+				}
+			})
 		})
 	}
 }

@@ -33,7 +33,7 @@ func newEndpoints(t *testing.T, n int) []*endpoint {
 	for i := range n {
 		e := &endpoint{id: fmt.Sprintf("n%d", i+1), refused: make(chan *refusedError, 16)}
 		var err error
-		if e.dir, err = openDataDir(t.TempDir(), e.id); err != nil {
+		if e.dir, err = openDataDir(t.TempDir(), e.id, Bolt); err != nil {
 			t.Fatal(err)
 		}
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

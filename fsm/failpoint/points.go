@@ -37,6 +37,7 @@ var (
 	nodeRoles        = []string{"leader", "follower"}
 	starting         = []string{"follower"} // a node that starts is one
 	participantRoles = []string{"participant"}
+	migrating        = []string{"migration"} // 'concordat data migrate-log', on a node that is stopped
 )
 
 var durables = []durable{
@@ -53,8 +54,15 @@ var durables = []durable{
 	{"node.snapshot.clear", "an unfinished snapshot is removed at the start", "it is removed by the next start", "nothing is left of it"},
 	{"node.store.open", "the log's file is made, or opened and completed", "a file that is not there or unfinished is made anew", "the log is empty, or as it was"},
 	{"node.store.drop", "a log's file that was never finished is removed", "it is removed by the next start", "it is made anew"},
+	{"node.segment.create", "the next segment of the log is made (log store wal)", "it is made at the next start", "the next write begins it"},
+	{"node.segment.record", "it is recorded which segments the log has", "as before: a full segment is recorded, and a dropped one dropped again, at the next start or write", "the log is what is recorded; a segment that is not there yet is made, one too many removed"},
+	{"node.segment.remove", "a segment of dropped entries is removed", "it is removed at the next start", "nothing is left of it"},
+	{"node.segment.mend", "what a crash left of a segment is made good at the start", "it is made good by the next start", "the log ends with the last whole write, or goes on in a new segment"},
+	{"node.migrate.copy", "the log is written into another log store, beside the old one", "the node starts with the old one", "the node starts with the old one; the new one is written anew when the migration is repeated"},
+	{"node.migrate.name", "the new log, compared, gets its name", "the node starts with the old one", "the node starts with the old one; the directory learns of the new one by node.json"},
+	{"node.migrate.away", "the former log is put away", "the node starts with the new one; the former is put away when the migration is repeated", "the migration is done"},
 	{"node.identity.create", "node.json is made in a new data directory", "the directory is still new and gets another incarnation", "the incarnation stands"},
-	{"node.identity.write", "node.json learns that the log was bootstrapped, or the cluster's id", "it is learned again", "it is known"},
+	{"node.identity.write", "node.json learns that the log was bootstrapped, the cluster's id, or that the log was moved", "it is learned again", "it is known"},
 	{"node.peers.write", "the incarnation of another node is recorded", "the nodes meet again", "a wiped node is known by its other incarnation"},
 	{"node.file.rename", "a small file gets its name", "the old file counts", "the new file counts"},
 	{"participant.store.commit", "one batch of changes is written to the store and synced", "nothing of the batch has happened, and nobody was told", "all of the batch has happened, and nobody was told"},
@@ -70,7 +78,7 @@ var durables = []durable{
 
 // atStart are the steps of a node that starts.
 var atStart = []string{
-	"snapshot.clear", "store.open", "store.drop", "identity.create", "identity.write", "peers.write", "file.rename",
+	"snapshot.clear", "segment.mend", "store.open", "store.drop", "identity.create", "identity.write", "peers.write", "file.rename",
 }
 
 // Points are all points, in the order of their names.
@@ -81,6 +89,8 @@ func Points() []Point {
 		switch part, thing, _ := strings.Cut(d.name, "."); {
 		case part == "participant":
 			roles = participantRoles
+		case strings.HasPrefix(thing, "migrate."):
+			roles = migrating
 		case slices.Contains(atStart, thing):
 			roles = starting
 		}

@@ -40,6 +40,7 @@ Connections are not secured: an address that other machines can reach needs --in
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Cluster.NodeID, "id", "", "this node's id, one of --peers")
 	flags.StringVar(&cfg.Cluster.DataDir, "data-dir", "", "where this node keeps its log and snapshots")
+	addLogStoreFlag(cmd, "log-store", "what keeps the log, that of --data-dir: bolt, or wal, which writes and syncs less (default: "+logStoreVariable+", else bolt)", &cfg.Cluster.LogStore)
 	flags.StringSliceVar(&f.peers, "peers", nil, "every node's id and raft address, ID=host:port,…, the same on each")
 	flags.StringVar(&cfg.Listen, "listen", defaultNode, "where clients and participants are served (gRPC)")
 	flags.StringVar(&cfg.Cluster.RaftListen, "raft-listen", "", "where the other nodes are served (default: this node's address in --peers)")
@@ -58,6 +59,9 @@ Connections are not secured: an address that other machines can reach needs --in
 		}
 		cfg.Logger, cfg.Cluster.Logger = log.Named("node"), log.Named("cluster")
 		if err := f.complete(&cfg); err != nil {
+			return err
+		}
+		if err := a.logStoreFromEnv(cmd, "log-store", &cfg.Cluster.LogStore); err != nil {
 			return err
 		}
 		if cfg.Cluster.Listener, err = raftListener(cfg); err != nil {
@@ -95,9 +99,19 @@ func snapshotFlags(cmd *cobra.Command, cfg *cluster.Config) {
 	flags.DurationVar(&cfg.SnapshotInterval, "snapshot-interval", cfg.SnapshotInterval, "how often that is looked at")
 	flags.Uint64Var(&cfg.TrailingLogs, "trailing-logs", cfg.TrailingLogs, "log entries that are kept behind a snapshot")
 	for _, name := range []string{"snapshot-threshold", "snapshot-interval", "trailing-logs"} {
-		if err := flags.MarkHidden(name); err != nil {
-			panic(err)
-		}
+		hideFlag(cmd, name)
+	}
+	segmentFlag(cmd, &cfg.SegmentBytes)
+}
+
+func segmentFlag(cmd *cobra.Command, bytes *int) {
+	cmd.Flags().IntVar(bytes, "segment-bytes", *bytes, "size of one segment of the log in log store wal")
+	hideFlag(cmd, "segment-bytes")
+}
+
+func hideFlag(cmd *cobra.Command, name string) {
+	if err := cmd.Flags().MarkHidden(name); err != nil {
+		panic(err)
 	}
 }
 

@@ -62,6 +62,7 @@ var prints = map[string]printed{
 	"alerts list":         {"Alerts", "Alert"},
 	"bench":               {"BenchReport", ""},
 	"demo":                {"DemoReport", ""},
+	"data migrate-log":    {"Migrated", ""},
 
 	"participants conform": {"ConformReport", ""},
 	"participants census":  {"Censuses", "Census"},
@@ -69,6 +70,18 @@ var prints = map[string]printed{
 
 	"participants accept-instance": {"Accepted", ""},
 }
+
+var migratedShape = shape{"Migrated", "A log that was moved to another log store.", []field{
+	{"node", "string", "Whose log it is.", "", false},
+	{"from", "one of bolt, wal", "", "", false}, {"to", "one of bolt, wal", "", "", false},
+	{"first", decimal, "The first entry that was moved; 0 if there was none.", "", false},
+	{"last", decimal, "The last entry that was moved.", "", false},
+	{"keys", "number", "What Raft keeps beside the log: its term and its vote.", "", false},
+	{"bytes", decimal, "What the log takes now.", "", false},
+	{"former_bytes", decimal, "What it took before.", "", false},
+	{"kept", "string", "Where the former log is; empty if it is not.", "", false},
+	{"before", "boolean", "The log was in this store already; at most a former one was put away.", "", false},
+}}
 
 // shapes are all kinds of objects, in the order of the reference. They are made
 // once: some come from parsing the source of other packages.
@@ -178,6 +191,7 @@ func makeShapes() []shape {
 			{"key", "string", "", "", false}, {"exists", "boolean", "", "", false},
 			{"value", "any JSON", "Absent if the key does not exist.", "", true},
 		}},
+		migratedShape,
 		{"Version", "This program.", []field{
 			{"version", "string", "", "", false}, {"commit", "string", "", "", false}, {"go", "string", "", "", false},
 		}},

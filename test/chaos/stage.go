@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/test/chaos/load"
@@ -124,8 +126,16 @@ func (s *Stage) placeOf(child string) local.Place {
 	}
 	if child[0] == 'p' {
 		p.Args = []string{"--metrics-listen", s.metricsAddress(child)}
+	} else {
+		p.Args = []string{"--log-store", string(s.storeOf(child))}
 	}
 	return p
+}
+
+// storeOf keeps the log of a node: mixed in a cluster, and over the seeds each
+// node has each.
+func (s *Stage) storeOf(node string) cluster.LogStore {
+	return cluster.LogStores[(s.seed+uint64(slices.Index(s.children(), node)))%uint64(len(cluster.LogStores))]
 }
 
 func (s *Stage) metricsAddress(child string) string { return s.hosts[child] + ":7201" }

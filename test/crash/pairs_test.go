@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/node/local"
 )
 
@@ -34,7 +35,8 @@ func TestPairs(t *testing.T) {
 	t.Logf("-pairs -seed %d -duration %s", *seed, *duration)
 	r := rand.New(rand.NewPCG(*seed, 0))
 	cases := slices.DeleteFunc(every(), func(c testCase) bool { return c.role == "client" || firstStart(c.point.Name) || staged(c.point.Name) })
-	w := startWorld(t)
+	w := startWorld(t, cluster.LogStores[r.IntN(len(cluster.LogStores))])
+	t.Logf("log store %s", w.store)
 	defer w.close(t)
 	defer w.logsOfFailure(t)
 	rounds, deaths, double := 0, 0, 0
@@ -55,7 +57,7 @@ func TestPairs(t *testing.T) {
 // staged says that a point is passed only when a case of its own brings it about.
 func staged(point string) bool {
 	for _, p := range []string{
-		"node.snapshot.clear.", "leader.install.", "follower.install.", "dialer.", "listener.", "candidate.prevote.", "voter.prevote.",
+		"node.snapshot.clear.", "node.segment.mend.", "node.migrate.", "leader.install.", "follower.install.", "dialer.", "listener.", "candidate.prevote.", "voter.prevote.",
 		"participant.register.", "participant.store.create.", "participant.store.link.", "participant.store.unlink.", "participant.incarnation.",
 	} {
 		if strings.HasPrefix(point, p) {

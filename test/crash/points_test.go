@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
@@ -32,13 +33,15 @@ func every() (list []testCase) {
 func TestEveryPoint(t *testing.T) {
 	cases := slices.DeleteFunc(every(), func(c testCase) bool { return *only != "" && !matches(*only, c) })
 	if !*all && *only == "" {
-		from := rand.IntN(share)
-		t.Logf("each %dth of %d, from %d on; -all for every one", share, len(cases), from)
-		cases = slices.DeleteFunc(cases, func(c testCase) bool { from++; return from%share != 0 })
+		from := rand.IntN(eachOf)
+		t.Logf("each %dth of %d, from %d on; -all for every one", eachOf, len(cases), from)
+		cases = slices.DeleteFunc(cases, func(c testCase) bool { from++; return from%eachOf != 0 })
 	}
 	t.Logf("%d crashes", len(cases))
+	shares := share(cases)
 	for k := range *workers {
-		t.Run(fmt.Sprintf("cluster%d", k+1), func(t *testing.T) {
+		store := storeOf(k)
+		t.Run(fmt.Sprintf("cluster%d-%s", k+1, store), func(t *testing.T) {
 			t.Parallel()
 			var w *world
 			defer func() {
@@ -46,11 +49,10 @@ func TestEveryPoint(t *testing.T) {
 					w.close(t)
 				}
 			}()
-			for i := k; i < len(cases); i += *workers {
-				c := cases[i]
+			for _, c := range shares[k] {
 				t.Run(c.String(), func(t *testing.T) {
 					if firstStart(c.point.Name) {
-						fresh := newWorld(t)
+						fresh := newWorld(t, store)
 						defer fresh.close(t)
 						defer fresh.logsOfFailure(t)
 						fresh.firstStart(c)
@@ -61,7 +63,7 @@ func TestEveryPoint(t *testing.T) {
 						w = nil
 					}
 					if w == nil {
-						w = startWorld(t)
+						w = startWorld(t, store)
 					}
 					w.t = t
 					defer w.logsOfFailure(t)
@@ -72,8 +74,26 @@ func TestEveryPoint(t *testing.T) {
 	}
 }
 
-// share of the points is crashed at without -all.
-const share = 8
+// eachOf of the points is crashed at without -all.
+const eachOf = 8
+
+// storeOf has every other cluster keep its log in the other store.
+func storeOf(k int) cluster.LogStore { return cluster.LogStores[(k+1)%len(cluster.LogStores)] }
+
+// share deals the cases out to the clusters in a random order, so that each point
+// is crashed at with one store and with the other, from run to run. Segments are
+// in wal only.
+func share(cases []testCase) [][]testCase {
+	shares := make([][]testCase, *workers)
+	for i, n := range rand.Perm(len(cases)) {
+		k := i % *workers
+		if strings.HasPrefix(cases[n].point.Name, "node.segment.") {
+			k -= k % len(cluster.LogStores)
+		}
+		shares[k] = append(shares[k], cases[n])
+	}
+	return shares
+}
 
 func matches(part string, c testCase) bool { return strings.Contains(c.String(), part) }
 

@@ -109,6 +109,10 @@ func (w *world) carryOut(c testCase) []*tx {
 	switch {
 	case c.role == "client":
 		return w.clientDies(name)
+	case c.role == "migration":
+		return w.migration(name)
+	case at("node.segment.mend."):
+		return w.mends(name)
 	case at("node.snapshot.clear."):
 		return w.clears(name)
 	case at("candidate.prevote."), at("voter.prevote.") && c.role == "follower":

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc"
@@ -24,8 +25,9 @@ const seats, payments = "seats", "payments"
 type world struct {
 	*local.Cluster
 	t      *testing.T // of the present case
-	dir    string     // of the processes
-	points string     // where they are told, and leave word
+	store  cluster.LogStore
+	dir    string // of the processes
+	points string // where they are told, and leave word
 	client *rpc.Client
 	// direct are connections to one node each: what it does not lead it forwards.
 	direct map[string]*rpc.Conn
@@ -34,19 +36,25 @@ type world struct {
 	broken bool // a case failed: the processes are in an unknown state
 }
 
+// segmentBytes of log store wal are soon full.
+const segmentBytes = "8192"
+
+// inStore is the environment of a node that keeps its log in a store.
+func inStore(store cluster.LogStore) string { return "CONCORDAT_LOG_STORE=" + string(store) }
+
 // config is of small logs and quick snapshots, so that every step comes soon.
 func config(dir string) local.Config {
 	return local.Config{
 		Binary: binary, Dir: dir, Nodes: 3, Participants: []string{seats, payments},
-		ServerArgs:      []string{"--snapshot-threshold", "60", "--snapshot-interval", "200ms", "--trailing-logs", "20"},
+		ServerArgs:      []string{"--snapshot-threshold", "60", "--snapshot-interval", "200ms", "--trailing-logs", "20", "--segment-bytes", segmentBytes},
 		ParticipantArgs: []string{"--forget-every", "500ms"},
 	}
 }
 
 // startWorld starts a cluster of its own.
-func startWorld(t *testing.T) *world {
+func startWorld(t *testing.T, store cluster.LogStore) *world {
 	t.Helper()
-	w := newWorld(t)
+	w := newWorld(t, store)
 	c, err := local.Start(within(t, time.Minute), w.config())
 	if err != nil {
 		t.Fatal(err)
@@ -55,13 +63,13 @@ func startWorld(t *testing.T) *world {
 	return w
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, store cluster.LogStore) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "concordat-crash-world-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, points: filepath.Join(dir, "points"), direct: map[string]*rpc.Conn{}}
+	w := &world{t: t, store: store, dir: dir, points: filepath.Join(dir, "points"), direct: map[string]*rpc.Conn{}}
 	if err := os.Mkdir(w.points, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +78,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) config() local.Config {
 	cfg := config(w.dir)
-	cfg.Env = []string{failpoint.DirVariable + "=" + w.points}
+	cfg.Env = []string{failpoint.DirVariable + "=" + w.points, inStore(w.store)}
 	return cfg
 }
 

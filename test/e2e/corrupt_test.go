@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -16,8 +17,8 @@ import (
 const marker = "a-marker-that-stands-out"
 
 // marked is a cluster that has committed a transaction with the marker in it.
-func marked(t *testing.T) *world {
-	w := newWorld(t, local.Config{Participants: []string{"seats"}})
+func marked(t *testing.T, store cluster.LogStore) *world {
+	w := newWorld(t, local.Config{Participants: []string{"seats"}, ServerArgs: []string{"--log-store", string(store)}})
 	r, err := w.client.Submit(within(t, 20*time.Second), &pb.SubmitRequest{
 		Id: "marked", Wait: pb.Wait_COMPLETED, Branches: []*pb.Branch{
 			{Participant: "seats", Payload: []byte(`{"ops":[{"op":"put","key":"k","value":"` + marker + `"}]}`)},
@@ -27,6 +28,13 @@ func marked(t *testing.T) *world {
 		t.Fatalf("%v, %v", r, err)
 	}
 	return w
+}
+
+// onEveryStore runs a test on each log store, with the ending of the file that
+// holds a short log.
+func onEveryStore(t *testing.T, test func(t *testing.T, store cluster.LogStore, file string)) {
+	t.Run("bolt", func(t *testing.T) { test(t, cluster.Bolt, "raft.db") })
+	t.Run("wal", func(t *testing.T) { test(t, cluster.WAL, "-0000000000000000.wal") })
 }
 
 // dies starts a process that must end by itself, with status 1 and the words in its log.
@@ -96,32 +104,36 @@ func flip(t *testing.T, path string) {
 }
 
 func TestFlippedBitInACommandStopsTheNode(t *testing.T) {
-	w := marked(t)
-	n := w.Nodes[0]
-	w.kill(n.Process)
-	flip(t, find(t, filepath.Join(filepath.Dir(n.Log), n.ID), "raft.db"))
-	dies(t, n.Process, "raft.db", "CRC-32C", "log entry")
+	onEveryStore(t, func(t *testing.T, store cluster.LogStore, file string) {
+		w := marked(t, store)
+		n := w.Nodes[0]
+		w.kill(n.Process)
+		flip(t, find(t, filepath.Join(filepath.Dir(n.Log), n.ID), file))
+		dies(t, n.Process, file, "CRC-32C", "log entry")
+	})
 }
 
 func TestTruncatedLogStopsTheNode(t *testing.T) {
-	w := marked(t)
-	n := w.Nodes[1]
-	w.kill(n.Process)
-	path := find(t, filepath.Join(filepath.Dir(n.Log), n.ID), "raft.db")
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, size := range []int64{info.Size() / 2, 5000, 100, 0} {
-		if err := os.Truncate(path, size); err != nil {
+	onEveryStore(t, func(t *testing.T, store cluster.LogStore, file string) {
+		w := marked(t, store)
+		n := w.Nodes[1]
+		w.kill(n.Process)
+		path := find(t, filepath.Join(filepath.Dir(n.Log), n.ID), file)
+		info, err := os.Stat(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		dies(t, n.Process, "raft.db")
-	}
+		for _, size := range []int64{info.Size() / 2, 5000, 100, 0} {
+			if err := os.Truncate(path, size); err != nil {
+				t.Fatal(err)
+			}
+			dies(t, n.Process, file)
+		}
+	})
 }
 
 func TestFlippedBitInAParticipantsDataStopsIt(t *testing.T) {
-	w := marked(t)
+	w := marked(t, cluster.Bolt)
 	p := w.Participants["seats"]
 	w.kill(p.Process)
 	flip(t, find(t, p.Data, ".db"))
@@ -129,7 +141,7 @@ func TestFlippedBitInAParticipantsDataStopsIt(t *testing.T) {
 }
 
 func TestTruncatedParticipantFileStopsIt(t *testing.T) {
-	w := marked(t)
+	w := marked(t, cluster.Bolt)
 	p := w.Participants["seats"]
 	w.kill(p.Process)
 	path := find(t, p.Data, ".db")

@@ -131,6 +131,7 @@ func (p *process) startNode(d *disk) (*node.Node, error) {
 	cfg.Logger = w.logger(p.host)
 	cfg.Cluster.Logger = cfg.Logger
 	cfg.Cluster.NodeID, cfg.Cluster.DataDir = p.host, filepath.Join(w.dir, p.host)
+	cfg.Cluster.LogStore, cfg.Cluster.SegmentBytes = w.storeOf(p.host), 32<<10
 	for _, host := range w.nodeHosts {
 		cfg.Cluster.Peers = append(cfg.Cluster.Peers, cluster.Peer{ID: host, Address: raftAddress(host)})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -67,6 +68,7 @@ func drawn(seed uint64) profile {
 type world struct {
 	profile   profile
 	dir       string
+	seed      uint64
 	nodeHosts []string
 	partHosts []string
 	processes map[string]*process
@@ -87,7 +89,7 @@ const traceLines = 4000
 
 func newWorld(dir string, seed uint64, p profile) *world {
 	w := &world{
-		profile: p, dir: dir, nodeHosts: []string{"n1", "n2", "n3"}, partHosts: []string{"p1", "p2", "p3"},
+		profile: p, dir: dir, seed: seed, nodeHosts: []string{"n1", "n2", "n3"}, partHosts: []string{"p1", "p2", "p3"},
 		processes: map[string]*process{}, random: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
 	}
 	w.net = newNetwork(rand.New(rand.NewPCG(seed, 2)), p.latency)
@@ -100,6 +102,12 @@ func newWorld(dir string, seed uint64, p profile) *world {
 }
 
 func (w *world) hosts() []string { return append(slices.Clone(w.nodeHosts), w.partHosts...) }
+
+// storeOf keeps the log of a node: mixed in a cluster, and over the seeds each
+// node has each.
+func (w *world) storeOf(host string) cluster.LogStore {
+	return cluster.LogStores[(w.seed+uint64(slices.Index(w.nodeHosts, host)))%uint64(len(cluster.LogStores))]
+}
 
 func (w *world) isNode(host string) bool { return slices.Contains(w.nodeHosts, host) }
 
