@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/concordat-tx/concordat/rpc/lazy"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -140,7 +142,7 @@ type carriedIn struct {
 	number  uint64
 	request []byte
 	frame   *inFrame // that the request is in; nil once it is read
-	ctx     callContext
+	ctx     lazy.Context
 }
 
 // begin starts a call, or ends one that nobody waits for.
@@ -155,7 +157,7 @@ func (s *carriage) begin(call *carriedCall, frame *inFrame) {
 		return
 	}
 	in := &carriedIn{method: m, of: s, number: call.number, request: call.request, frame: frame}
-	in.ctx.init(s.context(call), call.timeoutUs)
+	in.ctx.Init(s.context(call), time.Duration(min(call.timeoutUs, 1<<50))*time.Microsecond)
 	if err := s.enter(in); err != nil {
 		s.answer(call.number, nil, err)
 		return
@@ -169,7 +171,7 @@ func (c *carriedIn) run() {
 	defer c.of.underway.Done()
 	resp, err := c.handler(c.impl, &c.ctx, c.read, c.of.interceptor)
 	c.of.leave(c.number)
-	c.ctx.cancel(context.Canceled)
+	c.ctx.Cancel(context.Canceled)
 	c.readDone()
 	c.of.answer(c.number, resp, err)
 }
@@ -220,7 +222,7 @@ func (s *carriage) enter(c *carriedIn) error {
 	s.calls[c.number] = c
 	s.underway.Add(1)
 	if s.gone {
-		c.ctx.cancel(context.Canceled)
+		c.ctx.Cancel(context.Canceled)
 	}
 	return nil
 }
@@ -237,7 +239,7 @@ func (s *carriage) cancel(number uint64) {
 	c := s.calls[number]
 	s.mu.Unlock()
 	if c != nil {
-		c.ctx.cancel(context.Canceled)
+		c.ctx.Cancel(context.Canceled)
 	}
 }
 
@@ -248,7 +250,7 @@ func (s *carriage) cancelAll() {
 	calls := slices.Collect(maps.Values(s.calls))
 	s.mu.Unlock()
 	for _, c := range calls {
-		c.ctx.cancel(context.Canceled)
+		c.ctx.Cancel(context.Canceled)
 	}
 }
 
