@@ -10,6 +10,7 @@ import (
 type keyLock struct {
 	mu   sync.Mutex // guards keys and the counts in it
 	keys map[string]*keyEntry
+	free sync.Pool // of *keyEntry that nobody holds or waits for
 }
 
 type keyEntry struct {
@@ -93,7 +94,10 @@ func (l *keyLock) enter(id string) *keyEntry {
 	defer l.mu.Unlock()
 	e := l.keys[id]
 	if e == nil {
-		e = &keyEntry{held: make(chan struct{}, 1)}
+		var used bool
+		if e, used = l.free.Get().(*keyEntry); !used {
+			e = &keyEntry{held: make(chan struct{}, 1)}
+		}
 		l.keys[id] = e
 	}
 	e.users++
@@ -105,5 +109,7 @@ func (l *keyLock) leave(id string, e *keyEntry) {
 	defer l.mu.Unlock()
 	if e.users--; e.users == 0 {
 		delete(l.keys, id)
+		e.stopped = Ref{}
+		l.free.Put(e)
 	}
 }
