@@ -151,7 +151,11 @@ func (f *fence) forget(ctx context.Context, floor rpc.Attempt, refs []Ref) error
 func (f *fence) raiseFloor(floor rpc.Attempt) {
 	for {
 		cur := f.floor.Load()
-		if !cur.Less(floor) || f.floor.CompareAndSwap(cur, &floor) {
+		if !cur.Less(floor) {
+			return
+		}
+		higher := floor // of its own, so that a floor that is heard once more takes no memory
+		if f.floor.CompareAndSwap(cur, &higher) {
 			return
 		}
 	}

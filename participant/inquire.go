@@ -57,7 +57,11 @@ func (s *Server) inquireLoop(ctx context.Context) {
 func (s *Server) heard() {
 	now := time.Now()
 	last := s.asker.heard.Load()
-	if (last == nil || now.Sub(*last) >= heardPause) && s.asker.heard.CompareAndSwap(last, &now) {
+	if last != nil && now.Sub(*last) < heardPause {
+		return
+	}
+	this := now // of its own, so that most messages take no memory
+	if s.asker.heard.CompareAndSwap(last, &this) {
 		s.doubt.askAlone(now)
 	}
 }

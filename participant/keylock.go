@@ -10,6 +10,7 @@ import (
 type keyLock struct {
 	mu   sync.Mutex // guards keys and the counts in it
 	keys map[string]*keyEntry
+	free sync.Pool // of *keyEntry that nobody holds or waits for
 }
 
 type keyEntry struct {
@@ -27,23 +28,36 @@ func newKeyLock() *keyLock { return &keyLock{keys: make(map[string]*keyEntry)} }
 // lock waits for id until ctx ends. The function returned gives it back.
 func (l *keyLock) lock(ctx context.Context, id string) (unlock func(), err error) {
 	e := l.enter(id)
+	if err := e.take(ctx); err != nil {
+		l.leave(id, e)
+		return nil, err
+	}
+	return func() { <-e.held; l.leave(id, e) }, nil
+}
+
+// take waits for the lock. One that is free costs nothing of ctx, which need
+// not be made fit to wait for (see rpc).
+func (e *keyEntry) take(ctx context.Context) error {
 	select {
 	case e.held <- struct{}{}:
-		return func() { <-e.held; l.leave(id, e) }, nil
+		return nil
+	default:
+	}
+	select {
+	case e.held <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		l.leave(id, e)
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }
 
 // lockPrepare is lock for a Prepare of ref, which a Rollback of the same
-// branch may stop: the context returned ends then.
-func (l *keyLock) lockPrepare(ctx context.Context, ref Ref) (context.Context, func(), error) {
+// branch may stop: by cancel, which ends ctx.
+func (l *keyLock) lockPrepare(ctx context.Context, cancel context.CancelFunc, ref Ref) (func(), error) {
 	unlock, err := l.lock(ctx, ref.ID)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	l.mu.Lock()
 	e := l.keys[ref.ID]
 	e.prepare, e.cancel = ref, cancel
@@ -51,8 +65,7 @@ func (l *keyLock) lockPrepare(ctx context.Context, ref Ref) (context.Context, fu
 		cancel()
 	}
 	l.mu.Unlock()
-	return ctx, func() {
-		cancel()
+	return func() {
 		l.mu.Lock()
 		e.prepare, e.cancel = Ref{}, nil
 		l.mu.Unlock()
@@ -81,7 +94,10 @@ func (l *keyLock) enter(id string) *keyEntry {
 	defer l.mu.Unlock()
 	e := l.keys[id]
 	if e == nil {
-		e = &keyEntry{held: make(chan struct{}, 1)}
+		var used bool
+		if e, used = l.free.Get().(*keyEntry); !used {
+			e = &keyEntry{held: make(chan struct{}, 1)}
+		}
 		l.keys[id] = e
 	}
 	e.users++
@@ -93,5 +109,7 @@ func (l *keyLock) leave(id string, e *keyEntry) {
 	defer l.mu.Unlock()
 	if e.users--; e.users == 0 {
 		delete(l.keys, id)
+		e.stopped = Ref{}
+		l.free.Put(e)
 	}
 }

@@ -57,7 +57,8 @@ func TestKeyLockHonoursContext(t *testing.T) {
 func TestStopPrepareStopsOnlyItsOwn(t *testing.T) {
 	l := newKeyLock()
 	one := Ref{ID: "a", Digest: [16]byte{1}}
-	ctx, unlock, err := l.lockPrepare(t.Context(), one)
+	ctx, cancel := context.WithCancel(t.Context())
+	unlock, err := l.lockPrepare(ctx, cancel, one)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,9 @@ func TestStopPrepareStopsOnlyItsOwn(t *testing.T) {
 	}
 	next := make(chan error)
 	go func() {
-		ctx, unlock, err := l.lockPrepare(t.Context(), one)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		unlock, err := l.lockPrepare(ctx, cancel, one)
 		if err == nil {
 			err = ctx.Err()
 			unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/alerting"
+	"github.com/concordat-tx/concordat/rpc/lazy"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -131,13 +132,13 @@ func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.Prepa
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget(ctx, req.GetBudgetMs()))
+	ctx, cancel := lazy.WithTimeout(ctx, budget(ctx, req.GetBudgetMs()))
 	defer cancel()
 	if err := s.fence.admit(ctx, req.GetFence(), true); err != nil {
 		return nil, err
 	}
 	s.heard()
-	ctx, unlock, err := s.locks.lockPrepare(ctx, work.Ref)
+	unlock, err := s.locks.lockPrepare(ctx, cancel, work.Ref)
 	if err != nil {
 		return nil, fmt.Errorf("another message of transaction %s is at work: %w", work.ID, err)
 	}

@@ -9,8 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // Conn is a connection to one process. Generated clients work over it.
@@ -42,9 +40,9 @@ func (c *Conn) Begin(method string, req, reply proto.Message, timeout time.Durat
 		b.invoke()
 		return b.forget
 	}
-	call := &pb.CarriedCall{Method: method}
+	call := callHead{method: method}
 	if timeout > 0 {
-		call.TimeoutUs = uint64(max(timeout.Microseconds(), 1))
+		call.timeoutUs = uint64(max(timeout.Microseconds(), 1))
 	}
 	b.stream, b.number = c.carrier.ask(c.ClientConn, call, req, b)
 	return b.forget

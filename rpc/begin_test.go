@@ -171,3 +171,37 @@ func TestBegunCallsEndWithTheConnection(t *testing.T) {
 		t.Error("a call on a closed connection was answered")
 	}
 }
+
+// BenchmarkBegin is BenchmarkCall for callers that do not wait: each answer brings the next call.
+func BenchmarkBegin(b *testing.B) {
+	for _, out := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprintf("out=%d", out), func(b *testing.B) {
+			_, _, address := serveEcho(b)
+			c := dialConn(b, address)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var all sync.WaitGroup
+			req := &pb.PrepareRequest{Payload: make([]byte, 128)}
+			var next func(error)
+			next = func(err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				if err != nil || left.Add(-1) < 0 {
+					all.Done()
+					return
+				}
+				c.Begin(pb.Participant_Prepare_FullMethodName, req, &pb.PrepareResponse{}, time.Minute, next)
+			}
+			b.ReportAllocs()
+			before := cpu(b)
+			b.ResetTimer()
+			for range out {
+				all.Add(1)
+				next(nil)
+			}
+			all.Wait()
+			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}

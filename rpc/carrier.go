@@ -3,11 +3,11 @@ package rpc
 import (
 	"context"
 	"io"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -20,9 +20,6 @@ import (
 )
 
 const (
-	// carriedFrame is about how much one frame of calls or answers holds: enough
-	// to share its cost among many, little enough for none to wait long for it.
-	carriedFrame = 256 << 10
 	// carriedAlone is how many calls are under way when the next one shares a
 	// stream: a call that is alone has nothing to share its cost with.
 	carriedAlone = 2
@@ -99,14 +96,17 @@ func (c *carrier) carry(ctx context.Context, method string, req, reply proto.Mes
 	if err := ctx.Err(); err != nil {
 		return status.FromContextError(err).Err()
 	}
-	call := &pb.CarriedCall{Method: method}
+	call := callHead{method: method}
 	if deadline, ok := ctx.Deadline(); ok {
-		call.TimeoutUs = uint64(max(time.Until(deadline).Microseconds(), 1))
+		call.timeoutUs = uint64(max(time.Until(deadline).Microseconds(), 1))
 	}
 	if md, ok := metadata.FromOutgoingContext(ctx); ok {
 		for name, values := range md {
 			for _, value := range values {
-				call.Metadata = append(call.Metadata, name, value)
+				if !utf8.ValidString(value) {
+					return errNotCarried // a field of text cannot take it
+				}
+				call.metadata = append(call.metadata, name, value)
 			}
 		}
 	}
@@ -124,34 +124,25 @@ func (c *carrier) carry(ctx context.Context, method string, req, reply proto.Mes
 }
 
 // ask puts a call on the stream, or answers it with what keeps it from there.
-func (c *carrier) ask(cc *grpc.ClientConn, call *pb.CarriedCall, req proto.Message, w waiter) (*carried, uint64) {
-	s := c.stream(cc)
-	body, err := proto.Marshal(req)
-	switch {
-	case err != nil:
-		err = status.Error(codes.Internal, err.Error())
-	case len(body) > MaxRequestBytes-carriedHead:
-		err = status.Errorf(codes.ResourceExhausted, "the request has %d bytes, at most %d are allowed", len(body), MaxRequestBytes-carriedHead)
-	default:
-		call.Request = body
-		err = s.ask(call, w)
-	}
+func (c *carrier) ask(cc *grpc.ClientConn, call callHead, req proto.Message, w waiter) (s *carried, number uint64) {
+	s = c.stream(cc)
+	number, err := s.ask(call, req, w)
 	if err != nil {
 		w.answered(err)
 	}
-	return s, call.GetNumber()
+	return s, number
 }
 
 // settle reads an answer.
-func settle(a *pb.CarriedAnswer, reply proto.Message) error {
-	if len(a.GetStatus()) > 0 {
+func settle(a *carriedAnswer, reply proto.Message) error {
+	if len(a.status) > 0 {
 		st := &spb.Status{}
-		if err := proto.Unmarshal(a.GetStatus(), st); err != nil {
+		if err := proto.Unmarshal(a.status, st); err != nil {
 			return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
 		}
 		return status.ErrorProto(st)
 	}
-	if err := proto.Unmarshal(a.GetResponse(), reply); err != nil {
+	if err := proto.Unmarshal(a.response, reply); err != nil {
 		return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
 	}
 	return nil
@@ -170,7 +161,7 @@ func (c *carrier) stream(cc *grpc.ClientConn) *carried {
 // carried is one stream and the calls on it.
 type carried struct {
 	of   *carrier
-	out  outbox[*pb.CarriedCall]
+	out  outbox
 	over chan struct{} // closed when the stream has ended, after err
 
 	mu      sync.Mutex // guards what follows
@@ -190,7 +181,7 @@ func (c *carrier) newCarried(cc *grpc.ClientConn) *carried {
 func (s *carried) run(cc *grpc.ClientConn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stream, err := pb.NewCallsClient(cc).Carry(ctx)
+	stream, err := pb.NewCallsClient(cc).Carry(ctx, grpc.ForceCodecV2(frameCodec))
 	if err == nil {
 		sent := make(chan struct{})
 		go func() {
@@ -206,48 +197,67 @@ func (s *carried) run(cc *grpc.ClientConn) {
 	s.end(err)
 }
 
-func (s *carried) send(stream pb.Calls_CarryClient, over <-chan struct{}) {
+func (s *carried) send(stream grpc.ClientStream, over <-chan struct{}) {
 	for {
-		calls, ok := s.out.take(over)
+		frame, ok := s.out.take(over)
 		if !ok {
 			return
 		}
-		if err := stream.Send(&pb.CallFrame{Calls: calls}); err != nil {
+		if err := stream.SendMsg(&outFrame{frame}); err != nil {
 			return // what it was for, the receiver learns
 		}
 	}
 }
 
-func (s *carried) receive(stream pb.Calls_CarryClient) error {
+func (s *carried) receive(stream grpc.ClientStream) error {
+	var answers []carriedAnswer
 	for {
-		frame, err := stream.Recv()
+		frame := &inFrame{}
+		err := stream.RecvMsg(frame)
+		if err == nil {
+			answers, err = readAnswers(frame.bytes, answers[:0])
+		}
 		if err != nil {
 			if err == io.EOF {
 				err = status.Error(codes.Unavailable, "the server ended the stream of calls")
 			}
 			return err
 		}
-		for _, a := range frame.GetAnswers() {
-			if w := s.take(a.GetNumber()); w != nil {
-				w.answered(settle(a, w.into()))
+		for i := range answers {
+			if w := s.take(answers[i].number); w != nil {
+				w.answered(settle(&answers[i], w.into()))
 			}
 		}
+		frame.free()
 	}
 }
 
-// ask puts a call on the stream; an error is that of one that has ended.
-func (s *carried) ask(call *pb.CarriedCall, w waiter) error {
+// ask puts a call on the stream.
+func (s *carried) ask(call callHead, req proto.Message, w waiter) (number uint64, err error) {
+	size := proto.Size(req)
+	if size > MaxRequestBytes-carriedHead {
+		return 0, status.Errorf(codes.ResourceExhausted, "the request has %d bytes, at most %d are allowed", size, MaxRequestBytes-carriedHead)
+	}
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
-		return s.err
+		return 0, s.err
 	}
 	s.last++
-	call.Number = s.last
+	call.number = s.last
 	s.waiting[s.last] = w
 	s.mu.Unlock()
-	s.out.put(call, proto.Size(call))
-	return nil
+	frame := s.out.open(size)
+	before := len(*frame)
+	*frame, err = appendCall(*frame, &call, req, size)
+	if err != nil {
+		*frame = (*frame)[:before]
+	}
+	s.out.close()
+	if err != nil && s.take(call.number) != nil {
+		return 0, status.Error(codes.Internal, err.Error())
+	}
+	return call.number, nil
 }
 
 // take is who waits for an answer; nil if nobody does any more.
@@ -263,7 +273,9 @@ func (s *carried) take(number uint64) waiter {
 func (s *carried) forget(number uint64) waiter {
 	w := s.take(number)
 	if w != nil {
-		s.out.put(&pb.CarriedCall{Number: number}, 0)
+		frame := s.out.open(0)
+		*frame, _ = appendCall(*frame, &callHead{number: number}, nil, 0)
+		s.out.close()
 	}
 	return w
 }
@@ -294,52 +306,4 @@ func (s *carried) ended() bool {
 	default:
 		return false
 	}
-}
-
-// outbox gathers what goes into the next frame while the last one is sent.
-type outbox[T any] struct {
-	mu    sync.Mutex
-	items []T
-	sizes []int
-	ready chan struct{} // 1-slot
-}
-
-func (o *outbox[T]) init() { o.ready = make(chan struct{}, 1) }
-
-func (o *outbox[T]) put(item T, size int) {
-	o.mu.Lock()
-	o.items, o.sizes = append(o.items, item), append(o.sizes, size)
-	o.mu.Unlock()
-	select {
-	case o.ready <- struct{}{}:
-	default:
-	}
-}
-
-// take waits for something and returns as much as fits a frame; false at the end.
-func (o *outbox[T]) take(over <-chan struct{}) (items []T, ok bool) {
-	select {
-	case <-o.ready:
-	case <-over:
-		return nil, false
-	}
-	runtime.Gosched() // whoever can run now may have something for the same frame
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n, bytes := 0, 0
-	for n < len(o.items) && (n == 0 || bytes+o.sizes[n] <= carriedFrame) {
-		bytes += o.sizes[n]
-		n++
-	}
-	items = o.items[:n:n]
-	o.items, o.sizes = o.items[n:], o.sizes[n:]
-	if len(o.items) == 0 {
-		o.items, o.sizes = nil, o.sizes[:0]
-		return items, true
-	}
-	select {
-	case o.ready <- struct{}{}:
-	default:
-	}
-	return items, true
 }

@@ -3,14 +3,18 @@ package rpc
 import (
 	"context"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/concordat-tx/concordat/rpc/lazy"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -58,8 +62,9 @@ func chain(list []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 // Carry serves the calls of one stream until it ends or the server stops, and
 // then waits for those under way. When the stream has ended, so have their contexts.
 func (c *carry) Carry(stream pb.Calls_CarryServer) error {
-	s := &carriage{carry: c, stream: stream, cancels: map[uint64]context.CancelFunc{}}
+	s := &carriage{carry: c, stream: stream, calls: map[uint64]*carriedIn{}, crew: newCrew()}
 	s.out.init()
+	defer context.AfterFunc(stream.Context(), s.cancelAll)()
 	over, sent := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(sent)
@@ -74,25 +79,125 @@ func (c *carry) Carry(stream pb.Calls_CarryServer) error {
 		err = Errorf(ReasonShuttingDown, "this process stops")
 	}
 	s.close()
-	s.calls.Wait()
+	s.underway.Wait()
+	s.crew.dismiss()
 	close(over)
 	<-sent
 	return err
 }
 
+// carriage is one stream at the server.
+type carriage struct {
+	*carry
+	stream   grpc.ServerStream
+	out      outbox
+	crew     *crew
+	underway sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	calls  map[uint64]*carriedIn
+	closed bool // calls are refused
+	gone   bool // the stream has ended
+}
+
 func (s *carriage) receive() error {
+	var calls []carriedCall
 	for {
-		frame, err := s.stream.Recv()
+		frame := &inFrame{}
+		err := s.stream.RecvMsg(frame)
 		if err == io.EOF {
 			return nil
+		}
+		if err == nil {
+			if calls, err = readCalls(frame.bytes, calls[:0]); err != nil {
+				err = Errorf(ReasonInvalidArgument, "a frame of calls cannot be read: %w", err)
+			}
 		}
 		if err != nil {
 			return err
 		}
-		for _, call := range frame.GetCalls() {
-			s.begin(call)
+		for i := range calls {
+			s.begin(&calls[i], frame)
+		}
+		frame.free()
+	}
+}
+
+func (s *carriage) send(over <-chan struct{}) {
+	for {
+		frame, ok := s.out.take(over)
+		if !ok {
+			return
+		}
+		if s.stream.SendMsg(&outFrame{frame}) != nil {
+			return // the stream has ended, which the receiver hears as well
 		}
 	}
+}
+
+// carriedIn is a call at the server.
+type carriedIn struct {
+	method
+	of      *carriage
+	number  uint64
+	request []byte
+	frame   *inFrame // that the request is in; nil once it is read
+	ctx     lazy.Context
+}
+
+// begin starts a call, or ends one that nobody waits for.
+func (s *carriage) begin(call *carriedCall, frame *inFrame) {
+	if len(call.method) == 0 {
+		s.cancel(call.number)
+		return
+	}
+	m, ok := s.methods[string(call.method)]
+	if !ok {
+		s.answer(call.number, nil, Errorf(ReasonUnimplemented, "%s is not served here", call.method))
+		return
+	}
+	in := &carriedIn{method: m, of: s, number: call.number, request: call.request, frame: frame}
+	in.ctx.Init(s.context(call), time.Duration(min(call.timeoutUs, 1<<50))*time.Microsecond)
+	if err := s.enter(in); err != nil {
+		s.answer(call.number, nil, err)
+		return
+	}
+	frame.readers.Add(1)
+	s.crew.do(in)
+}
+
+// run serves the call.
+func (c *carriedIn) run() {
+	defer c.of.underway.Done()
+	resp, err := c.handler(c.impl, &c.ctx, c.read, c.of.interceptor)
+	c.of.leave(c.number)
+	c.ctx.Cancel(context.Canceled)
+	c.readDone()
+	c.of.answer(c.number, resp, err)
+}
+
+// read reads the request.
+func (c *carriedIn) read(into any) error {
+	defer c.readDone()
+	if err := proto.Unmarshal(c.request, into.(proto.Message)); err != nil {
+		return Errorf(ReasonInvalidArgument, "the request cannot be read: %w", err)
+	}
+	return nil
+}
+
+func (c *carriedIn) readDone() {
+	if c.frame != nil {
+		c.frame.free()
+		c.frame, c.request = nil, nil
+	}
+}
+
+// context is the stream's, with the call's metadata.
+func (s *carriage) context(call *carriedCall) context.Context {
+	if pairs := call.metadata; len(pairs) > 0 && len(pairs)%2 == 0 {
+		return metadata.NewIncomingContext(s.stream.Context(), metadata.Pairs(pairs...))
+	}
+	return s.stream.Context()
 }
 
 // close refuses calls from now on.
@@ -102,117 +207,73 @@ func (s *carriage) close() {
 	s.closed = true
 }
 
-// carriage is one stream at the server.
-type carriage struct {
-	*carry
-	stream pb.Calls_CarryServer
-	out    outbox[*pb.CarriedAnswer]
-	calls  sync.WaitGroup
-
-	mu      sync.Mutex // guards what follows
-	cancels map[uint64]context.CancelFunc
-	closed  bool
-}
-
-func (s *carriage) send(over <-chan struct{}) {
-	for {
-		answers, ok := s.out.take(over)
-		if !ok {
-			return
-		}
-		if s.stream.Send(&pb.AnswerFrame{Answers: answers}) != nil {
-			return // the stream has ended, which Recv says as well
-		}
-	}
-}
-
-// begin starts a call, or ends one that nobody waits for.
-func (s *carriage) begin(call *pb.CarriedCall) {
-	if call.GetMethod() == "" {
-		s.cancel(call.GetNumber())
-		return
-	}
-	m, ok := s.methods[call.GetMethod()]
-	if !ok {
-		s.answer(call.GetNumber(), nil, Errorf(ReasonUnimplemented, "%s is not served here", call.GetMethod()))
-		return
-	}
-	ctx, cancel := s.context(call)
-	if err := s.enter(call.GetNumber(), cancel); err != nil {
-		cancel()
-		s.answer(call.GetNumber(), nil, err)
-		return
-	}
-	go func() {
-		defer s.calls.Done()
-		resp, err := m.handler(m.impl, ctx, func(into any) error {
-			if err := proto.Unmarshal(call.GetRequest(), into.(proto.Message)); err != nil {
-				return Errorf(ReasonInvalidArgument, "the request cannot be read: %w", err)
-			}
-			return nil
-		}, s.interceptor)
-		s.leave(call.GetNumber())
-		cancel()
-		s.answer(call.GetNumber(), resp, err)
-	}()
-}
-
-// context is the call's: of the stream, with the caller's deadline and metadata.
-func (s *carriage) context(call *pb.CarriedCall) (ctx context.Context, cancel context.CancelFunc) {
-	ctx = s.stream.Context()
-	if pairs := call.GetMetadata(); len(pairs) > 0 && len(pairs)%2 == 0 {
-		ctx = metadata.NewIncomingContext(ctx, metadata.Pairs(pairs...))
-	}
-	if t := call.GetTimeoutUs(); t > 0 {
-		return context.WithTimeout(ctx, time.Duration(min(t, 1<<50))*time.Microsecond)
-	}
-	return context.WithCancel(ctx)
-}
-
 // enter adds a call to those under way.
-func (s *carriage) enter(number uint64, cancel context.CancelFunc) error {
+func (s *carriage) enter(c *carriedIn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch _, known := s.cancels[number]; {
+	switch _, known := s.calls[c.number]; {
 	case s.closed:
 		return Errorf(ReasonShuttingDown, "this process stops")
 	case known:
-		return Errorf(ReasonInvalidArgument, "call %d is under way already", number)
-	case len(s.cancels) >= s.most:
-		return Errorf(ReasonOverloaded, "%d calls are under way on this connection", len(s.cancels))
+		return Errorf(ReasonInvalidArgument, "call %d is under way already", c.number)
+	case len(s.calls) >= s.most:
+		return Errorf(ReasonOverloaded, "%d calls are under way on this connection", len(s.calls))
 	}
-	s.cancels[number] = cancel
-	s.calls.Add(1)
+	s.calls[c.number] = c
+	s.underway.Add(1)
+	if s.gone {
+		c.ctx.Cancel(context.Canceled)
+	}
 	return nil
 }
 
 func (s *carriage) leave(number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.cancels, number)
+	delete(s.calls, number)
 }
 
 // cancel ends a call's context, if it is under way.
 func (s *carriage) cancel(number uint64) {
 	s.mu.Lock()
-	cancel := s.cancels[number]
+	c := s.calls[number]
 	s.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if c != nil {
+		c.ctx.Cancel(context.Canceled)
+	}
+}
+
+// cancelAll ends the contexts of all calls, with the stream.
+func (s *carriage) cancelAll() {
+	s.mu.Lock()
+	s.gone = true
+	calls := slices.Collect(maps.Values(s.calls))
+	s.mu.Unlock()
+	for _, c := range calls {
+		c.ctx.Cancel(context.Canceled)
 	}
 }
 
 func (s *carriage) answer(number uint64, resp any, err error) {
-	a := &pb.CarriedAnswer{Number: number}
 	if err == nil {
-		a.Response, err = proto.Marshal(resp.(proto.Message))
-	}
-	if err == nil && len(a.GetResponse()) > MaxResponseBytes-carriedHead {
-		err = Errorf(ReasonInternal, "the response has %d bytes, at most %d are allowed", len(a.GetResponse()), MaxResponseBytes)
+		err = s.put(number, answerResponse, resp.(proto.Message))
 	}
 	if err != nil {
-		a.Response = nil
-		a.Status, _ = proto.Marshal(status.Convert(wireError(err)).Proto()) // strings and numbers
+		_ = s.put(number, answerStatus, status.Convert(wireError(err)).Proto()) // strings and numbers
 	}
-	s.out.put(a, proto.Size(a))
+}
+
+func (s *carriage) put(number uint64, field protowire.Number, message proto.Message) (err error) {
+	size := proto.Size(message)
+	if size > MaxResponseBytes-carriedHead {
+		return Errorf(ReasonInternal, "the response has %d bytes, at most %d are allowed", size, MaxResponseBytes)
+	}
+	frame := s.out.open(size)
+	defer s.out.close()
+	before := len(*frame)
+	*frame, err = appendAnswer(*frame, number, field, message, size)
+	if err != nil {
+		*frame = (*frame)[:before]
+	}
+	return err
 }

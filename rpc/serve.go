@@ -62,6 +62,7 @@ func NewServer(o ServerOptions) *Server {
 		grpc.MaxConcurrentStreams(o.MaxStreams),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes),
 		grpc.MaxSendMsgSize(MaxResponseBytes),
+		grpc.ForceServerCodecV2(frameCodec),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: clientPingInterval, PermitWithoutStream: true,
 		}),
