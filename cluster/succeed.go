@@ -85,14 +85,22 @@ func (r *Replica) succeed(id string) bool {
 	if !r.forget(s) || rank < 0 {
 		return true
 	}
-	// Where logs are equally long, whoever is first among the others begins alone:
-	// two at once would each vote for themselves.
-	began, alone := time.Now(), time.Duration(rank)*r.cfg.Election/4
+	// Two candidates at once would each vote for themselves. So at first only that
+	// one begins whom all the others would elect; among equally long logs the
+	// first by name.
+	began, united := time.Now(), time.Duration(rank+1)*r.cfg.Election/8
 	for pause := firstAsk; time.Since(began) < r.cfg.Election; pause = min(2*pause, askPause) {
 		if !r.stands(s) {
 			return true
 		}
-		if r.wouldElect(s, time.Since(began) < alone) {
+		ask := majority
+		if time.Since(began) < united {
+			ask = everybody
+			if rank > 0 {
+				ask = allShorter
+			}
+		}
+		if r.wouldElect(s, ask) {
 			r.beginElection(s)
 			return true
 		}
@@ -124,17 +132,27 @@ func (r *Replica) forget(s succession) bool {
 	return err == nil
 }
 
-// wouldElect asks the others for their pre-votes, and reports whether they and
-// this node are a majority. It asks as if this log were shorter by an entry if
-// only nodes with shorter logs are to count.
-func (r *Replica) wouldElect(s succession, onlyShorter bool) bool {
+// consent is who must be for an election before it is begun.
+type consent int
+
+const (
+	majority   consent = iota // of all voters
+	everybody                 // of the voters but the lost leader
+	allShorter                // everybody, and all have shorter logs
+)
+
+// wouldElect asks the others for their pre-votes, and reports whether those
+// suffice. They are asked in the term of the lost leader: whoever has begun an
+// election, or voted in one, refuses. To learn who has a shorter log, this node
+// asks as if its own were shorter by an entry.
+func (r *Replica) wouldElect(s succession, need consent) bool {
 	stats := r.raft.Load().Stats()
 	last, err1 := strconv.ParseUint(stats["last_log_index"], 10, 64)
 	lastTerm, err2 := strconv.ParseUint(stats["last_log_term"], 10, 64)
 	if err1 != nil || err2 != nil {
 		return false
 	}
-	if onlyShorter && last > 0 {
+	if need == allShorter && last > 0 {
 		last--
 	}
 	voters := r.Status().Voters
@@ -149,15 +167,19 @@ func (r *Replica) wouldElect(s succession, onlyShorter bool) bool {
 			var resp raft.RequestPreVoteResponse
 			err := r.trans.RequestPreVote(raft.ServerID(p.ID), raft.ServerAddress(p.Address), &raft.RequestPreVoteRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.cfg.NodeID), Addr: []byte(r.trans.LocalAddr())},
-				Term:      s.term + 1, LastLogIndex: last, LastLogTerm: lastTerm,
+				Term:      s.term, LastLogIndex: last, LastLogTerm: lastTerm,
 			}, &resp)
 			granted <- err == nil && resp.Granted
 		})
 	}
 	patience := time.NewTimer(r.cfg.Election)
 	defer patience.Stop()
+	enough := len(voters)/2 + 1
+	if need != majority {
+		enough = max(enough, asked+1)
+	}
 	votes := 1
-	for ; asked > 0 && votes <= len(voters)/2; asked-- {
+	for ; asked > 0 && votes < enough; asked-- {
 		select {
 		case yes := <-granted:
 			if yes {
@@ -169,7 +191,7 @@ func (r *Replica) wouldElect(s succession, onlyShorter bool) bool {
 			return false
 		}
 	}
-	return votes > len(voters)/2
+	return votes >= enough
 }
 
 // beginElection makes this node a candidate, by the message by which a leader
