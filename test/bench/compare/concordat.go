@@ -45,7 +45,7 @@ type cluster struct {
 func (s *site) startCluster(ctx context.Context, participants ...string) (*cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	running, err := local.Start(ctx, local.Config{Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: participants})
+	running, err := local.Start(ctx, local.Config{Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: participants, ServerArgs: s.serverArgs})
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,11 @@ func (c *cluster) sound(ctx context.Context) error {
 
 // unfinished is what the leader says.
 func (c *cluster) unfinished(ctx context.Context) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Nodes[c.leader].HTTP+"/metrics", nil)
+	return unfinishedAt(ctx, c.Nodes[c.leader])
+}
+
+func unfinishedAt(ctx context.Context, node *local.Node) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node.HTTP+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
