@@ -51,10 +51,11 @@ type leader struct {
 func (n *Node) lead(ctx context.Context, won cluster.Leadership) {
 	l := n.newLeader(ctx, won)
 	l.log.Info("leading", "term", l.term, "index", won.Index)
-	l.resume()
+	start := l.resume()
 	n.leader.Store(l)
 	n.metrics.established()
 	n.health.leading(true)
+	start()
 	l.housekeep()
 	n.health.leading(false)
 	n.leader.Store(nil)
@@ -79,8 +80,10 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// resume gives every unfinished transaction to a driver (P9).
-func (l *leader) resume() {
+// resume enters every unfinished transaction (P9), so that whoever asks finds
+// it, and returns what gives them to their drivers: however many there are, new
+// ones need not wait until each of them is under way.
+func (l *leader) resume() (start func()) {
 	var live []*fsm.Txn
 	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
 	var preparing []fsm.Attempt
@@ -92,32 +95,38 @@ func (l *leader) resume() {
 	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
 	l.node.metrics.tookOver(len(live))
 	if mutant.On("no-resume") {
-		return
+		return func() {}
 	}
-	for _, t := range live {
+	resumed := make([]*flight, len(live))
+	for i, t := range live {
 		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
 		f.resumed = true
-		for i := range t.Branches {
-			f.bytes += len(t.Branches[i].Payload())
+		for k := range t.Branches {
+			f.bytes += len(t.Branches[k].Payload())
 		}
+		f.rec = t
 		if t.State.Decided() {
 			close(f.decided)
-			f.rec = t
 		}
 		names := make([]string, len(t.Branches))
-		for i := range t.Branches {
-			names[i] = t.Branches[i].Participant
+		for k := range t.Branches {
+			names[k] = t.Branches[k].Participant
 		}
 		l.mu.Lock()
 		l.addLocked(f, names)
 		l.mu.Unlock()
-		l.goFlight(f, func() { f.run(l.ctx, t) })
-		if mutant.On("abort-at-takeover") && t.State == fsm.Preparing {
-			f.tell(l.ctx, event{abort: &fsm.Reason{Message: "there is a new leader"}})
-		}
+		resumed[i] = f
 	}
-	if len(live) > 0 {
-		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
+	return func() {
+		for i, f := range resumed {
+			l.goFlight(f, func() { f.run(l.ctx, live[i]) })
+			if mutant.On("abort-at-takeover") && live[i].State == fsm.Preparing {
+				f.tell(l.ctx, event{abort: &fsm.Reason{Message: "there is a new leader"}})
+			}
+		}
+		if len(live) > 0 {
+			l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ type settleFigure struct {
 	// Unfinished is how many there were, at least: callers that waited, or
 	// transactions that a participant had not heard of.
 	Unfinished int `json:"unfinished"`
-	// InDoubt: the participant that had not heard was started with the kill.
+	// InDoubt: the participant that had not heard went on with the kill.
 	InDoubt bool `json:"in_doubt,omitempty"`
 	// Answered is from the kill until every caller had its answer, Settled until
 	// nothing was unfinished.
@@ -71,7 +71,7 @@ func (c *cluster) settled(ctx context.Context, dead int) error {
 }
 
 // killInDoubt kills the leader with many aborts under way that one participant
-// has not heard of, and starts that participant at the same time.
+// has not heard of, because it is stopped, and lets that one go on at the same time.
 func (r *result) killInDoubt(ctx context.Context, o options, dir string) (err error) {
 	s, err := newSite(o, dir, "in-doubt")
 	if err != nil {
@@ -89,10 +89,13 @@ func (r *result) killInDoubt(ctx context.Context, o options, dir string) (err er
 		return err
 	}
 	deaf := beside[len(beside)-1]
-	if err := deaf.Kill(); err != nil {
+	if err := deaf.Pause(); err != nil {
 		return err
 	}
 	if err := c.abortMany(ctx, o.inDoubt); err != nil {
+		return err
+	}
+	if err := c.aim(ctx); err != nil { // so many may have cost a leader its place
 		return err
 	}
 	n, err := c.unfinished(ctx)
@@ -103,7 +106,7 @@ func (r *result) killInDoubt(ctx context.Context, o options, dir string) (err er
 		return fmt.Errorf("%d of %d transactions are unfinished", n, o.inDoubt)
 	}
 	killed := time.Now()
-	if err := errors.Join(c.Nodes[c.leader].Kill(), deaf.Start()); err != nil {
+	if err := errors.Join(c.Nodes[c.leader].Kill(), deaf.Resume()); err != nil {
 		return err
 	}
 	if err := c.settled(ctx, c.leader); err != nil {
@@ -118,11 +121,11 @@ func (r *result) killInDoubt(ctx context.Context, o options, dir string) (err er
 // abortMany submits transactions that one participant does not vote on.
 func (c *cluster) abortMany(ctx context.Context, n int) error {
 	to := c.atLeader()
-	d, ctx := newDrive(ctx, &subject{name: "aborts", one: func(ctx context.Context, caller int, number uint64) error {
+	d, going := newDrive(ctx, &subject{name: "aborts", one: func(ctx context.Context, caller int, number uint64) error {
 		req := &pb.SubmitRequest{Branches: nothing(caller, number), Timeout: durationpb.New(inDoubtBudget)}
 		result, err := to[caller/callersPerConnection%len(to)].Submit(ctx, req)
 		if err == nil && result.GetOutcome() != pb.Outcome_ABORT {
-			err = fmt.Errorf("came to %v though a participant is down", result.GetOutcome())
+			err = fmt.Errorf("came to %v though a participant does not vote", result.GetOutcome())
 		}
 		return err
 	}})
@@ -134,7 +137,7 @@ func (c *cluster) abortMany(ctx context.Context, n int) error {
 	for caller := range connections * callersPerConnection {
 		d.wg.Go(func() {
 			for range numbers {
-				if _, ok := d.one(caller, time.Now()); !ok || ctx.Err() != nil {
+				if _, ok := d.one(caller, time.Now()); !ok || going.Err() != nil {
 					return
 				}
 			}
