@@ -197,7 +197,12 @@ func (f *flight) do(ctx, prepareCtx context.Context, stopPrepares func(), d *dri
 	case drive.Commit, drive.Rollback:
 		f.callBegins(e.Branch)
 		rec := d.Record()
-		f.l.goCall(func() { f.settle(ctx, rec, e.Branch, e.Op) })
+		k := f.at[e.Branch]
+		k.owed.Add(1)
+		f.l.goCall(func() {
+			defer k.owed.Add(-1)
+			f.settle(ctx, rec, e.Branch, e.Op)
+		})
 	case drive.Decide:
 		stopPrepares() // no vote counts any more
 		if !f.deciding {
@@ -322,10 +327,12 @@ func (f *flight) unstickAll() {
 
 // recountWaiting keeps the leadership's count of flights that wait for somebody who is down.
 func (f *flight) recountWaiting() {
-	waiting := slices.Contains(f.stuck, true)
-	if waiting == f.waiting {
-		return
+	if waiting := slices.Contains(f.stuck, true); waiting != f.waiting {
+		f.setWaiting(waiting)
 	}
+}
+
+func (f *flight) setWaiting(waiting bool) {
 	f.waiting = waiting
 	change := int64(1)
 	if !waiting {

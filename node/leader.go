@@ -12,7 +12,6 @@ import (
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
-	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 )
@@ -51,11 +50,11 @@ type leader struct {
 func (n *Node) lead(ctx context.Context, won cluster.Leadership) {
 	l := n.newLeader(ctx, won)
 	l.log.Info("leading", "term", l.term, "index", won.Index)
-	start := l.resume()
+	resumed := l.resume()
 	n.leader.Store(l)
 	n.metrics.established()
 	n.health.leading(true)
-	start()
+	l.wg.Go(func() { l.startResumed(resumed) })
 	l.housekeep()
 	n.health.leading(false)
 	n.leader.Store(nil)
@@ -78,56 +77,6 @@ func (n *Node) newLeader(ctx context.Context, won cluster.Leadership) *leader {
 // jitter spreads a delay over its upper half.
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
-}
-
-// resume enters every unfinished transaction (P9), so that whoever asks finds
-// it, and returns what gives them to their drivers: however many there are, new
-// ones need not wait until each of them is under way.
-func (l *leader) resume() (start func()) {
-	var live []*fsm.Txn
-	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
-	var preparing []fsm.Attempt
-	for _, t := range live {
-		if t.State == fsm.Preparing {
-			preparing = append(preparing, t.Attempt)
-		}
-	}
-	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
-	l.node.metrics.tookOver(len(live))
-	if mutant.On("no-resume") {
-		return func() {}
-	}
-	resumed := make([]*flight, len(live))
-	for i, t := range live {
-		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
-		f.resumed = true
-		for k := range t.Branches {
-			f.bytes += len(t.Branches[k].Payload())
-		}
-		f.rec = t
-		if t.State.Decided() {
-			close(f.decided)
-		}
-		names := make([]string, len(t.Branches))
-		for k := range t.Branches {
-			names[k] = t.Branches[k].Participant
-		}
-		l.mu.Lock()
-		l.addLocked(f, names)
-		l.mu.Unlock()
-		resumed[i] = f
-	}
-	return func() {
-		for i, f := range resumed {
-			l.goFlight(f, func() { f.run(l.ctx, live[i]) })
-			if mutant.On("abort-at-takeover") && live[i].State == fsm.Preparing {
-				f.tell(l.ctx, event{abort: &fsm.Reason{Message: "there is a new leader"}})
-			}
-		}
-		if len(live) > 0 {
-			l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
-		}
-	}
 }
 
 // addLocked enters a flight with branches at the named participants; the

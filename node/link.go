@@ -56,6 +56,8 @@ type link struct {
 	// (limit ActiveAtOne); stuck counts the branches here that wait because a
 	// call failed (limit Undelivered).
 	active, stuck atomic.Int64
+	// owed are the Commits and Rollbacks that are out or wait for their turn.
+	owed atomic.Int64
 	// answered is when the participant last answered a call, as time since made.
 	answered atomic.Int64
 	made     time.Time
