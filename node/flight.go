@@ -42,6 +42,8 @@ type flight struct {
 	stuck   []bool
 	waiting bool
 	resumed bool // begun under an earlier leadership
+	// reserved: it has room at its participants for its first calls (startOrQueue).
+	reserved bool
 	// phaseSince is when the phase began that the flight is in, for the metrics;
 	// deciding is set once its first Decide was proposed. Of run's goroutine.
 	phaseSince time.Time
@@ -116,6 +118,7 @@ func (f *flight) run(ctx context.Context, rec *fsm.Txn) {
 			e := effects[0]
 			effects = append(effects[1:], f.do(ctx, prepareCtx, stopPrepares, d, e)...)
 		}
+		f.called()
 		if d.Finished() {
 			return
 		}

@@ -73,19 +73,18 @@ func (l *leader) startResumed(resumed []*flight) {
 		return true
 	})
 	q := queues{}
-	for taken := (load{}); len(decided) > 0; decided = decided[1:] {
-		l.startOrQueue(q, taken, decided[0])
+	for _, f := range decided {
+		l.startOrQueue(q, f)
 	}
 	for len(q) > 0 && l.ctx.Err() == nil {
 		pause(l.ctx, resumePause)
-		taken := load{}
 		for k := range q {
-			for range k.room(taken) {
+			for k.hasRoom() {
 				f := q.next(k)
 				if f == nil {
 					break
 				}
-				l.startOrQueue(q, taken, f)
+				l.startOrQueue(q, f)
 			}
 		}
 	}
@@ -106,25 +105,35 @@ func (q queues) next(k *link) *flight {
 	return waiting[0]
 }
 
-// load is what was started a moment ago and may not be owed yet.
-type load map[*link]int
+// hasRoom reports whether a participant is not owed too much already.
+func (k *link) hasRoom() bool { return k.owed.Load() < maxOwed }
 
-// room is how many more Commits and Rollbacks may be owed to a participant.
-func (k *link) room(taken load) int { return max(0, maxOwed-int(k.owed.Load())-taken[k]) }
-
-// startOrQueue starts a flight, unless a participant of it has no room.
-func (l *leader) startOrQueue(q queues, taken load, f *flight) {
+// startOrQueue starts a flight, unless a participant of it has no room. Until its
+// driver has made the first calls, as many are owed as it may make.
+func (l *leader) startOrQueue(q queues, f *flight) {
 	for _, k := range f.at {
-		if k.room(taken) == 0 {
+		if !k.hasRoom() {
 			q[k] = append(q[k], f)
 			return
 		}
 	}
+	f.reserved = true
 	for _, k := range f.at {
-		taken[k]++
+		k.owed.Add(1)
 	}
 	f.setWaiting(false)
 	l.startFlight(f)
+}
+
+// called gives back what was reserved for the first calls.
+func (f *flight) called() {
+	if !f.reserved {
+		return
+	}
+	f.reserved = false
+	for _, k := range f.at {
+		k.owed.Add(-1)
+	}
 }
 
 func (l *leader) startFlight(f *flight) {
