@@ -42,7 +42,7 @@ type flight struct {
 	stuck   []bool
 	waiting bool
 	resumed bool // begun under an earlier leadership
-	// reserved: it has room at its participants for its first calls (startOrQueue).
+	// reserved: it has room at its participants for its first calls (reserve).
 	reserved bool
 	// phaseSince is when the phase began that the flight is in, for the metrics;
 	// deciding is set once its first Decide was proposed. Of run's goroutine.

@@ -108,8 +108,7 @@ func (q queues) next(k *link) *flight {
 // hasRoom reports whether a participant is not owed too much already.
 func (k *link) hasRoom() bool { return k.owed.Load() < maxOwed }
 
-// startOrQueue starts a flight, unless a participant of it has no room. Until its
-// driver has made the first calls, as many are owed as it may make.
+// startOrQueue starts a flight, unless a participant of it has no room.
 func (l *leader) startOrQueue(q queues, f *flight) {
 	for _, k := range f.at {
 		if !k.hasRoom() {
@@ -117,12 +116,17 @@ func (l *leader) startOrQueue(q queues, f *flight) {
 			return
 		}
 	}
+	f.reserve()
+	f.setWaiting(false)
+	l.startFlight(f)
+}
+
+// reserve takes room for a flight's first calls, until it has made them.
+func (f *flight) reserve() {
 	f.reserved = true
 	for _, k := range f.at {
 		k.owed.Add(1)
 	}
-	f.setWaiting(false)
-	l.startFlight(f)
 }
 
 // called gives back what was reserved for the first calls.

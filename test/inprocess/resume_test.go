@@ -1,8 +1,6 @@
 package inprocess
 
 import (
-	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -59,58 +57,6 @@ func TestNewLeaderResumes(t *testing.T) {
 					t.Errorf("x is %q, y is %q, want %q", x, y, want)
 				}
 			})
-		}
-	}
-}
-
-// A new leader takes up many decided transactions as their participants have
-// room: one that does not answer keeps back only its own, and nothing new.
-func TestManyDecidedAreResumedAsThereIsRoom(t *testing.T) {
-	const many, few, room = 700, 40, 512
-	w := newWorld(t, options{nodes: 3, participants: []string{"held", "other"}})
-	held, other := w.parties["held"].holdCommit(), w.parties["other"].holdCommit()
-	var callers sync.WaitGroup
-	begin := func(n int, kind string, participants ...string) {
-		for i := range n {
-			callers.Go(func() {
-				id := fmt.Sprint(kind, i) // and key: no lock is wanted twice
-				r := budget(request(id, pb.Wait_DECIDED), 30*time.Second)
-				for _, name := range participants {
-					r.Branches = append(r.Branches, branch(name, add(id, 1)))
-				}
-				if a, err := w.client.Submit(w.ctx(), r); err != nil || a.GetOutcome() != pb.Outcome_COMMIT {
-					t.Errorf("%s: %v, %v", id, a, err)
-				}
-			})
-		}
-		callers.Wait()
-	}
-	begin(many, "both", "held", "other")
-	begin(few, "one", "other")
-	leader := w.leader()
-	w.crashNode(leader)
-	next := w.leader(leader)
-	w.eventually("the new leader works on what has room", func() bool {
-		return w.metric(next, "concordat_participant_active", `participant="held"`) > 0 && held.occupied()
-	})
-	other.release()
-	w.eventually("what the held participant has no part in is finished", func() bool {
-		for i := range few {
-			if n := w.metric(next, "concordat_participant_active", `participant="held"`); n > room {
-				t.Fatalf("%g of %d are begun at a participant that has room for %d", n, many, room)
-			}
-			if rec := w.state(next, fmt.Sprint("one", i)); rec == nil || !rec.State.Finished() {
-				return false
-			}
-		}
-		return true
-	})
-	begin(1, "new", "other")
-	held.release()
-	w.settled()
-	for _, name := range []string{"held", "other"} {
-		if n := len(w.parties[name].scan("both")); n != many {
-			t.Errorf("%s has applied %d of %d", name, n, many)
 		}
 	}
 }
