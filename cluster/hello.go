@@ -126,6 +126,8 @@ type doorman struct {
 	refused func(*refusedError)
 	// admitted is called with every peer that passed.
 	admitted func(id string)
+	// lost is called with a peer whose last connection to this node has ended.
+	lost func(id string)
 }
 
 func (d *doorman) hello(probe bool) hello {

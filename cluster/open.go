@@ -44,7 +44,7 @@ func openReplica(cfg Config) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, dir: dir, fail: newFailure(cfg.Logger, cfg.Fatal),
-		clusterIDs: make(chan string, 1), closing: make(chan struct{}), gone: make(chan struct{}), meters: newMeters(),
+		clusterIDs: make(chan string, 1), lost: make(chan string, losses), closing: make(chan struct{}), gone: make(chan struct{}), meters: newMeters(),
 	}
 	if err := r.open(); err != nil {
 		close(r.closing)
@@ -73,6 +73,7 @@ func (r *Replica) open() error {
 	r.tasks.Go(r.greetPeers)
 	r.tasks.Go(r.recordCluster)
 	r.tasks.Go(r.snapshotEarly)
+	r.tasks.Go(r.succeedLeaders)
 	return nil
 }
 
@@ -137,7 +138,7 @@ func (r *Replica) openNetwork() error {
 		}
 	}
 	d := &doorman{
-		dir: r.dir, member: r.isMember, idAt: r.memberAt, refused: r.wasRefused, admitted: r.leadership.peers.admit,
+		dir: r.dir, member: r.isMember, idAt: r.memberAt, refused: r.wasRefused, admitted: r.leadership.peers.admit, lost: r.lostPeer,
 	}
 	r.layer = newStreamLayer(ln, r.cfg.Network, d, r.cfg.TransportTimeout, r.cfg.address(), r.cfg.Logger.Named("stream"))
 	return nil

@@ -35,6 +35,7 @@ type Replica struct {
 	restores uint64 // snapshots restored by Open itself
 
 	clusterIDs  chan string   // learned by the machine, to be recorded
+	lost        chan string   // peers whose last connection has ended, to be looked at
 	closing     chan struct{} // closed first: nothing new begins
 	gone        chan struct{} // closed once Raft has ended: no future will answer any more
 	tasks       sync.WaitGroup

@@ -34,8 +34,9 @@ type streamLayer struct {
 	tasks sync.WaitGroup
 	slots chan struct{}
 
-	mu     sync.Mutex // guards conns, closed
+	mu     sync.Mutex // guards conns, from, closed
 	conns  map[net.Conn]struct{}
+	from   map[string]int // connections received, by peer
 	closed bool
 }
 
@@ -53,7 +54,7 @@ func newStreamLayer(ln net.Listener, network Network, d *doorman, timeout time.D
 		life: life, end: end,
 		listener: ln, network: network, doorman: d, timeout: timeout, advertise: streamAddr(advertise), log: log,
 		accepted: make(chan net.Conn), closing: make(chan struct{}),
-		slots: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{},
+		slots: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{}, from: map[string]int{},
 	}
 	l.tasks.Go(l.listen)
 	return l
@@ -99,11 +100,65 @@ func (l *streamLayer) admit(raw net.Conn) {
 		conn.Close() //nolint:errcheck // nothing was promised on it
 		return
 	}
+	l.enter(conn, peer.Node)
+	l.hand(conn)
+}
+
+// hand gives Raft's transport a connection to serve.
+func (l *streamLayer) hand(conn net.Conn) {
 	select {
 	case l.accepted <- conn:
 	case <-l.closing:
-		conn.Close() //nolint:errcheck // as above
+		conn.Close() //nolint:errcheck // nothing was promised on it
 	}
+}
+
+// enter counts a connection among those that its peer has made.
+func (l *streamLayer) enter(conn *ownedConn, peer string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open := l.conns[conn]; open {
+		conn.peer = peer
+		l.from[peer]++
+	}
+}
+
+// leave takes a connection out, and tells the peer if it was the last of those
+// that it had made.
+func (l *streamLayer) leave(conn *ownedConn) (open bool, lost string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open = l.conns[conn]; !open {
+		return false, ""
+	}
+	delete(l.conns, conn)
+	if conn.peer == "" {
+		return true, ""
+	}
+	if l.from[conn.peer]--; l.from[conn.peer] > 0 {
+		return true, ""
+	}
+	delete(l.from, conn.peer)
+	if l.closed {
+		return true, ""
+	}
+	return true, conn.peer
+}
+
+// itself connects this node with itself, in memory: what it tells its own Raft
+// goes the way of every other message.
+func (l *streamLayer) itself() (net.Conn, error) {
+	near, far := net.Pipe()
+	conn, err := l.own(near)
+	if err != nil {
+		return nil, errors.Join(err, far.Close())
+	}
+	served, err := l.own(far)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	l.tasks.Go(func() { l.hand(served) })
+	return conn, nil
 }
 
 // logRefusal says loudly what an operator has to mend.
@@ -132,6 +187,13 @@ func (l *streamLayer) Addr() net.Addr { return l.advertise }
 
 // Dial implements raft.StreamLayer.
 func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if string(address) == string(l.advertise) {
+		conn, err := l.itself()
+		if err != nil {
+			return nil, err
+		}
+		return watchDialed(conn), nil
+	}
 	ctx, cancel := context.WithTimeout(l.life, timeout)
 	defer cancel()
 	conn, err := l.dial(ctx, string(address), false)
@@ -173,7 +235,7 @@ func (l *streamLayer) dial(ctx context.Context, address string, probe bool) (net
 }
 
 // own tunes a connection and takes care that it is closed with the layer.
-func (l *streamLayer) own(raw net.Conn) (net.Conn, error) {
+func (l *streamLayer) own(raw net.Conn) (*ownedConn, error) {
 	if err := tune(raw); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
@@ -190,15 +252,16 @@ func (l *streamLayer) own(raw net.Conn) (net.Conn, error) {
 type ownedConn struct {
 	net.Conn
 	layer *streamLayer
+	peer  string // who made it, if it was received; guarded by the layer's lock
 }
 
 func (c *ownedConn) Close() error {
-	c.layer.mu.Lock()
-	_, open := c.layer.conns[c]
-	delete(c.layer.conns, c)
-	c.layer.mu.Unlock()
+	open, lost := c.layer.leave(c)
 	if !open {
 		return nil // Raft's transport closes some connections twice
+	}
+	if lost != "" {
+		c.layer.doorman.lost(lost)
 	}
 	return c.Conn.Close() //nolint:wrapcheck // a transparent wrapper
 }

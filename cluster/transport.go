@@ -17,6 +17,9 @@ type transport struct {
 	// leads tells whether this node leads in a term and the follower is still a
 	// member. It is nil until Raft runs.
 	leads atomic.Pointer[func(follower raft.ServerID, term uint64) bool]
+	// ordinary is the term of an election that was not asked for by a leader that
+	// hands over, whatever Raft takes it for.
+	ordinary atomic.Uint64
 }
 
 // resendPause is the longest pause between two tries to reach a follower.
@@ -70,6 +73,17 @@ func (t *transport) AppendEntries(id raft.ServerID, address raft.ServerAddress, 
 			return err
 		}
 	}
+}
+
+// RequestVote asks in an election of this node's own for no more than Raft grants
+// to every candidate: a voter that has a leader refuses.
+func (t *transport) RequestVote(id raft.ServerID, address raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if req.LeadershipTransfer && req.Term == t.ordinary.Load() {
+		own := *req // Raft sends the same to all
+		own.LeadershipTransfer = false
+		req = &own
+	}
+	return voted(t.NetworkTransport.RequestVote(id, address, req, resp))
 }
 
 // isHeartbeat: Raft sends heartbeats on a goroutine of their own, with a short

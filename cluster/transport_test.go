@@ -47,6 +47,7 @@ func newEndpoints(t *testing.T, n int) []*endpoint {
 			idAt:     func(address string) string { return addresses[address] },
 			refused:  func(r *refusedError) { e.refused <- r },
 			admitted: func(string) {},
+			lost:     func(string) {},
 		}
 		e.layer = newStreamLayer(ln, TCP(), d, 2*time.Second, ln.Addr().String(), hclog.NewNullLogger())
 		e.trans = newTransport(e.layer, 2*time.Second, hclog.NewNullLogger())

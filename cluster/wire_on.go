@@ -104,17 +104,14 @@ func returned(c *failpoint.Call, err error) error {
 	return err
 }
 
+func voted(err error) error { return returned(failpoint.Vote, err) }
+
 func appended(req *raft.AppendEntriesRequest) {
 	c := failpoint.Append
 	if len(req.Entries) == 0 {
 		c = failpoint.Heartbeat
 	}
 	_ = returned(c, nil)
-}
-
-// RequestVote implements raft.Transport.
-func (t *transport) RequestVote(id raft.ServerID, at raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return returned(failpoint.Vote, t.NetworkTransport.RequestVote(id, at, req, resp))
 }
 
 // RequestPreVote implements raft.WithPreVote.

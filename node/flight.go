@@ -67,7 +67,6 @@ func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *fl
 
 // resume drives a record that an earlier leadership has left.
 func (f *flight) resume(rec *fsm.Txn) {
-	f.update(rec)
 	f.run(func() []drive.Effect { return f.drive(rec) })
 }
 

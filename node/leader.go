@@ -12,7 +12,6 @@ import (
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/fsm/fsmpb"
-	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 )
@@ -27,6 +26,8 @@ type leader struct {
 	generation uint32
 	start      time.Time
 	attempts   *drive.Attempts
+	// participant looks into the registry.
+	participant func(name string) *fsm.Participant
 	// driveConfig is shared by all drivers.
 	driveConfig drive.Config
 
@@ -54,10 +55,11 @@ type leader struct {
 func (n *Node) lead(ctx context.Context, won cluster.Leadership) {
 	l := n.newLeader(ctx, won)
 	l.log.Info("leading", "term", l.term, "index", won.Index)
-	l.resume()
+	resumed := l.resume()
 	n.leader.Store(l)
 	n.metrics.established()
 	n.health.leading(true)
+	l.wg.Go(func() { l.startResumed(resumed) })
 	l.housekeep()
 	n.health.leading(false)
 	n.leader.Store(nil)
@@ -73,52 +75,20 @@ func (n *Node) newLeader(ctx context.Context, won cluster.Leadership) *leader {
 		driveConfig: drive.Config{RetryMin: n.cfg.RetryMin, RetryMax: n.cfg.RetryMax, Jitter: jitter},
 	}
 	n.replica.View(func(m *fsm.Machine) { l.clusterID, l.generation = m.ClusterID(), m.Generation() })
+	l.participant = n.registered
 	l.alerts = newClusterAlerts(l)
 	return l
+}
+
+// registered is the registry's record of a participant, or nil.
+func (n *Node) registered(name string) (p *fsm.Participant) {
+	n.replica.View(func(m *fsm.Machine) { p = m.Participant(name) })
+	return p
 }
 
 // jitter spreads a delay over its upper half.
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
-}
-
-// resume gives every unfinished transaction to a driver (P9).
-func (l *leader) resume() {
-	var live []*fsm.Txn
-	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
-	var preparing []fsm.Attempt
-	for _, t := range live {
-		if t.State == fsm.Preparing {
-			preparing = append(preparing, t.Attempt)
-		}
-	}
-	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
-	l.node.metrics.tookOver(len(live))
-	if mutant.On("no-resume") {
-		return
-	}
-	for _, t := range live {
-		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
-		f.resumed = true
-		for i := range t.Branches {
-			f.bytes += len(t.Branches[i].Payload())
-		}
-		f.decided.done, f.attempt = t.State.Decided(), t.Attempt
-		names := make([]string, len(t.Branches))
-		for i := range t.Branches {
-			names[i] = t.Branches[i].Participant
-		}
-		l.mu.Lock()
-		l.addLocked(f, names)
-		l.mu.Unlock()
-		f.resume(t)
-		if mutant.On("abort-at-takeover") && t.State == fsm.Preparing {
-			f.tell(event{abort: &fsm.Reason{Message: "there is a new leader"}})
-		}
-	}
-	if len(live) > 0 {
-		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
-	}
 }
 
 // addLocked enters a flight with branches at the named participants; the
@@ -186,12 +156,6 @@ func (l *leader) snapshotFlights() []*flight {
 
 // now is the leadership's monotonic clock; never 0, which means "not planned".
 func (l *leader) now() time.Duration { return time.Since(l.start) + 1 }
-
-// participant is the registry's record, or nil.
-func (l *leader) participant(name string) (p *fsm.Participant) {
-	l.node.replica.View(func(m *fsm.Machine) { p = m.Participant(name) })
-	return p
-}
 
 // link is the way to a participant, made on first use.
 func (l *leader) link(name string) *link {

@@ -48,6 +48,13 @@ type outgoing struct {
 	sweeping bool       // a sweep is planned
 }
 
+// owed counts the Commits and Rollbacks that are out or wait for their turn.
+func (k *link) owed() int {
+	k.calls.mu.Lock()
+	defer k.calls.mu.Unlock()
+	return k.calls.settling + len(k.calls.waiting)
+}
+
 // start makes a call. A link that is down answers at once.
 func (k *link) start(c *call) {
 	if k.down.Load() {

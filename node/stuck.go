@@ -26,9 +26,12 @@ func (f *flight) recountWaiting() {
 	for i := range f.legs {
 		waiting = waiting || f.legs[i].stuck
 	}
-	if waiting == f.waiting {
-		return
+	if waiting != f.waiting {
+		f.setWaiting(waiting)
 	}
+}
+
+func (f *flight) setWaiting(waiting bool) {
 	f.waiting = waiting
 	change := int64(1)
 	if !waiting {

@@ -47,7 +47,7 @@ func (s *site) startCluster(ctx context.Context, participants ...string) (*clust
 	defer cancel()
 	running, err := local.Start(ctx, local.Config{
 		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: participants,
-		ServerArgs: []string{"--pprof"}, // so that a run can be looked into
+		ServerArgs: append([]string{"--pprof"}, s.serverArgs...), // so that a run can be looked into
 	})
 	if err != nil {
 		return nil, err
@@ -174,7 +174,11 @@ func (c *cluster) sound(ctx context.Context) error {
 
 // unfinished is what the leader says.
 func (c *cluster) unfinished(ctx context.Context) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Nodes[c.leader].HTTP+"/metrics", nil)
+	return unfinishedAt(ctx, c.Nodes[c.leader])
+}
+
+func unfinishedAt(ctx context.Context, node *local.Node) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node.HTTP+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}

@@ -60,6 +60,14 @@ func (s *summary) demands() (list []ratio) {
 		r.Min, r.Max, r.Rounds = r.Median, r.Median, min(1, ours.Rounds, theirs.Rounds)
 		list = append(list, r)
 	}
+	if all := s.settled(false); all.Rounds > 0 {
+		v := spread{Median: all.Median - ours.Median, Rounds: 1}
+		v.Min, v.Max = v.Median, v.Median
+		atMost(200, fmt.Sprintf("kill -9 with %d in flight until all are settled, beyond an answer, ms", inFlight), v)
+	}
+	if all := s.settled(true); all.Rounds > 0 {
+		atMost(2000, "kill -9 with many in doubt until all are settled, ms", all)
+	}
 	return list
 }
 

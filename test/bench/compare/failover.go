@@ -40,6 +40,8 @@ type victim struct {
 	// kill ends the leader; revive starts it again and waits until it keeps up.
 	kill   func() error
 	revive func(context.Context) error
+	// settled waits, after a kill, until nothing is unfinished; nil: it is not measured.
+	settled func(context.Context) error
 }
 
 // killLeaders kills the leaders of both systems in turn.
@@ -70,6 +72,17 @@ func (r *result) strikeAll(ctx context.Context, o options, victims []*victim) er
 			f.Kill = n + 1
 			r.Kills = append(r.Kills, f)
 			fmt.Fprintf(os.Stderr, "%s kill %d, %s: answers again after %.0f ms\n", time.Now().Format("15:04:05"), f.Kill, f.System, f.First)
+			if v.settled == nil {
+				continue
+			}
+			s, err := v.strikeInFlight(ctx)
+			if err != nil {
+				return fmt.Errorf("kill %d of %s with %d in flight: %w", n+1, v.subject.name, inFlight, err)
+			}
+			s.Kill = n + 1
+			r.Settles = append(r.Settles, s)
+			fmt.Fprintf(os.Stderr, "%s kill %d, %s, %d in flight: answered after %.0f ms, settled after %.0f ms\n",
+				time.Now().Format("15:04:05"), s.Kill, v.subject.name, inFlight, s.Answered, s.Settled)
 		}
 	}
 	return nil
@@ -146,6 +159,7 @@ func (s *site) concordatVictim(ctx context.Context) (*victim, error) {
 	return &victim{
 		subject: &subject{name: "concordat", one: transactions(func() []*rpc.Client { return clients }, nothing), aim: c.aim},
 		kill:    func() error { return c.Nodes[c.leader].Kill() },
+		settled: func(ctx context.Context) error { return c.settled(ctx, c.leader) },
 		revive: func(ctx context.Context) error {
 			dead := c.Nodes[c.leader]
 			if err := dead.Start(); err != nil {

@@ -21,6 +21,9 @@ func TestLeadersAreKilled(t *testing.T) {
 			t.Errorf("%s answers %v ms after a kill", system, v)
 		}
 	}
+	if len(r.Settles) != 1 || r.Settles[0].Settled < r.Settles[0].Answered || r.Settles[0].Answered <= 0 {
+		t.Errorf("settled: %+v", r.Settles)
+	}
 	for _, f := range r.Kills {
 		before, after := 0, 0
 		for i, n := range f.Timeline {

@@ -19,6 +19,7 @@ type options struct {
 	only              []string
 	callers           []int
 	rounds, kills     int
+	inDoubt           int
 	long              time.Duration
 	warmUp, window    time.Duration
 	quick, open, bars bool
@@ -41,6 +42,7 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&callers, "callers", "1,16,64,256,1024", "numbers of callers")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often everything is measured")
 	flags.IntVar(&o.kills, "kills", 20, "how often the leaders of concordat and etcd are killed")
+	flags.IntVar(&o.inDoubt, "in-doubt", 0, "also kill a leader with so many transactions in doubt, as 100000; that takes minutes; 0: do not")
 	flags.DurationVar(&o.warmUp, "warm-up", 600*time.Millisecond, "before each figure")
 	flags.DurationVar(&o.window, "duration", 3*time.Second, "of each figure")
 	flags.DurationVar(&o.long, "long", time.Minute, "of one window more, at 64 callers, in which the longest stall is looked for; 0: none")
@@ -72,7 +74,7 @@ func (o *options) check() error {
 			return fmt.Errorf("-only: %q is none of %s", name, strings.Join(standNames(), ", "))
 		}
 	}
-	if o.rounds < 1 || o.kills < 0 || o.window < 100*time.Millisecond || o.warmUp < 0 {
+	if o.rounds < 1 || o.kills < 0 || o.inDoubt < 0 || o.window < 100*time.Millisecond || o.warmUp < 0 {
 		return errors.New("at least one -rounds and 100 ms of -duration")
 	}
 	if o.from != "" {

@@ -82,7 +82,8 @@ a transaction and node.
 `
 
 const pageKills = `The leader is killed with kill -9 while operations are due at a steady rate; both systems in
-their default settings, in turn. Measured is until something is answered that was due after the kill.
+their default settings, in turn. Measured is until something is answered that was due after the kill. Then the same with callers
+that wait for their answers at the kill and send no more, until all of theirs is over.
 
 `
 

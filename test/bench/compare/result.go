@@ -21,10 +21,11 @@ type result struct {
 	Versions []version `json:"versions"`
 	Settings settings  `json:"settings"`
 	// Quantiles are those of every distribution, in percent.
-	Quantiles []float64    `json:"quantiles"`
-	Figures   []figure     `json:"figures"`
-	Logs      []logFigure  `json:"logs"`
-	Kills     []killFigure `json:"kills"`
+	Quantiles []float64      `json:"quantiles"`
+	Figures   []figure       `json:"figures"`
+	Logs      []logFigure    `json:"logs"`
+	Kills     []killFigure   `json:"kills"`
+	Settles   []settleFigure `json:"settles,omitempty"`
 }
 
 // machine is where it ran.

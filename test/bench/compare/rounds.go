@@ -39,6 +39,9 @@ func measureAll(ctx context.Context, o options) (r *result, err error) {
 			return r, err
 		}
 	}
+	if o.inDoubt > 0 && slices.Contains(o.only, "concordat") {
+		return r, r.killInDoubt(ctx, o, dir)
+	}
 	return r, nil
 }
 

@@ -78,8 +78,10 @@ func standNames() (names []string) {
 // site is where a stand is built: it starts processes, and ends them.
 type site struct {
 	options
-	dir     string
-	endings []func() error // run in reverse
+	dir string
+	// serverArgs are added to the command lines of nodes.
+	serverArgs []string
+	endings    []func() error // run in reverse
 }
 
 func newSite(o options, parent, name string) (*site, error) {

@@ -29,7 +29,26 @@ func (s *summary) killTable() string {
 			fmt.Fprintf(&b, "| %s | %d | %s |\n", system, v.Rounds, v)
 		}
 	}
+	if v := s.settled(false); v.Rounds > 0 {
+		fmt.Fprintf(&b, "\n| killed with | kills | ms until all was settled |\n|---|---:|---:|\n| %d callers waiting | %d | %s |\n", inFlight, v.Rounds, v)
+		for _, f := range s.Settles {
+			if f.InDoubt {
+				fmt.Fprintf(&b, "| %d transactions in doubt | 1 | %.0f |\n", f.Unfinished, f.Settled)
+			}
+		}
+	}
 	return b.String()
+}
+
+// settled is the time from a kill until nothing was unfinished.
+func (s *summary) settled(inDoubt bool) spread {
+	var values []float64
+	for _, f := range s.Settles {
+		if f.InDoubt == inDoubt {
+			values = append(values, f.Settled)
+		}
+	}
+	return spreadOf(values)
 }
 
 // timelines are answers a second around the kill: the mean over all kills, since

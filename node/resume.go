@@ -1,0 +1,121 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/mutant"
+	"github.com/concordat-tx/concordat/node/drive"
+)
+
+const (
+	// maxOwed is up to how many Commits and Rollbacks may be owed to one participant
+	// for another decided transaction to be taken up there: two rounds of them.
+	maxOwed = 2 * maxSettling
+	// resumePause is how long the start of the others waits for room.
+	resumePause = time.Millisecond
+)
+
+// resume enters every unfinished transaction (P9), so that whoever asks finds
+// it. Nobody works on those that are decided until startResumed takes them up.
+func (l *leader) resume() []*flight {
+	var live []*fsm.Txn
+	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
+	var preparing []fsm.Attempt
+	for _, t := range live {
+		if t.State == fsm.Preparing {
+			preparing = append(preparing, t.Attempt)
+		}
+	}
+	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
+	l.node.metrics.tookOver(len(live))
+	if mutant.On("no-resume") {
+		return nil
+	}
+	resumed := make([]*flight, len(live))
+	for i, t := range live {
+		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
+		f.resumed, f.rec, f.attempt = true, t, t.Attempt
+		names := make([]string, len(t.Branches))
+		for k := range t.Branches {
+			f.bytes += len(t.Branches[k].Payload())
+			names[k] = t.Branches[k].Participant
+		}
+		l.mu.Lock()
+		l.addLocked(f, names)
+		l.mu.Unlock()
+		if t.State.Decided() {
+			f.decided.done = true
+			f.setWaiting(true)
+		}
+		resumed[i] = f
+	}
+	if len(live) > 0 {
+		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
+	}
+	return resumed
+}
+
+// startResumed gives what was resumed to its drivers: what is not decided at
+// once, since its budget runs and others may wait for its locks; what is decided
+// as its participants have room. All at once they would keep the processor from
+// Raft for so long that this leadership ended, and the next one after it.
+func (l *leader) startResumed(resumed []*flight) {
+	decided := slices.DeleteFunc(resumed, func(f *flight) bool {
+		if f.rec.State.Decided() {
+			return false
+		}
+		f.resume(f.rec)
+		if mutant.On("abort-at-takeover") {
+			f.tell(event{abort: &fsm.Reason{Message: "there is a new leader"}})
+		}
+		return true
+	})
+	q := queues{}
+	for _, f := range decided {
+		l.startOrQueue(q, f)
+	}
+	for len(q) > 0 && l.ctx.Err() == nil {
+		pause(l.ctx, resumePause)
+		for k := range q {
+			for k.hasRoom() {
+				f := q.next(k)
+				if f == nil {
+					break
+				}
+				l.startOrQueue(q, f)
+			}
+		}
+	}
+}
+
+// queues are the flights that wait to be started, each at a participant that is
+// owed too much to take it.
+type queues map[*link][]*flight
+
+// next takes the first one out that waits for k, or nil.
+func (q queues) next(k *link) *flight {
+	waiting := q[k]
+	if len(waiting) == 0 {
+		delete(q, k)
+		return nil
+	}
+	q[k] = waiting[1:]
+	return waiting[0]
+}
+
+// hasRoom reports whether a participant is not owed too much already.
+func (k *link) hasRoom() bool { return k.owed() < maxOwed }
+
+// startOrQueue starts a flight, unless a participant of it has no room.
+func (l *leader) startOrQueue(q queues, f *flight) {
+	for i := range f.legs {
+		if k := f.legs[i].link; !k.hasRoom() {
+			q[k] = append(q[k], f)
+			return
+		}
+	}
+	f.setWaiting(false)
+	f.resume(f.rec)
+}
