@@ -5,6 +5,9 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -162,5 +165,36 @@ func TestFrameAfterAFailure(t *testing.T) {
 	_, ended, _ = begin(t, c, "fine", 0)
 	if err := <-ended; err != nil {
 		t.Errorf("the next call: %v", err)
+	}
+}
+
+// A stream of hostile bytes ends with an error, and nothing else does.
+func TestHostileFrame(t *testing.T) {
+	e, _, address := serveEcho(t)
+	c := dialConn(t, address)
+	_, waits, _ := begin(t, c, "wait", 0)
+	await(t, func() bool { return e.underway.Load() == 1 })
+	whole, err := appendCall(nil, &callHead{number: 1, method: pb.Participant_Prepare_FullMethodName}, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := e.carried.Load()
+	stream, err := pb.NewCallsClient(c.ClientConn).Carry(t.Context(), grpc.ForceCodecV2(frameCodec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes := append(slices.Clone(whole), whole[:len(whole)-1]...)
+	if err := stream.SendMsg(&outFrame{&bytes}); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(&inFrame{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a frame that is cut off comes to %v", err)
+	}
+	if n := e.carried.Load() - before; n != 0 {
+		t.Errorf("%d calls of a frame that is not whole were served", n)
+	}
+	close(e.released)
+	if err := <-waits; err != nil {
+		t.Errorf("a call of another stream: %v", err)
 	}
 }
