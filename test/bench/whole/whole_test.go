@@ -22,6 +22,8 @@ import (
 
 	"github.com/concordat-tx/concordat/cluster"
 	"github.com/concordat-tx/concordat/node"
+	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/kv"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 	"github.com/concordat-tx/concordat/test/bench/noop"
@@ -32,14 +34,28 @@ const patience = 30 * time.Second
 // BenchmarkTransaction is transactions of two branches with 64 bytes each,
 // answered at the decision, by callers that share a connection to the leader.
 func BenchmarkTransaction(b *testing.B) {
+	payload := make([]byte, 64)
 	for _, callers := range []int{1, 16, 64, 256} {
-		b.Run(fmt.Sprint(callers), func(b *testing.B) { run(b, callers) })
+		b.Run(fmt.Sprint(callers), func(b *testing.B) {
+			run(b, callers, nothing, func(int64) []byte { return payload })
+		})
 	}
 }
 
-func run(b *testing.B, callers int) {
-	client := start(b)
-	payload := make([]byte, 64)
+// BenchmarkKV is the same over embedded KV participants, each transaction on keys
+// that nobody else uses at the moment.
+func BenchmarkKV(b *testing.B) {
+	for _, callers := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint(callers), func(b *testing.B) {
+			run(b, callers, keyValues, func(n int64) []byte {
+				return fmt.Appendf(nil, `{"ops":[{"op":"add","key":"k%d","delta":1}]}`, n%100_000)
+			})
+		})
+	}
+}
+
+func run(b *testing.B, callers int, participate func(b *testing.B, name string, nodes []string), payload func(n int64) []byte) {
+	client := start(b, participate, payload)
 	var left atomic.Int64
 	var failed atomic.Pointer[error]
 	submit := func(n int) {
@@ -47,7 +63,8 @@ func run(b *testing.B, callers int) {
 		var all sync.WaitGroup
 		for range callers {
 			all.Go(func() {
-				for left.Add(-1) >= 0 {
+				for n := left.Add(-1); n >= 0; n = left.Add(-1) {
+					payload := payload(n)
 					r, err := client.Submit(context.Background(), &pb.SubmitRequest{Branches: []*pb.Branch{
 						{Participant: "p1", Payload: payload}, {Participant: "p2", Payload: payload},
 					}})
@@ -74,7 +91,7 @@ func run(b *testing.B, callers int) {
 }
 
 // start runs everything and returns a client of the leader.
-func start(b *testing.B) *rpc.Client {
+func start(b *testing.B, participate func(b *testing.B, name string, nodes []string), payload func(n int64) []byte) *rpc.Client {
 	b.Helper()
 	dir := b.TempDir()
 	configs := make([]node.Config, 3)
@@ -127,19 +144,40 @@ func start(b *testing.B) *rpc.Client {
 		return false
 	})
 	until(b, "participants", func() bool {
-		r, err := client.Submit(context.Background(), &pb.SubmitRequest{Branches: []*pb.Branch{{Participant: "p1"}, {Participant: "p2"}}})
+		p := payload(0)
+		r, err := client.Submit(context.Background(), &pb.SubmitRequest{Branches: []*pb.Branch{{Participant: "p1", Payload: p}, {Participant: "p2", Payload: p}}})
 		return err == nil && r.GetOutcome() == pb.Outcome_COMMIT
 	})
 	return client
 }
 
-// participate runs a participant until the benchmark ends.
-func participate(b *testing.B, name string, nodes []string) {
+// nothing runs a participant that does nothing until the benchmark ends.
+func nothing(b *testing.B, name string, nodes []string) {
+	serve(b, func(ctx context.Context) error {
+		return noop.Run(ctx, []string{"-name", name, "-listen", "127.0.0.1:0", "-nodes", strings.Join(nodes, ",")})
+	})
+}
+
+// keyValues runs an embedded KV participant.
+func keyValues(b *testing.B, name string, nodes []string) {
+	store, err := kv.Open(filepath.Join(b.TempDir(), name), kv.Options{Logger: hclog.NewNullLogger(), Fatal: func(err error) { b.Error(err) }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = store.Close() })
+	serve(b, func(ctx context.Context) error {
+		return participant.Serve(ctx, participant.Service{
+			Config: participant.Config{Name: name, ResourceManager: store}, Nodes: nodes, Listen: "127.0.0.1:0", Register: true,
+		})
+	})
+}
+
+func serve(b *testing.B, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := noop.Run(ctx, []string{"-name", name, "-listen", "127.0.0.1:0", "-nodes", strings.Join(nodes, ",")}); err != nil {
-			b.Errorf("participant %s: %v", name, err)
+		if err := run(ctx); err != nil {
+			b.Error(err)
 		}
 	})
 	b.Cleanup(func() {
