@@ -42,31 +42,26 @@ type write struct {
 type committer struct {
 	file    *File
 	queue   chan *write
-	later   chan *write // writes that may wait for company
 	closing chan struct{}
 	done    chan struct{}
 
 	writes atomic.Uint64
 	syncs  atomic.Uint64
-
-	// Of run's goroutine: when the last sync ended, and how long it took.
-	synced time.Time
-	took   time.Duration
 }
 
 func newCommitter(s *File) *committer {
-	return &committer{file: s, queue: make(chan *write, queueLength), later: make(chan *write, queueLength), closing: make(chan struct{}), done: make(chan struct{})}
+	return &committer{file: s, queue: make(chan *write, queueLength), closing: make(chan struct{}), done: make(chan struct{})}
 }
 
 // submit queues a write and waits for its real fate: once it is queued, ctx
 // has no say any more. ErrNotQueued says that it was not.
-func (c *committer) submit(ctx context.Context, queue chan<- *write, apply func(*Pages) error, synced func()) error {
+func (c *committer) submit(ctx context.Context, apply func(*Pages) error, synced func()) error {
 	w := &write{apply: apply, synced: synced, fate: make(chan error, 1)}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotQueued, err)
 	}
 	select {
-	case queue <- w:
+	case c.queue <- w:
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrNotQueued, ctx.Err())
 	case <-c.closing:
@@ -86,7 +81,7 @@ func (c *committer) submit(ctx context.Context, queue chan<- *write, apply func(
 }
 
 // run is the committer's goroutine. It ends when closing is closed and the
-// queues are empty.
+// queue is empty.
 func (c *committer) run() {
 	defer close(c.done)
 	for {
@@ -99,50 +94,19 @@ func (c *committer) run() {
 		select {
 		case w := <-c.queue:
 			c.commit(c.batch(w))
-		case w := <-c.later:
-			c.company(w)
 		case <-c.closing:
-			if len(c.queue)+len(c.later) == 0 {
+			if len(c.queue) == 0 {
 				return
 			}
 		}
 	}
 }
 
-// company makes a write that may wait durable: with the next one that may not, or
-// once as much time has passed without a sync as the last one took. So what
-// nobody waits for costs half of the syncs at most, and a lone one hardly waits.
-func (c *committer) company(w *write) {
-	wait := c.took - time.Since(c.synced)
-	if wait <= 0 {
-		c.commit(c.batch(w))
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case first := <-c.queue:
-		c.commit(c.batch(first, w))
-	case <-timer.C:
-		c.commit(c.batch(w))
-	case <-c.closing:
-		c.commit(c.batch(w))
-	}
-}
-
-// batch is what is queued behind the first ones.
-func (c *committer) batch(batch ...*write) []*write {
+func (c *committer) batch(first *write) []*write {
+	batch := []*write{first}
 	for len(batch) < queueLength {
 		select {
 		case w := <-c.queue:
-			batch = append(batch, w)
-			continue
-		default:
-		}
-		select {
-		case w := <-c.queue:
-			batch = append(batch, w)
-		case w := <-c.later:
 			batch = append(batch, w)
 		default:
 			return batch
@@ -216,8 +180,6 @@ func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
 		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
 		return &WriteError{File: c.file.path, Err: err}
 	}
-	c.synced = time.Now()
-	c.took = c.synced.Sub(began)
 	c.writes.Add(uint64(writes))
 	c.syncs.Add(1)
 	if o := c.file.options.SyncSeconds; o != nil {

@@ -122,13 +122,7 @@ func (s *File) Bytes() int64 {
 // the order of the writes. Once the change is queued, ctx has no say any more;
 // ErrNotQueued says that it was not.
 func (s *File) Submit(ctx context.Context, apply func(*Pages) error, synced func()) error {
-	return s.committer.submit(ctx, s.committer.queue, apply, synced)
-}
-
-// SubmitLater is Submit for what keeps nobody waiting: it may take as long again
-// as a sync, to share one.
-func (s *File) SubmitLater(ctx context.Context, apply func(*Pages) error, synced func()) error {
-	return s.committer.submit(ctx, s.committer.later, apply, synced)
+	return s.committer.submit(ctx, apply, synced)
 }
 
 // Identity is what the data know of themselves.

@@ -219,18 +219,6 @@ func (t *lockTable) release(o *owner) {
 	}
 }
 
-// wanted reports whether somebody waits for a key that o holds.
-func (t *lockTable) wanted(o *owner) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for key := range o.held { // order does not matter
-		if l := t.keys[key]; len(l.queue)+len(l.reads) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // close ends all waiting.
 func (t *lockTable) close() {
 	t.mu.Lock()

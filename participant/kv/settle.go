@@ -47,11 +47,7 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, commit bool) (p
 		return p.putRecord(ref.ID, r)
 	}
 	failpoint.Hit("participant.settled.write.before")
-	submit := s.submitLater
-	if s.isWanted(ref.ID) {
-		submit = s.submit
-	}
-	err := submit(ctx, apply, func() {
+	err := s.submit(ctx, apply, func() {
 		if v.Step == participant.Apply {
 			s.settled(ref.ID)
 		}
@@ -61,14 +57,6 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, commit bool) (p
 		return participant.Settlement{}, err
 	}
 	return participant.Settlement{Settled: v.Settled, Message: v.Message}, nil
-}
-
-// isWanted reports whether somebody waits for a key that a held branch has locked.
-func (s *Store) isWanted(id string) bool {
-	s.mu.Lock()
-	b := s.held[id]
-	s.mu.Unlock()
-	return b != nil && s.locks.wanted(b.owner)
 }
 
 // settled frees the locks of a branch whose end is durable (I1). It runs in the committer.

@@ -129,11 +129,6 @@ func (s *Store) submit(ctx context.Context, apply func(pages) error, synced func
 	return s.file.Submit(ctx, func(p *durable.Pages) error { return apply(pages{p}) }, synced)
 }
 
-// submitLater is submit for what keeps nobody waiting.
-func (s *Store) submitLater(ctx context.Context, apply func(pages) error, synced func()) error {
-	return s.file.SubmitLater(ctx, func(p *durable.Pages) error { return apply(pages{p}) }, synced)
-}
-
 // Close ends all waiting, makes durable what is queued, and closes the file.
 // Prepared branches stay prepared.
 func (s *Store) Close() error {
