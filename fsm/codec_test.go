@@ -36,18 +36,20 @@ func TestEntryFormatIsGolden(t *testing.T) {
 	golden(t, "entry.golden", encodeAt(t, 7, clock(1), sample()...))
 }
 
-// What a program of format version 1 logged is applied as it stands.
-func TestEntryOfVersion1IsRead(t *testing.T) {
-	old, err := os.ReadFile(filepath.Join("testdata", "entry.v1.golden"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	results, err := New().Apply(1, 7, old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(results) != 12 {
-		t.Errorf("%d results", len(results))
+// What a program of an earlier format version logged is applied as it stands.
+func TestEntriesOfEarlierVersionsAreRead(t *testing.T) {
+	for file, commands := range map[string]int{"entry.v1.golden": 12, "entry.v2.golden": 13} {
+		old, err := os.ReadFile(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		results, err := New().Apply(1, 7, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(results) != commands {
+			t.Errorf("%s: %d results", file, len(results))
+		}
 	}
 }
 

@@ -93,6 +93,9 @@ func (f *flight) take(ev event) []drive.Effect {
 		f.update(drive.Acknowledged(rec, f.d.Settlements()))
 		return f.d.OnApplied(now, rec)
 	}
+	if f.late(ev) { // the branch's call is another by now
+		return nil
+	}
 	f.legs[ev.branch].out = nil
 	if ev.err != nil {
 		f.l.logFailure(f, ev)

@@ -79,10 +79,10 @@ func (f *flight) drive(rec *fsm.Txn) (effects []drive.Effect) {
 // run carries out what first asks for and then takes events until there are none,
 // unless the leadership is over: then nobody runs the flight any more.
 func (f *flight) run(first func() []drive.Effect) {
-	if !f.l.enter() {
+	if !f.l.running.enter() {
 		return
 	}
-	defer f.l.exit()
+	defer f.l.running.exit()
 	for effects := first(); ; {
 		for _, e := range effects {
 			f.do(e)

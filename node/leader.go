@@ -33,9 +33,8 @@ type leader struct {
 
 	// wg joins every goroutine of the leadership.
 	wg sync.WaitGroup
-	// alive is held for reading by whoever runs a flight, and to end that for good.
-	alive sync.RWMutex
-	over  bool // guarded by alive
+	// running is where flights are run.
+	running gate
 
 	// waiting counts the flights that wait for a participant that does not answer.
 	waiting atomic.Int64
@@ -116,18 +115,6 @@ func (l *leader) remove(f *flight) {
 		l.node.metrics.resumedSettled(time.Since(l.start))
 	}
 }
-
-// enter says that a flight is run; false: not any more. Then exit.
-func (l *leader) enter() bool {
-	l.alive.RLock()
-	if l.over {
-		l.alive.RUnlock()
-		return false
-	}
-	return true
-}
-
-func (l *leader) exit() { l.alive.RUnlock() }
 
 // grow counts what a vote brought along among the bytes in flight.
 func (l *leader) grow(f *flight, bytes int) {
@@ -221,9 +208,7 @@ func (l *leader) close() {
 	for _, f := range flights {
 		f.fail(lostLeadership(f.id))
 	}
-	l.alive.Lock()
-	l.over = true
-	l.alive.Unlock()
+	l.running.close()
 	for _, f := range flights {
 		f.stopTimer()
 	}

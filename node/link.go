@@ -44,6 +44,7 @@ type link struct {
 	mu        sync.Mutex
 	endpoints []string  // as last looked up
 	conn      *rpc.Conn // to endpoints[current]; nil: none yet
+	closed    bool      // the leadership is over: there is no other connection
 	current   int
 
 	down    atomic.Bool
@@ -84,6 +85,9 @@ func (k *link) doubt() {
 func (k *link) connection() (*rpc.Conn, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.closed {
+		return nil, errDown
+	}
 	if k.conn != nil {
 		return k.conn, nil
 	}
@@ -117,6 +121,17 @@ func (k *link) renew() {
 	closeConn(conn)
 }
 
+// close ends what is out and what waits; nothing is called any more.
+func (k *link) close() {
+	k.mu.Lock()
+	conn := k.conn
+	k.conn, k.closed = nil, true
+	k.mu.Unlock()
+	k.down.Store(true)
+	k.turn()
+	closeConn(conn)
+}
+
 // registered follows a change of the registry.
 func (k *link) registered() {
 	endpoints := k.lookup(k.name)
@@ -137,7 +152,7 @@ func closeConn(conn *rpc.Conn) {
 
 // run probes the participant whenever a call made it suspect, until it answers.
 func (k *link) run(ctx context.Context) {
-	defer k.renew()
+	defer k.close()
 	for {
 		select {
 		case <-ctx.Done():

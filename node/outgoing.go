@@ -113,6 +113,13 @@ func (k *link) turn() {
 func (k *link) send(c *call) {
 	o := &k.calls
 	o.mu.Lock()
+	if c.over { // dropped since it had its place
+		if c.settles() {
+			o.settling--
+		}
+		o.mu.Unlock()
+		return
+	}
 	c.since = time.Since(k.made)
 	if o.ring.next == nil {
 		o.ring.next, o.ring.prev = &o.ring, &o.ring

@@ -58,9 +58,6 @@ func (f *flight) callBegins(branch int) {
 
 // callFailed notes a call that brought no answer, after the driver has taken it.
 func (f *flight) callFailed(ev event) {
-	if f.late(ev) {
-		return
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := &f.calls[ev.branch]
@@ -69,9 +66,6 @@ func (f *flight) callFailed(ev event) {
 }
 
 func (f *flight) callAnswered(ev event) {
-	if f.late(ev) {
-		return
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := &f.calls[ev.branch]

@@ -22,6 +22,7 @@ type carried struct {
 	mu      sync.Mutex // guards what follows
 	last    uint64
 	waiting map[uint64]waiter // whoever takes one out answers it
+	heard   bool              // an answer, so the server knows Carry
 	err     error
 }
 
@@ -78,6 +79,7 @@ func (s *carried) receive(stream grpc.ClientStream) error {
 			}
 			return err
 		}
+		s.hear()
 		for i := range answers {
 			if w := s.take(answers[i].number); w != nil {
 				w.answered(settle(&answers[i], w.into()))
@@ -135,15 +137,23 @@ func (s *carried) forget(number uint64) waiter {
 	return w
 }
 
-// end answers the calls that are left as when a connection is lost.
+// hear notes that the server answers.
+func (s *carried) hear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = true
+}
+
+// end answers the calls that are left as when a connection is lost. A server that
+// does not know Carry has seen none of them.
 func (s *carried) end(err error) {
-	if status.Code(err) == codes.Unimplemented {
+	s.mu.Lock()
+	if status.Code(err) == codes.Unimplemented && !s.heard {
 		err = errNotCarried
 		s.of.plain.Store(true)
 	} else {
 		err = status.Error(codes.Unavailable, status.Convert(err).Message())
 	}
-	s.mu.Lock()
 	s.err = err
 	left := s.waiting
 	s.waiting = nil

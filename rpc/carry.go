@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,8 +45,13 @@ type carry struct {
 	methods     map[string]method
 	interceptor grpc.UnaryServerInterceptor
 	most        int           // calls under way on one stream
+	all         atomic.Int64  // on all streams, at most carriedStreams times as many
 	stopping    chan struct{} // closed when the server stops
 }
+
+// carriedStreams is how many streams may be full of calls at the same time: each
+// connection has one, and another for a moment when it is made anew.
+const carriedStreams = 64
 
 // chain makes one interceptor of several, the first one outermost.
 func chain(list []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
@@ -117,6 +123,10 @@ func (s *carriage) receive() error {
 			return err
 		}
 		for i := range calls {
+			select { // whoever does not read answers is not read
+			case <-s.out.hasRoom():
+			case <-s.stream.Context().Done():
+			}
 			s.begin(&calls[i], frame)
 		}
 		frame.free()
@@ -218,7 +228,10 @@ func (s *carriage) enter(c *carriedIn) error {
 		return Errorf(ReasonInvalidArgument, "call %d is under way already", c.number)
 	case len(s.calls) >= s.most:
 		return Errorf(ReasonOverloaded, "%d calls are under way on this connection", len(s.calls))
+	case s.all.Load() >= carriedStreams*int64(s.most):
+		return Errorf(ReasonOverloaded, "%d calls are under way at this process", s.all.Load())
 	}
+	s.all.Add(1)
 	s.calls[c.number] = c
 	s.underway.Add(1)
 	if s.gone {
@@ -231,6 +244,7 @@ func (s *carriage) leave(number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.calls, number)
+	s.all.Add(-1)
 }
 
 // cancel ends a call's context, if it is under way.

@@ -22,10 +22,34 @@ type outbox struct {
 	ready chan struct{} // 1-slot
 
 	mu     sync.Mutex
-	frames []*[]byte // the last one is being filled
+	frames []*[]byte     // the last one is being filled
+	room   chan struct{} // closed when there are fewer than fullOutbox again; nil: nobody waits
 }
 
+// fullOutbox is how many frames wait when nothing more should be asked for.
+const fullOutbox = 64
+
 func (o *outbox) init() { o.ready = make(chan struct{}, 1) }
+
+// hasRoom is closed when less than fullOutbox frames wait.
+func (o *outbox) hasRoom() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.frames) < fullOutbox {
+		return empty
+	}
+	if o.room == nil {
+		o.room = make(chan struct{})
+	}
+	return o.room
+}
+
+// empty is the room of an outbox that has some: a channel that is closed.
+var empty = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // open is the frame to append size bytes to, until close.
 func (o *outbox) open(size int) *[]byte {
@@ -48,13 +72,14 @@ func (o *outbox) close() {
 	}
 }
 
-// take waits for a frame; false is the end.
+// take waits for a frame; false is the end, when there is none any more.
 func (o *outbox) take(over <-chan struct{}) (frame *[]byte, ok bool) {
 	for {
 		select {
 		case <-o.ready:
 		case <-over:
-			return nil, false
+			frame := o.first()
+			return frame, frame != nil
 		}
 		runtime.Gosched() // whoever can run now may have something for the same frame
 		if frame := o.first(); frame != nil {
@@ -72,6 +97,10 @@ func (o *outbox) first() *[]byte {
 	}
 	frame := o.frames[0]
 	o.frames = o.frames[1:]
+	if o.room != nil && len(o.frames) < fullOutbox {
+		close(o.room)
+		o.room = nil
+	}
 	if len(o.frames) == 0 {
 		o.frames = nil
 		return frame

@@ -138,7 +138,7 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 	m := &Manager{
 		options: options, log: options.Logger, secret: secret(cfg.Passwd),
 		pinned: newPinned(pinnedPerBranch * options.MaxBranches), instance: &instance{}, known: newKnown(), lane: sqlbranch.NewLane(controlConnections),
-		crowd: sqlbranch.NewCrowd(options.MaxBranches),
+		crowd: sqlbranch.NewCrowd(options.MaxBranches, controlConnections),
 	}
 	if err := m.open(ctx, cfg); err != nil {
 		return nil, errors.Join(m.shown("open", err), m.Close())

@@ -26,7 +26,11 @@ type settler func(ctx context.Context, ref participant.Ref) (participant.Settlem
 
 func (m *Manager) settle(ctx context.Context, verb string, ref participant.Ref, try settler) (participant.Settlement, error) {
 	var st participant.Settlement
-	leave, err := m.lane.Enter(ctx, m.holds(ref.ID))
+	prepared := m.holds(ref.ID)
+	if prepared {
+		defer m.crowd.Settle()()
+	}
+	leave, err := m.lane.Enter(ctx, prepared)
 	if err != nil {
 		return st, m.shown(verb+" "+ref.ID, participant.Transient(err))
 	}

@@ -35,7 +35,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	s := &Store{options: o, log: o.Logger, crowd: sqlbranch.NewCrowd(o.MaxBranches), lane: sqlbranch.NewLane(controlConnections)}
+	s := &Store{options: o, log: o.Logger, crowd: sqlbranch.NewCrowd(o.MaxBranches, controlConnections), lane: sqlbranch.NewLane(controlConnections)}
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))

@@ -58,7 +58,11 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if err := fsm.CheckID("id", ref.ID); err != nil {
 		return st, err
 	}
-	leave, err := s.lane.Enter(ctx, s.witness.holds(ref.ID))
+	prepared := s.witness.holds(ref.ID)
+	if prepared {
+		defer s.crowd.Settle()()
+	}
+	leave, err := s.lane.Enter(ctx, prepared)
 	if err != nil {
 		return st, participant.Transient(err)
 	}

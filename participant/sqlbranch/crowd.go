@@ -19,14 +19,20 @@ const calmAfter = 8
 // them are at work the fewer come through. So a conflict halves how many may be
 // at work, and calm raises it again, one by one. Who waits for a turn comes in by
 // priority, so that agents of different databases let the same ones in first.
+//
+// Nobody comes in while more settlements than there are sessions for wait to be
+// made: clients that go on at the decision would otherwise bring branches faster
+// than they are committed, until the database can prepare no more. Settlements of
+// prepared branches wait for no branch, so this makes no circle.
 type Crowd struct {
-	most int
+	most, settlers int
 
-	mu      sync.Mutex // guards all below
-	limit   int
-	inside  int
-	calm    int // branches in a row that met no conflict, at this limit
-	waiting []*turn
+	mu       sync.Mutex // guards all below
+	limit    int
+	inside   int
+	calm     int // branches in a row that met no conflict, at this limit
+	waiting  []*turn
+	settling int // settlements that wait or are made
 }
 
 type turn struct {
@@ -34,8 +40,22 @@ type turn struct {
 	in   chan struct{} // closed when it has come
 }
 
-// NewCrowd lets up to most branches be at work.
-func NewCrowd(most int) *Crowd { return &Crowd{most: most, limit: most} }
+// NewCrowd lets up to most branches be at work, and settlers settlements wait behind
+// as many that are made.
+func NewCrowd(most, settlers int) *Crowd { return &Crowd{most: most, settlers: settlers, limit: most} }
+
+// Settle counts a settlement of a prepared branch until done is called.
+func (c *Crowd) Settle() (done func()) {
+	c.mu.Lock()
+	c.settling++
+	c.mu.Unlock()
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.settling--
+		c.admit()
+	}
+}
 
 // Enter waits for a turn, or until ctx ends.
 func (c *Crowd) Enter(ctx context.Context, w participant.Work) error {
@@ -74,7 +94,7 @@ func (c *Crowd) Leave(conflict bool) {
 
 // admit lets in whose turn it is.
 func (c *Crowd) admit() {
-	for c.inside < c.limit && len(c.waiting) > 0 {
+	for c.inside < c.limit && c.settling <= 2*c.settlers && len(c.waiting) > 0 {
 		close(c.waiting[0].in)
 		c.waiting = c.waiting[1:]
 		c.inside++

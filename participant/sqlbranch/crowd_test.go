@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
@@ -30,7 +31,7 @@ func (c *Crowd) queue() int {
 }
 
 func TestCrowdShrinksByConflictAndGrowsInCalm(t *testing.T) {
-	c := NewCrowd(16)
+	c := NewCrowd(16, 8)
 	work := func(conflict bool) {
 		if err := c.Enter(t.Context(), priority(1)); err != nil {
 			t.Fatal(err)
@@ -62,7 +63,7 @@ func TestCrowdShrinksByConflictAndGrowsInCalm(t *testing.T) {
 }
 
 func TestCrowdLetsTheOldestInFirst(t *testing.T) {
-	c := NewCrowd(1)
+	c := NewCrowd(1, 8)
 	if err := c.Enter(t.Context(), priority(100)); err != nil {
 		t.Fatal(err)
 	}
@@ -101,5 +102,38 @@ func TestCrowdLetsTheOldestInFirst(t *testing.T) {
 	c.Leave(false)
 	if err := c.Enter(t.Context(), priority(7)); err != nil || c.queue() != 0 {
 		t.Errorf("a turn is lost: %v, %d wait", err, c.queue())
+	}
+}
+
+// TestCrowdWaitsForSettlements: while more of them wait than are made at a time,
+// no branch comes in; those that are in are not held up.
+func TestCrowdWaitsForSettlements(t *testing.T) {
+	c := NewCrowd(4, 2)
+	var done []func()
+	for range 5 {
+		done = append(done, c.Settle())
+	}
+	in := make(chan error, 1)
+	go func() { in <- c.Enter(t.Context(), priority(1)) }()
+	for deadline := time.Now().Add(10 * time.Second); c.queue() == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the branch is let in, or does not come")
+		}
+	}
+	done[0]()
+	if err := <-in; err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done[0] = c.Settle()
+	if err := c.Enter(ctx, priority(2)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a branch whose budget ends comes to %v", err)
+	}
+	for _, d := range done {
+		d()
+	}
+	if c.settling != 0 || c.queue() != 0 {
+		t.Errorf("%d settle and %d wait at the end", c.settling, c.queue())
 	}
 }
