@@ -12,8 +12,11 @@ import (
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
-// carryVariable has every call carried, also one that is alone.
+// carryVariable is "always" to have every call carried, also one that is alone, and
+// "never" to have none, so that each message is by itself on the wire.
 const carryVariable = "CONCORDAT_CARRY"
+
+func carriesNothing() bool { return os.Getenv(carryVariable) == "never" }
 
 func carriedFrom() int64 {
 	if os.Getenv(carryVariable) == "always" {

@@ -102,6 +102,7 @@ func Dial(addr string, opts ...DialOption) (*Conn, error) {
 		}),
 	}
 	carrier := &carrier{alone: cfg.alone}
+	carrier.plain.Store(carriesNothing())
 	grpcOpts = append(grpcOpts, grpc.WithChainUnaryInterceptor(append(watchDial(), carrier.unary)...))
 	if cfg.interceptor != nil {
 		grpcOpts = append(grpcOpts, grpc.WithUnaryInterceptor(cfg.interceptor))

@@ -18,3 +18,5 @@ func returned(string) {}
 func watchServer() []grpc.UnaryServerInterceptor { return nil }
 
 func carriedFrom() int64 { return carriedAlone }
+
+func carriesNothing() bool { return false }
