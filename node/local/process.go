@@ -16,6 +16,9 @@ import (
 // reading it ends, the parent is gone and the child exits (see ExitWithParent).
 const ExitWithEnv = "CONCORDAT_EXIT_WITH_FD"
 
+// quitWithin is how long a child that did not stop may take to tell where it is.
+const quitWithin = 5 * time.Second
+
 // Process is one child that can be ended and started again with the same
 // arguments. Its output goes to a file that outlives it.
 type Process struct {
@@ -194,7 +197,7 @@ func (p *Process) Stop(grace time.Duration) error {
 		_ = p.Signal(syscall.SIGQUIT) // a program of Go writes where each goroutine is, and ends
 		select {
 		case <-p.ended():
-		case <-time.After(5 * time.Second):
+		case <-time.After(quitWithin):
 			_ = p.Kill()
 		}
 		return fmt.Errorf("%s did not end within %s and was killed; its log may tell what it waited for", p.Name, grace)

@@ -51,6 +51,9 @@ func TestErrorsAreVotes(t *testing.T) {
 		"DDL":                 {[]statements.Statement{sql("CREATE TABLE b (n int)")}, pb.Reason_UNSUPPORTED, "schema"},
 		"a temporary table":   {[]statements.Statement{sql("SELECT 1 INTO TEMP b")}, pb.Reason_UNSUPPORTED, "0A000"},
 		"NOTIFY":              {[]statements.Statement{sql("SELECT pg_notify('a', 'b')")}, pb.Reason_UNSUPPORTED, "0A000"},
+		"a cursor WITH HOLD":  {[]statements.Statement{sql("DECLARE c CURSOR WITH HOLD FOR SELECT 1")}, pb.Reason_UNSUPPORTED, "DECLARE cannot be part"},
+		"a snapshot":          {[]statements.Statement{sql("SELECT pg_export_snapshot()")}, pb.Reason_UNSUPPORTED, "0A000"},
+		"two kinds of lock":   {[]statements.Statement{sql("SELECT 1 FROM (SELECT pg_advisory_lock(7), pg_advisory_xact_lock(7)) l")}, pb.Reason_UNSUPPORTED, "0A000"},
 		"no payload":          {nil, pb.Reason_INVALID, "statements"},
 		"a large result":      {[]statements.Statement{sql("SELECT repeat('x', 70000)")}, pb.Reason_INVALID, "select fewer"},
 		"too slow":            {[]statements.Statement{sql("SELECT pg_sleep(60)")}, pb.Reason_TIMEOUT, ""},
@@ -83,6 +86,19 @@ func TestErrorsAreVotes(t *testing.T) {
 	if err := connect(t, b.dsn).QueryRow(within(t, patience), "SELECT count(*) FROM a").Scan(&n2); err != nil || n2 != 1 {
 		t.Errorf("%d rows, %v", n2, err)
 	}
+}
+
+// The work of a service may do what the agent refuses before it is sent; then the
+// database refuses to prepare it, and nothing is left.
+func TestHeldCursorIsAVote(t *testing.T) {
+	b, s := opened(t, Options{Work: func(ctx context.Context, tx pgx.Tx, _ participant.Work) ([]byte, error) {
+		_, err := tx.Exec(ctx, "DECLARE c CURSOR WITH HOLD FOR SELECT 1")
+		return nil, err
+	}})
+	if v := b.aborted(s, b.work("t", 1), pb.Reason_UNSUPPORTED); !strings.Contains(v.Message, "0A000") {
+		t.Error(v.Message)
+	}
+	b.held(s)
 }
 
 func TestConflictsAreVotes(t *testing.T) {
