@@ -77,7 +77,7 @@ func (l *load) run(ctx context.Context, clients int) {
 		loop(every(ctx, 20*time.Millisecond, l.bump))
 	}
 	// Whoever locks all accounts stands in everybody's way, and reading is cheap: neither is done all the time.
-	loop(every(ctx, 200*time.Millisecond, l.sum))
+	loop(every(ctx, time.Second, l.sum))
 	for _, v := range l.w.vaults() {
 		loop(every(ctx, 10*time.Millisecond, func(*rpc.Client) { l.peek(ctx, v) }))
 	}
@@ -137,10 +137,17 @@ func (l *load) transfer(c *rpc.Client) {
 // Between them nobody sees who waits for whom.
 const budget = 2 * time.Second
 
-// submit gives a transaction 10 s, with new tries after conflicts.
+// sumBudget: who wants every account at once stands in a circle with somebody
+// nearly always. Its patience is longer than that of all others, so that they
+// give way.
+const sumBudget = 4 * budget
+
+// submit gives a transaction a few budgets, with new tries after conflicts.
 func submit(c *rpc.Client, req *pb.SubmitRequest) (*pb.TransactionResponse, error) {
-	req.Timeout = durationpb.New(budget)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	if req.Timeout == nil {
+		req.Timeout = durationpb.New(budget)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*req.GetTimeout().AsDuration())
 	defer cancel()
 	return c.Submit(ctx, req)
 }
@@ -199,7 +206,7 @@ func (l *load) sum(c *rpc.Client) {
 	for a := range accounts {
 		gets = append(gets, operation{"op": "get", "key": fmt.Sprintf("acct/%d", a)})
 	}
-	r, err := submit(c, &pb.SubmitRequest{Branches: []*pb.Branch{
+	r, err := submit(c, &pb.SubmitRequest{Timeout: durationpb.New(sumBudget), Branches: []*pb.Branch{
 		l.w.sql(pg, all), l.w.sql(maria, all), l.w.ops(gets...),
 	}})
 	if err != nil || r.GetOutcome() != pb.Outcome_COMMIT || r.GetResults() != pb.Results_RESULTS_COMPLETE {

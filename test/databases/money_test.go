@@ -15,6 +15,10 @@ func TestMoney(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { l.run(ctx, 8) })
+	defer func() { // also when it fails: other tests have the same servers
+		stop()
+		wg.Wait()
+	}()
 	eventually(t, patience, "there is enough to look at", func() bool {
 		return l.commits.Load() >= 100 && l.bumps.Load() >= 10 && l.audits.Load() >= 3 && l.reads.Load() >= 50 || t.Failed()
 	})
