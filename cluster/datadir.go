@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -86,10 +88,16 @@ func openDataDir(path, nodeID string, store LogStore) (*dataDir, error) {
 	return d, nil
 }
 
+// lockPatience is how long a directory may be locked. A process that was killed
+// ends when the disk lets go of it, and whoever starts it again is faster.
+const lockPatience = 3 * time.Second
+
 func lockDataDir(path string) (*dataDir, error) {
 	d := &dataDir{path: path, lock: flock.New(filepath.Join(path, lockFile), flock.SetPermissions(0o600))}
-	locked, err := d.lock.TryLock()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	locked, err := d.lock.TryLockContext(ctx, 20*time.Millisecond)
+	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("lock data directory %s: %w", path, err)
 	}
 	if !locked {

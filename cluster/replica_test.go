@@ -267,6 +267,25 @@ func TestDirectoryInUse(t *testing.T) {
 	wantError(t, err, "in use by another process", c.nodes[0].dir)
 }
 
+// TestDirectoryIsFreeSoon: what is left of a process that was killed may hold
+// its lock a little longer than whoever starts it again needs.
+func TestDirectoryIsFreeSoon(t *testing.T) {
+	c := startedCluster(t, 1)
+	n := c.nodes[0]
+	c.kill(n)
+	d, err := lockDataDir(n.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	freed := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { freed <- d.lock.Unlock() })
+	c.start(n)
+	if err := <-freed; err != nil {
+		t.Error(err)
+	}
+	c.announce("x")
+}
+
 func TestDirectoryOfAnotherNode(t *testing.T) {
 	c := startedCluster(t, 3)
 	c.announce("x")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -32,7 +33,7 @@ func ListenAs(field, addr string, insecure bool) (net.Listener, error) {
 		hclog.Default().Warn("listening without TLS on an address that other machines can reach: "+
 			"anybody on the network can read and change data", "flag", field, "address", addr)
 	}
-	l, err := net.Listen("tcp", tcp.String())
+	l, err := listenSoon(tcp.String())
 	switch {
 	case err == nil:
 		return l, nil
@@ -41,4 +42,19 @@ func ListenAs(field, addr string, insecure bool) (net.Listener, error) {
 			field, addr, err)
 	}
 	return nil, fmt.Errorf("%s %q: cannot listen: %w", field, addr, err)
+}
+
+// portPatience is how long a port may be in use. A process that was killed
+// ends when the disk lets go of it, and whoever starts it again is faster.
+const portPatience = 3 * time.Second
+
+// listenSoon listens as soon as the port is free.
+func listenSoon(addr string) (l net.Listener, err error) {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(portPatience); ; <-again.C {
+		if l, err = net.Listen("tcp", addr); !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return l, err
+		}
+	}
 }

@@ -54,26 +54,22 @@ func (c *Client) doParticipant(ctx context.Context, name string, call callFunc) 
 		return err
 	}
 	var b retryBackoff
-	var before *Error
+	var last lastWord
 	for {
 		e := c.tryEndpoints(ctx, endpoints, call)
 		if e == nil {
 			return nil
 		}
-		e = telling(ctx, e, before)
-		before = e
 		e.Participant = name
-		if !e.Retryable() {
-			return e
-		}
-		if err := b.pause(ctx, e, false); err != nil {
-			return e
+		told := last.after(ctx, e)
+		if !e.Retryable() || b.pause(ctx, e, false) != nil {
+			return told
 		}
 		if e.Reason != ReasonUnreachable && e.Reason != ReasonConnectionLost {
 			continue
 		}
 		if endpoints, err = c.endpoints(ctx, name); err != nil {
-			return telling(ctx, FromError(err), before)
+			return last.after(ctx, FromError(err))
 		}
 	}
 }

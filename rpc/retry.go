@@ -80,37 +80,22 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 type callFunc func(ctx context.Context, conn *Conn) error
 
 // do repeats an idempotent call over the nodes until it is answered, refused
-// for good, or ctx ends; then the error is the last one that a node gave.
+// for good, or ctx ends; then the error is the last word of a node.
 func (c *Client) do(ctx context.Context, call callFunc) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	var b retryBackoff
-	var before *Error
+	last := lastWord{nodes: len(c.route.known())}
 	for {
 		e, redirected := c.tryNext(ctx, call)
 		if e == nil {
 			return nil
 		}
-		e = telling(ctx, e, before)
-		before = e
-		if !e.Retryable() {
-			return e
-		}
-		if err := b.pause(ctx, e, redirected); err != nil {
-			return e
+		told := last.after(ctx, e)
+		if !e.Retryable() || b.pause(ctx, e, redirected) != nil {
+			return told
 		}
 	}
-}
-
-// telling is the error that tells more: the end of ctx cuts the last try short,
-// and the one before it says why there was no answer until then. The node's
-// clock may end a try by the same deadline a moment before ours does.
-func telling(ctx context.Context, e, before *Error) *Error {
-	cut := ctx.Err() != nil || e.Reason == ReasonDeadline || e.Reason == ReasonCancelled
-	if before != nil && cut && e.Retryable() {
-		return before
-	}
-	return e
 }
 
 // tryNext makes one try at the node whose turn it is and learns from an error.

@@ -63,6 +63,24 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// TestListenAsSoonAsThePortIsFree: what is left of a process that was killed may
+// hold its port a little longer than whoever starts it again needs.
+func TestListenAsSoonAsThePortIsFree(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	freed := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { freed <- taken.Close() })
+	l, err := Listen(taken.Addr().String(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-freed, l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDialRefusesWhatIsNoAddress(t *testing.T) {
 	for _, addr := range []string{"", "host", ":7001", "host:", "host:0", "host:70000", "unix:/tmp/x", "dns:///host:1", "host:http"} {
 		conn, err := Dial(addr)

@@ -215,7 +215,7 @@ func (s *submission) run(ctx context.Context) (*pb.TransactionResponse, error) {
 // for good, or ctx ends. sent: some try may have begun.
 func (s *submission) repeat(ctx context.Context) (resp *pb.TransactionResponse, sent bool, e *Error) {
 	var b retryBackoff
-	var before *Error
+	last := lastWord{nodes: len(s.client.route.known())}
 	for {
 		var redirected bool
 		resp, e, redirected = s.try(ctx, s.req)
@@ -223,8 +223,7 @@ func (s *submission) repeat(ctx context.Context) (resp *pb.TransactionResponse, 
 			return resp, true, nil
 		}
 		sent = sent || !e.Definite()
-		e = telling(ctx, e, before)
-		before = e
+		told := last.after(ctx, e)
 		switch {
 		case e.Reason == ReasonExpired && !sent && s.refreshSince(ctx):
 			continue
@@ -232,7 +231,7 @@ func (s *submission) repeat(ctx context.Context) (resp *pb.TransactionResponse, 
 			return nil, sent, e
 		}
 		if b.pause(ctx, e, redirected) != nil {
-			return nil, sent, e
+			return nil, sent, told
 		}
 	}
 }

@@ -17,8 +17,9 @@ import (
 )
 
 // openTimeout is how long Open waits for the lock on the file. Whoever has it
-// is another participant with the same data, which does not go away by waiting.
-const openTimeout = time.Second
+// is another participant with the same data, which does not go away by waiting,
+// or one that was killed, which does when the disk lets go of it.
+const openTimeout = 3 * time.Second
 
 // mapBytes is the least address space for the memory map. A map that must
 // grow waits for every reader, so it starts larger than most files get.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -72,6 +73,13 @@ func TestKeep(t *testing.T) {
 		}
 		return string(out)
 	}
+	stopped := false
+	defer func() { // what was kept would outlive a test that fails
+		if !stopped {
+			t.Log(shell("tail -n 30 " + filepath.Join(r.data()[0], "*.log")))
+			shell(stop[1])
+		}
+	}()
 	status := program + " cluster status --nodes " + nodes[1]
 	if out := shell(status); !strings.Contains(out, "Leader, ready") {
 		t.Errorf("the cluster does not go on:\n%s", out)
@@ -79,6 +87,7 @@ func TestKeep(t *testing.T) {
 	shell("kill -9 " + victim[1])
 	shell(victim[2])
 	until(t, "n1 answers again", func() bool { return !strings.Contains(shell(status), "no answer") })
+	stopped = true
 	shell(stop[1])
 	noneLeft(t, pids)
 	if left := r.data(); len(left) > 0 {
