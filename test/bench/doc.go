@@ -7,6 +7,7 @@
 //	go build -o concordat . && go run ./test/bench -binary ./concordat
 //
 // Experiments, one a file: throughput, failover, restart, dead, overload,
-// retention, growth, heal. -only names some of them, -short makes each brief,
-// which shows that it works and not what it measures.
+// retention, growth, heal; and those of docs/scale.md, over participants that do
+// nothing: branches, payload, kept, flight, and soak, over KV. -only names some of
+// them, -short makes each brief, which shows that it works and not what it measures.
 package main

@@ -30,7 +30,9 @@ type load struct {
 	clients []*rpc.Client
 	// participants get one branch each.
 	participants []string
-	options      []rpc.SubmitOption
+	// request makes the next transaction.
+	request func() *pb.SubmitRequest
+	options []rpc.SubmitOption
 	// timeout is how long a caller waits for its answer.
 	timeout time.Duration
 	// observe, if set, sees every operation; it must be safe for concurrent use.
@@ -41,11 +43,13 @@ type load struct {
 }
 
 func newLoad(clients []*rpc.Client, participants ...string) *load {
-	return &load{clients: clients, participants: participants, timeout: callTimeout, recorder: newRecorder()}
+	l := &load{clients: clients, participants: participants, timeout: callTimeout, recorder: newRecorder()}
+	l.request = l.additions
+	return l
 }
 
-// request is the next transaction: one addition in each participant.
-func (l *load) request() *pb.SubmitRequest {
+// additions is a transaction that adds something in each participant.
+func (l *load) additions() *pb.SubmitRequest {
 	key := fmt.Sprintf("account/%06d", l.sequence.Add(1)%distinctKeys)
 	req := &pb.SubmitRequest{}
 	for i, name := range l.participants {

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/concordat-tx/concordat/node/local"
+	"github.com/concordat-tx/concordat/test/bench/noop"
 )
 
 // options are the command line.
@@ -21,6 +24,7 @@ type options struct {
 	only, serverArgs  []string
 	short, keep       bool
 	transactions      int
+	soak              time.Duration
 }
 
 // bench is one run of some experiments.
@@ -45,11 +49,24 @@ var experiments = []experiment{
 	{"retention", "memory of finished transactions", retention},
 	{"growth", "files over many transactions", growth},
 	{"heal", "a participant cut off after its vote, from healing until it is settled", heal},
+	{"branches", "cost of a transaction over 2 to 64 branches", branches},
+	{"payload", "cost of a transaction over payloads of 64 B to the limit", payload},
+	{"kept", "cost of retaining 10 thousand to a million, and the restart with them", kept},
+	{"flight", "memory of a leader with 1 thousand to 100 thousand in flight", flight},
+	{"soak", "half of the peak for half an hour: memory, disk, stalls", soak},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop)                     // a second signal ends the process at once
+	if len(os.Args) > 1 && os.Args[1] == noop.Role { // this program is also the participants that do nothing
+		local.ExitWithParent()
+		if err := noop.Run(ctx, os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
@@ -123,6 +140,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.dir, "dir", "", "where to make the data directories (default: the system's place for temporary files)")
 	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept anyway if a bar is missed or an experiment fails")
 	flags.StringVar(&serverArgs, "server-args", "", "arguments to add to every node's command line, to see what a setting does")
+	flags.DurationVar(&o.soak, "soak", 30*time.Minute, "how long the soak experiment runs")
 	flags.IntVar(&o.transactions, "transactions", 1_000_000, "how many transactions the growth experiment runs")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -51,6 +51,20 @@ func cpu(p *local.Process) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
+// written is how many bytes a process has caused to be written to disk.
+func written(p *local.Process) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", p.Name, err)
+	}
+	_, rest, found := bytes.Cut(b, []byte("\nwrite_bytes: "))
+	if !found {
+		return 0, fmt.Errorf("%s: /proc/%d/io has no write_bytes", p.Name, p.PID())
+	}
+	value, _, _ := bytes.Cut(rest, []byte("\n"))
+	return strconv.ParseFloat(string(value), 64)
+}
+
 // cpuOf is the processor time of several processes.
 func cpuOf(list []*local.Process) (sum time.Duration, err error) {
 	for _, p := range list {

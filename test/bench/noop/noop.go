@@ -7,7 +7,9 @@ package noop
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -19,20 +21,37 @@ import (
 // Role is what Run plays.
 const Role = "noop-participant"
 
-// Run serves a participant until ctx ends, as concordat participant does.
+// Run serves participants until ctx ends, as concordat participant does.
 func Run(ctx context.Context, args []string) error {
-	var name, listen, nodes string
+	var names, listen, nodes string
 	flags := flag.NewFlagSet(Role, flag.ContinueOnError)
-	flags.StringVar(&name, "name", "", "in the registry")
-	flags.StringVar(&listen, "listen", "", "where nodes are served")
+	flags.StringVar(&names, "name", "", "in the registry, a,b,…: as many participants, in this process")
+	flags.StringVar(&listen, "listen", "", "where nodes are served, for each name")
 	flags.StringVar(&nodes, "nodes", "", "addresses of the cluster")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	return participant.Serve(ctx, participant.Service{
-		Config: participant.Config{Name: name, ResourceManager: newManager()},
-		Nodes:  strings.Split(nodes, ","), Listen: listen, Register: true,
-	})
+	name, at := strings.Split(names, ","), strings.Split(listen, ",")
+	if len(name) != len(at) {
+		return fmt.Errorf("%d names and %d addresses", len(name), len(at))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, len(name))
+	for i := range name {
+		go func() {
+			defer cancel()
+			ended <- participant.Serve(ctx, participant.Service{
+				Config: participant.Config{Name: name[i], ResourceManager: newManager()},
+				Nodes:  strings.Split(nodes, ","), Listen: at[i], Register: true,
+			})
+		}()
+	}
+	var errs []error
+	for range name {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
 }
 
 // manager is the resource manager.
