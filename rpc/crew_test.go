@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -49,4 +50,46 @@ func TestCrew(t *testing.T) {
 	}
 	Stop(s, 10*time.Second)
 	await(t, func() bool { return members() == 0 })
+}
+
+// waits is a call that ends with the channel.
+type waits chan struct{}
+
+func (w waits) run() { <-w }
+
+// TestCrewShrinks: those who were not needed for some time go, the others stay.
+func TestCrewShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCrew()
+		waiting := func() int { synctest.Wait(); return int(w.idle.Load()) }
+		together := func(n int) {
+			release := make(chan struct{})
+			for range n {
+				w.do(waits(release))
+			}
+			synctest.Wait()
+			close(release)
+		}
+		together(100)
+		if n := waiting(); n != 100 {
+			t.Fatalf("%d wait after 100 calls at a time", n)
+		}
+		for range 3 {
+			<-time.After(idleTime / 2)
+			together(10)
+		}
+		<-time.After(idleTime)
+		if n := waiting(); n != 10 {
+			t.Errorf("%d wait after a time of 10 calls at once, want 10", n)
+		}
+		<-time.After(2 * idleTime)
+		if n := waiting(); n != 0 {
+			t.Errorf("%d wait after a time without a call", n)
+		}
+		together(3)
+		if n := waiting(); n != 3 {
+			t.Errorf("%d wait after 3 calls", n)
+		}
+		w.dismiss()
+	})
 }
