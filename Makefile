@@ -4,6 +4,7 @@
 GO          ?= go
 BIN         := bin/concordat
 TOOLS       := $(CURDIR)/.tools
+BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROTOC_GEN_GO      := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
@@ -135,8 +136,24 @@ bench: build ## measure Concordat beside what it is compared with, and write doc
 bench-core: build ## durations, sizes and rates against their bars; exits 1 on a miss (about 40 minutes)
 	$(GO) run ./test/bench -binary $(BIN) $(BENCH)
 
-bench-micro: ## the packages' own benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+# The pieces that a transaction passes through; those of databases and of the whole
+# are slower, and in their packages. Both sides are built first and then run in turn,
+# so that what the machine does meanwhile hits both.
+MICRO       := fsm cluster node/drive rpc rpc/lazy rpc/meter rpc/kvop participant participant/kv
+BASE        ?= HEAD
+COUNT       ?= 6
+bench-micro: ## the pieces' own benchmarks, of BASE (a commit) and of this tree, compared by benchstat
+	@rm -rf bin/micro && mkdir -p bin/micro && git worktree prune && git worktree add --quiet --detach bin/micro/base $(BASE)
+	@for p in $(MICRO); do \
+		test ! -d bin/micro/base/$$p || (cd bin/micro/base && $(GO) test -c -o ../base-$${p//\//-} ./$$p); \
+		$(GO) test -c -o bin/micro/here-$${p//\//-} ./$$p; \
+	done
+	@for n in $$(seq $(COUNT)); do for p in $(MICRO); do for side in base here; do \
+		dir=$$p; test $$side = here || dir=bin/micro/base/$$p; \
+		test ! -x bin/micro/$$side-$${p//\//-} || (cd $$dir && $(CURDIR)/bin/micro/$$side-$${p//\//-} -test.run '^$$' -test.bench '$(or $(ONLY),.)' -test.benchmem -test.benchtime $(or $(TIME),200ms)) >>bin/micro/$$side.txt; \
+	done; done; done
+	@git worktree remove --force bin/micro/base
+	$(GO) run $(BENCHSTAT) bin/micro/base.txt bin/micro/here.txt
 
 clean: ## what was built
 	rm -rf bin .tools
