@@ -21,7 +21,9 @@ const maxCommandBytes = raft.SuggestedMaxDataSize - entrySlack
 type proposal struct {
 	command []byte
 	done    func(fsm.Result, error) // called once; must not block
-	flying  bool                    // guarded by proposer.mu
+	// due is when it calls for an entry; zero: at once. Guarded by proposer.mu, as what follows.
+	due    time.Time
+	flying bool
 }
 
 // newProposal encodes the command here, so that one that cannot be encoded
@@ -38,7 +40,8 @@ func newProposal(command *fsmpb.Command, done func(fsm.Result, error)) (*proposa
 // what arrives meanwhile makes the next one, so the batches grow with the load
 // and a single caller waits for nobody. While the one under way is small, a second
 // may follow it: with few callers a decision need not wait for the Begin before it
-// to come back, and with many the batches stay large.
+// to come back, and with many the batches stay large. A patient command calls for
+// no entry for as long as one takes, and rides along with the next that goes.
 type proposer struct {
 	cfg Config
 	// submit hands an entry to Raft, says when Raft has taken it, which fixes its
@@ -52,17 +55,21 @@ type proposer struct {
 	task   sync.WaitGroup
 	last   chan struct{} // closed when the newest entry has landed; of run's goroutine
 
-	mu      sync.Mutex // guards what follows
-	term    uint64     // of the leadership that may propose; 0 if none
-	closed  bool
-	queue   []*proposal
-	bytes   int // in queue
-	lazy    []*proposal
-	waiting time.Time     // since when the first of lazy waits
-	flying  int           // entries under way
-	aboard  int           // commands in them
-	idle    chan struct{} // closed when no entry is under way and all answers are told; replaced when one is
-	stats   ProposerStats
+	mu     sync.Mutex // guards what follows
+	term   uint64     // of the leadership that may propose; 0 if none
+	closed bool
+	queue  []*proposal
+	bytes  int // in queue
+	urgent int // in queue: those that call for an entry at once
+	// entryTime is how long entries took lately, from when they were made until
+	// they were applied; 0: none was.
+	entryTime time.Duration
+	lazy      []*proposal
+	waiting   time.Time     // since when the first of lazy waits
+	flying    int           // entries under way
+	aboard    int           // commands in them
+	idle      chan struct{} // closed when no entry is under way and all answers are told; replaced when one is
+	stats     ProposerStats
 }
 
 // ProposerStats counts since the start.
@@ -94,7 +101,7 @@ func (p *proposer) propose(ctx context.Context, command *fsmpb.Command) (fsm.Res
 	answers := make(chan answer, 1)
 	q, err := newProposal(command, func(r fsm.Result, err error) { answers <- answer{r, err} })
 	if err == nil {
-		err = p.enqueue(q)
+		err = p.enqueue(q, 0)
 	}
 	if err != nil {
 		return fsm.Result{}, err
@@ -115,7 +122,9 @@ func (p *proposer) propose(ctx context.Context, command *fsmpb.Command) (fsm.Res
 	}
 }
 
-func (p *proposer) enqueue(q *proposal) error {
+// enqueue queues a command that will be followed by another one after that time;
+// 0: by none that is worth waiting for.
+func (p *proposer) enqueue(q *proposal, next time.Duration) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.open(q); err != nil {
@@ -124,17 +133,24 @@ func (p *proposer) enqueue(q *proposal) error {
 	if len(p.queue) >= p.cfg.QueueCommands || p.bytes+len(q.command) > p.cfg.QueueBytes {
 		return ErrQueueFull
 	}
+	if next > 0 && next < p.entryTime {
+		q.due = time.Now().Add(p.entryTime)
+	} else {
+		p.urgent++
+	}
 	p.queue = append(p.queue, q)
 	p.bytes += len(q.command)
 	p.signal()
 	return nil
 }
 
-// proposeThen queues a command and returns; done takes its result.
-func (p *proposer) proposeThen(command *fsmpb.Command, done func(fsm.Result, error)) {
+// proposeThen queues a command and returns; done takes its result. Whoever
+// proposed it will propose another one after about next: if that is sooner than
+// an entry is written, one entry may be made for both.
+func (p *proposer) proposeThen(command *fsmpb.Command, next time.Duration, done func(fsm.Result, error)) {
 	q, err := newProposal(command, done)
 	if err == nil {
-		err = p.enqueue(q)
+		err = p.enqueue(q, next)
 	}
 	if err != nil {
 		done(fsm.Result{}, err)
@@ -202,6 +218,7 @@ func (p *proposer) withdraw(q *proposal) bool {
 	}
 	p.queue = slices.Delete(p.queue, i, i+1)
 	p.bytes -= len(q.command)
+	p.urgent--
 	return true
 }
 
@@ -224,7 +241,7 @@ func (p *proposer) close() {
 func (p *proposer) refuse(err error, closing bool) {
 	p.mu.Lock()
 	refused := append(p.queue, p.lazy...)
-	p.queue, p.lazy, p.bytes, p.term = nil, nil, 0, 0
+	p.queue, p.lazy, p.bytes, p.urgent, p.term = nil, nil, 0, 0, 0
 	p.closed = p.closed || closing
 	p.mu.Unlock()
 	for _, q := range refused {
@@ -277,21 +294,17 @@ func (p *proposer) take() (term uint64, batch []*proposal, wait time.Duration, c
 	if p.closed {
 		return 0, nil, 0, true
 	}
-	wait = time.Hour
-	if p.flying > 1 || p.flying == 1 && (p.aboard > p.cfg.FollowCommands || len(p.queue) == 0) {
+	if wait = p.rest(); wait > 0 {
 		return 0, nil, wait, false
-	}
-	if len(p.queue) == 0 {
-		if len(p.lazy) == 0 {
-			return 0, nil, wait, false
-		}
-		if wait = p.cfg.LazyDelay - time.Since(p.waiting); wait > 0 {
-			return 0, nil, wait, false
-		}
 	}
 	bytes := 0
 	var taken int
 	batch, taken = p.fill(nil, p.queue, &bytes)
+	for _, q := range batch {
+		if q.due.IsZero() {
+			p.urgent--
+		}
+	}
 	p.queue = cut(p.queue, taken)
 	p.bytes -= bytes
 	batch, taken = p.fill(batch, p.lazy, &bytes)
@@ -304,6 +317,26 @@ func (p *proposer) take() (term uint64, batch []*proposal, wait time.Duration, c
 	p.aboard += len(batch)
 	p.idle = make(chan struct{})
 	return p.term, batch, 0, false
+}
+
+// rest is how long there is no reason for another entry, unless something
+// changes. Called with the lock held.
+func (p *proposer) rest() time.Duration {
+	const unknown = time.Hour
+	if p.flying > 1 || p.flying == 1 && (p.aboard > p.cfg.FollowCommands || len(p.queue) == 0) {
+		return unknown
+	}
+	if p.urgent > 0 {
+		return 0
+	}
+	rest := unknown
+	if len(p.queue) > 0 { // all of them are patient, and the first is the one that has waited
+		rest = time.Until(p.queue[0].due)
+	}
+	if len(p.lazy) > 0 && p.flying == 0 {
+		rest = min(rest, p.cfg.LazyDelay-time.Since(p.waiting))
+	}
+	return rest
 }
 
 // fill appends from the front of queue what fits into one entry.
@@ -335,6 +368,7 @@ type landing struct {
 	batch   []*proposal
 	results []fsm.Result
 	err     error
+	took    time.Duration
 	idle    chan struct{}
 }
 
@@ -345,7 +379,7 @@ func (p *proposer) fly(term uint64, batch []*proposal) {
 		commands[i] = q.command
 	}
 	entry := fsm.EncodeEntry(term, p.cfg.Wall().UnixMilli(), commands)
-	before, done, taken := p.last, make(chan struct{}), make(chan struct{})
+	made, before, done, taken := time.Now(), p.last, make(chan struct{}), make(chan struct{})
 	p.last = done
 	p.mu.Lock()
 	idle := p.idle
@@ -356,7 +390,7 @@ func (p *proposer) fly(term uint64, batch []*proposal) {
 		results, err := p.submit(entry, took)
 		took()
 		<-before
-		p.land(landing{batch, results, err, idle})
+		p.land(landing{batch, results, err, time.Since(made), idle})
 	})
 	<-taken
 }
@@ -370,12 +404,21 @@ func (p *proposer) land(l landing) {
 	if l.err == nil {
 		p.stats.Entries++
 		p.stats.Commands += uint64(len(l.batch))
+		p.entryTime = smoothed(p.entryTime, l.took)
 	}
 	p.flying--
 	p.aboard -= len(l.batch)
 	p.signal()
 	p.mu.Unlock()
 	p.landed <- l
+}
+
+// smoothed is an average in which the newest value counts for an eighth.
+func smoothed(average, value time.Duration) time.Duration {
+	if average == 0 {
+		return value
+	}
+	return average + (value-average)/8
 }
 
 // tell hands every caller its answer, beside the next entry: what an answer sets

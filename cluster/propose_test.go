@@ -409,7 +409,7 @@ func TestSmallEntryIsFollowed(t *testing.T) {
 		}
 		start := func(ids ...string) {
 			for _, id := range ids {
-				p.proposeThen(refuse(id), func(_ fsm.Result, err error) {
+				p.proposeThen(refuse(id), 0, func(_ fsm.Result, err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					order = append(order, fmt.Sprint(id, err != nil))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -61,9 +62,11 @@ func (r *Replica) Propose(ctx context.Context, cmd *fsmpb.Command) (fsm.Result, 
 
 // ProposeThen is Propose without the wait. done is called exactly once, perhaps
 // before ProposeThen returns; the answers come in the order of the log. It must
-// not block.
-func (r *Replica) ProposeThen(cmd *fsmpb.Command, done func(fsm.Result, error)) {
-	r.proposer.proposeThen(cmd, done)
+// not block. Whoever expects to propose another command that needs this one after
+// about next says so: where that is sooner than an entry is written, this one waits
+// for the next entry that goes anyway, that long at most. 0: it does not wait.
+func (r *Replica) ProposeThen(cmd *fsmpb.Command, next time.Duration, done func(fsm.Result, error)) {
+	r.proposer.proposeThen(cmd, next, done)
 }
 
 // ProposeLazy adds a command to the next entry that is proposed anyway, or to

@@ -17,10 +17,14 @@ import (
 func (f *flight) begin(req *pb.SubmitRequest, digests []fsm.Digest) {
 	c := drive.BeginCommand(req, f.attempt, digests)
 	f.run(func() []drive.Effect {
-		f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, err error) {
+		rec := drive.Pending(req, f.attempt, f.digest, digests)
+		decision := f.l.votes.take() // one entry may do for both
+		if rec == nil {
+			decision = 0
+		}
+		f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, decision, func(r fsm.Result, err error) {
 			f.tell(event{begun: &fate{r, err}})
 		})
-		rec := drive.Pending(req, f.attempt, f.digest, digests)
 		if rec == nil || f.hasEvents() { // perhaps it was refused at once
 			return nil
 		}

@@ -132,6 +132,9 @@ func (f *flight) decide() {
 	}
 	if !f.deciding {
 		f.deciding = true
+		if f.d.Decision().Commit && !f.resumed {
+			f.l.votes.took(time.Since(f.phaseSince))
+		}
 		f.phaseEnded(f.l.node.metrics.phases.prepare)
 	}
 	f.mu.Lock()
@@ -143,7 +146,7 @@ func (f *flight) decide() {
 		}
 	}
 	f.proposing = true
-	f.l.node.replica.ProposeThen(drive.DecideCommand(f.d), f.answered)
+	f.l.node.replica.ProposeThen(drive.DecideCommand(f.d), 0, f.answered)
 }
 
 // leave takes the flight out. Its record stands in the state by then, so whoever

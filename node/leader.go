@@ -39,6 +39,9 @@ type leader struct {
 	// waiting counts the flights that wait for a participant that does not answer.
 	waiting atomic.Int64
 
+	// votes is how long participants took to vote for a commit.
+	votes pace
+
 	// alerts are those that a leader judges.
 	alerts *clusterAlerts
 
