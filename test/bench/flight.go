@@ -20,8 +20,8 @@ const (
 	// flightBudget is the longest there is: votes are waited for meanwhile.
 	flightBudget = 60 * time.Second
 	// flightGivesUp is when a caller that is not answered leaves its transaction alone.
-	flightGivesUp = 250 * time.Millisecond
-	flightClients = 2000
+	flightGivesUp = 500 * time.Millisecond
+	flightClients = 4000
 )
 
 // flight measures what transactions under way cost the leader: one of two
@@ -61,7 +61,14 @@ func flightOf(ctx context.Context, b *bench, n int) error {
 		return err
 	}
 	begun := time.Now()
-	s.leave(ctx, n)
+	for missing := n; missing > 0 && time.Since(begun) < flightBudget/2; { // of some that nobody was told of there is nothing
+		s.leave(ctx, missing)
+		have, err := s.unfinished(ctx)
+		if err != nil {
+			return err
+		}
+		missing = n - have
+	}
 	if err := s.tellFlight(ctx, n, "waiting for votes", idle); err != nil {
 		return err
 	}
