@@ -167,6 +167,7 @@ func runKV(ctx context.Context, f *participantFlags, log hclog.Logger) (err erro
 
 // serve serves a resource manager as the flags say.
 func (f *participantFlags) serve(ctx context.Context, rm participant.ResourceManager, log hclog.Logger) error {
+	collectLess()
 	err := participant.Serve(ctx, participant.Service{
 		Config: participant.Config{
 			Name: f.name, ResourceManager: rm, Logger: log, ForgetEvery: f.forgetEvery,

@@ -67,6 +67,7 @@ Connections are not secured: an address that other machines can reach needs --in
 		if cfg.Cluster.Listener, err = raftListener(cfg); err != nil {
 			return err
 		}
+		collectLess()
 		err = node.Run(cmd.Context(), cfg)
 		_ = cfg.Cluster.Listener.Close() // for a node that failed before it took the listener over
 		return serverError(err)

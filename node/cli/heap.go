@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// leastHeap is below which a server does not collect its garbage. What it holds by
+// itself is small, and makes ten times as much garbage a second under load: with
+// Go's own setting every seventh second of its CPU went into collections.
+const leastHeap = 64 << 20
+
+// maxGCPercent keeps a heap of next to nothing from an absurd setting.
+const maxGCPercent = 1600
+
+// collectLess has the garbage collector begin at leastHeap, or when the heap has
+// doubled, as usual, whichever is more. Who sets GOGC has it as set.
+func collectLess() {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	setGCPercent(0)
+	afterCollection(maxGCPercent)
+}
+
+// afterCollection adapts the setting after the next collection, and each after it.
+func afterCollection(percent int) {
+	// What nobody holds is cleaned up by the next collection.
+	runtime.AddCleanup(new([64]byte), func(now int) { afterCollection(setGCPercent(now)) }, percent)
+}
+
+// setGCPercent sets what fits the heap that the last collection left, unless it is
+// nearly so already: each change stops everything for a moment. It returns what is set.
+func setGCPercent(now int) int {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	want := gcPercent(live[0].Value.Uint64())
+	if want > now-now/8 && want < now+now/8 {
+		return now
+	}
+	debug.SetGCPercent(want)
+	return want
+}
+
+// gcPercent is by how much a heap of live bytes may grow, in percent.
+func gcPercent(live uint64) int {
+	if live >= leastHeap/2 {
+		return 100
+	}
+	return int(min(maxGCPercent, leastHeap*100/max(live, 1)-100))
+}
