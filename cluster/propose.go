@@ -157,7 +157,8 @@ func (p *proposer) proposeThen(command *fsmpb.Command, next time.Duration, done 
 	}
 }
 
-// proposeLazily queues a command for the next entry that goes anyway.
+// proposeLazily queues a command for the next entry that goes anyway, or for one
+// of its own after a while, or when there are as many as an entry takes.
 func (p *proposer) proposeLazily(command *fsmpb.Command, done func(fsm.Result, error)) {
 	q, err := newProposal(command, done)
 	if err == nil {
@@ -179,9 +180,11 @@ func (p *proposer) enqueueLazy(q *proposal) error {
 	}
 	if len(p.lazy) == 0 {
 		p.waiting = time.Now()
-		p.signal()
 	}
 	p.lazy = append(p.lazy, q)
+	if n := len(p.lazy); n == 1 || n == p.cfg.MaxBatchCommands {
+		p.signal()
+	}
 	return nil
 }
 
@@ -333,7 +336,11 @@ func (p *proposer) rest() time.Duration {
 	if len(p.queue) > 0 { // all of them are patient, and the first is the one that has waited
 		rest = time.Until(p.queue[0].due)
 	}
-	if len(p.lazy) > 0 && p.flying == 0 {
+	switch {
+	case p.flying > 0:
+	case len(p.lazy) >= p.cfg.MaxBatchCommands: // as many as an entry takes
+		return 0
+	case len(p.lazy) > 0:
 		rest = min(rest, p.cfg.LazyDelay-time.Since(p.waiting))
 	}
 	return rest

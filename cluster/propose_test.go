@@ -292,6 +292,32 @@ func TestLazyCommandsRideAlong(t *testing.T) {
 	})
 }
 
+// TestLazyCommandsOfAnEntry: as many as an entry takes wait for nothing.
+func TestLazyCommandsOfAnEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := proposerInBubble(t, func(c *Config) { c.MaxBatchCommands = 4 })
+		done := make(chan error, 10)
+		began := time.Now()
+		for i := range cap(done) {
+			p.proposeLazily(announcement(fmt.Sprint(i)), func(_ fsm.Result, err error) { done <- err })
+		}
+		for n := range cap(done) {
+			if n == 0 || n == 4 || n == 8 {
+				l.gate <- nil
+			}
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if waited, want := time.Since(began), map[bool]time.Duration{true: p.cfg.LazyDelay}[n >= 8]; waited != want {
+				t.Errorf("command %d waited %v, should be %v", n, waited, want)
+			}
+		}
+		if got := fmt.Sprint(l.sizes()); got != "[4 4 2]" {
+			t.Errorf("commands per entry %s, should be [4 4 2]", got)
+		}
+	})
+}
+
 func TestQueueBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, l := proposerInBubble(t, func(c *Config) { c.QueueCommands, c.LazyCommands = 2, 3 })
