@@ -9,7 +9,7 @@ import (
 // of their checksums. A record's own checksum cannot tell that the record is
 // missing, or that an older page with an older, whole record stands in its
 // place, which damage to the Pages above the records can bring about. So the
-// census is written with every batch, and Open counts again.
+// census is written with every batch and every checkpoint, and Open counts again.
 type census struct{ count, sum uint64 }
 
 var keyCensus = []byte("census")
@@ -57,32 +57,12 @@ func (p *Pages) readCounts() ([]census, error) {
 	return c, nil
 }
 
-// replaced keeps the census of a write: old and sealed are what stood and
-// what will stand under a key; nil is nothing.
-func (p *Pages) replaced(bucket, old, sealed []byte) error {
-	if p.counts == nil {
-		c, err := p.readCounts()
-		if err != nil {
-			return err
-		}
-		p.counts = c
-	}
-	if c := p.file.censusOf(p.counts, bucket); c != nil {
-		c.remove(old)
-		c.add(sealed)
-	}
-	return nil
-}
-
-// finish writes the census of everything that was written.
-func (p *Pages) finish() error {
-	if p.counts == nil {
-		return nil
-	}
+// encodeCounts is the record of the census.
+func encodeCounts(counts []census) []byte {
 	e := NewEncoder()
-	for _, c := range p.counts {
+	for _, c := range counts {
 		e.Uint(c.count)
 		e.Uint(c.sum)
 	}
-	return p.store(bucketMeta, keyCensus, seal(bucketMeta, keyCensus, e.b))
+	return e.b
 }

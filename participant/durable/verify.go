@@ -12,7 +12,7 @@ import (
 // found again from the root, and as many as the census says. The others find
 // damage to the Pages above the records, which no checksum of ours covers.
 func (p *Pages) verifyBucket(bucket []byte, each func(key, value []byte) error) error {
-	b := p.tx.Bucket(bucket)
+	b := p.at.Bucket(bucket)
 	if b == nil {
 		return p.Corrupt(bucket, nil, "the bucket is missing")
 	}
