@@ -11,30 +11,10 @@ import (
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
-// keyLog in the meta bucket is the mark of the log: the pages are not whole
-// without it. A file that was closed well has none.
-var keyLog = []byte("log")
-
 // mark says which log goes with the pages, and the last batch that they have.
 type mark struct {
 	id  [logID]byte
 	seq uint64
-}
-
-func (m mark) encode() []byte {
-	e := NewEncoder()
-	e.Bytes(m.id[:])
-	e.Uint(m.seq)
-	return e.b
-}
-
-func decodeMark(b []byte) (m mark, err error) {
-	d := NewDecoder(b)
-	if copy(m.id[:], d.Bytes()) != logID {
-		d.Spoil()
-	}
-	m.seq = d.Uint()
-	return m, d.End()
 }
 
 // checkpoint writes to the pages, in one transaction, what the overlay has and
@@ -47,9 +27,9 @@ func (c *committer) checkpoint(seq uint64, counts []census, list []change) (err 
 			return err
 		}
 	}
-	m := mark{id: s.log.id, seq: seq}
+	sum := summary{counts: counts, log: &mark{id: s.log.id, seq: seq}}
 	err = c.writePages(seq, func(w *pageWriter) error {
-		return errors.Join(w.putAll(list), w.putMeta(keyCensus, encodeCounts(counts)), w.putMeta(keyLog, m.encode()))
+		return errors.Join(w.putAll(list), w.putMeta(keyCensus, sum.encode()))
 	})
 	if err == nil {
 		s.log.end = logHeader
@@ -67,7 +47,7 @@ func (c *committer) finish() {
 	failpoint.Hit("participant.checkpoint.close.before")
 	err := s.options.Sync(func() error {
 		return c.writePages(s.over.Load().seq.Load(), func(w *pageWriter) error {
-			return errors.Join(w.putMeta(keyCensus, encodeCounts(s.counts)), w.deleteMeta(keyLog))
+			return w.putMeta(keyCensus, summary{counts: s.counts}.encode())
 		})
 	})
 	failpoint.Hit("participant.checkpoint.close.after")
@@ -156,10 +136,6 @@ func (w *pageWriter) putAll(list []change) error {
 
 func (w *pageWriter) putMeta(key, value []byte) error {
 	return w.putAll([]change{{bucket: string(bucketMeta), key: string(key), sealed: seal(bucketMeta, key, value)}})
-}
-
-func (w *pageWriter) deleteMeta(key []byte) error {
-	return w.putAll([]change{{bucket: string(bucketMeta), key: string(key)}})
 }
 
 // update changes the pages, before the committer runs.

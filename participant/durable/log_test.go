@@ -264,3 +264,33 @@ func TestLogOfAnotherFile(t *testing.T) {
 		closed(t, s)
 	}
 }
+
+// TestOlderProgramsStop: one that knows no log must not serve pages that need it.
+func TestOlderProgramsStop(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file.db")
+	s := testFile(t, path)
+	versionOf := func() byte {
+		var version byte
+		err := s.View(func(p *Pages) error {
+			b, err := p.Get(bucketMeta, keyCensus)
+			version = b[0]
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return version
+	}
+	if got := versionOf(); got != FormatVersion {
+		t.Errorf("a new file has version %d", got)
+	}
+	put(t, s, "a=1")
+	if got := versionOf(); got == FormatVersion {
+		t.Error("with a log it is read as if there were none")
+	}
+	closed(t, s)
+	s = testFile(t, path)
+	if got := versionOf(); got != FormatVersion {
+		t.Errorf("a file that was closed has version %d", got)
+	}
+}

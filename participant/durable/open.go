@@ -93,9 +93,6 @@ func openError(err error) error {
 // readMeta reads whose data these are, and the fence.
 func (s *File) readMeta() error {
 	return s.View(func(p *Pages) (err error) {
-		if s.counts, err = p.readCounts(); err != nil {
-			return err
-		}
 		if s.incarnation, err = p.incarnation(); err != nil {
 			return err
 		}
@@ -139,7 +136,7 @@ func (s *File) create() error {
 		}
 		w := &pageWriter{tx: tx, file: s}
 		err := w.putMeta(keyIncarnation, encodeIncarnation(newIncarnation()))
-		return errors.Join(err, w.putMeta(keyCensus, encodeCounts(make([]census, len(s.counted)))))
+		return errors.Join(err, w.putMeta(keyCensus, summary{counts: make([]census, len(s.counted))}.encode()))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err

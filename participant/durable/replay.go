@@ -16,13 +16,14 @@ import (
 // read or written. A crash may have cut the last record short: nobody was
 // answered for that one. Any other record that is not whole is damage.
 func (s *File) replay() error {
-	m, marked, err := s.readMark()
+	sum, err := s.readSummary()
 	if err != nil {
 		return err
 	}
-	seq := m.seq
-	if marked {
-		if seq, err = s.replayLog(m); err != nil {
+	s.counts = sum.counts
+	var seq uint64
+	if sum.log != nil {
+		if seq, err = s.replayLog(*sum.log); err != nil {
 			return err
 		}
 	}
@@ -34,27 +35,17 @@ func (s *File) replay() error {
 	return tx.Rollback()
 }
 
-// readMark is the mark in the pages; false if they are whole without a log.
-func (s *File) readMark() (m mark, marked bool, err error) {
+// readSummary is what the pages say of themselves, before there is an overlay.
+func (s *File) readSummary() (sum summary, err error) {
 	tx, err := s.db.Begin(false)
 	if err != nil {
-		return m, false, err
+		return sum, err
 	}
 	err = s.ViewIn(&Point{Tx: tx}, func(p *Pages) error {
-		if s.counts, err = p.readCounts(); err != nil {
-			return err
-		}
-		b, err := p.Get(bucketMeta, keyLog)
-		if err != nil || b == nil {
-			return err
-		}
-		if m, err = decodeMark(b); err != nil {
-			return p.Corrupt(bucketMeta, keyLog, err.Error())
-		}
-		marked = true
-		return nil
+		sum, err = p.summary()
+		return err
 	})
-	return m, marked, err
+	return sum, err
 }
 
 func (s *File) damagedLog(format string, args ...any) error {
@@ -91,7 +82,7 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 				return err
 			}
 		}
-		return errors.Join(w.putMeta(keyCensus, encodeCounts(s.counts)), w.putMeta(keyLog, m.encode()))
+		return w.putMeta(keyCensus, summary{counts: s.counts, log: &m}.encode())
 	})
 	failpoint.Hit("participant.checkpoint.open.after")
 	if err != nil {

@@ -45,11 +45,11 @@ func (p *Pages) verifyBucket(bucket []byte, each func(key, value []byte) error) 
 	if err != nil {
 		return err
 	}
-	counts, err := p.readCounts()
+	sum, err := p.summary()
 	if err != nil {
 		return err
 	}
-	if want := p.file.censusOf(counts, bucket); want != nil && *want != found {
+	if want := p.file.censusOf(sum.counts, bucket); want != nil && *want != found {
 		reason := fmt.Sprintf("the bucket has %d records and should have %d, or some are older than they should be", found.count, want.count)
 		return &CorruptError{File: p.file.path, Bucket: string(bucket), Reason: reason}
 	}
