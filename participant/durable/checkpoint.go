@@ -31,10 +31,10 @@ func (c *committer) checkpoint(seq uint64, counts []census, list []change) (err 
 	err = c.writePages(seq, func(w *pageWriter) error {
 		return errors.Join(w.putAll(list), w.putMeta(keyCensus, sum.encode()))
 	})
-	if err == nil {
-		s.log.end = logHeader
+	if err != nil {
+		return err
 	}
-	return err
+	return s.log.clear(s.log.end, seq, !s.db.NoSync)
 }
 
 // finish makes the pages whole without the log, when all is done.

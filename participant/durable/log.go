@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -19,7 +20,7 @@ import (
 // which costs the file system no transaction of its own.
 const (
 	logHeader  = 4096      // of the file; no record shares its block
-	recordHead = 16        // length, checksum, number
+	recordHead = 24        // length, checksum, number, checksum of these, nothing
 	recordStep = 8         // where records may begin
 	logStep    = 256 << 10 // the file grows by so much
 	// logBytes is the length at which a checkpoint is due. It bounds the memory
@@ -41,10 +42,22 @@ type batchLog struct {
 // logPath is the log of the file at path.
 func logPath(path string) string { return path + ".log" }
 
-// header is what the file begins with.
-func (l *batchLog) header() []byte {
+// header is what the file begins with. base is a batch that the pages have, with
+// all before it: with older pages the log is of no use.
+func (l *batchLog) header(base uint64) []byte {
 	b := append([]byte(logMagic), l.id[:]...)
+	b = binary.BigEndian.AppendUint64(b, base)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// fits reports whether the log begins as that of pages which have batch seq.
+func (l *batchLog) fits(all []byte, seq uint64) bool {
+	const at = len(logMagic) + logID
+	if len(all) < logHeader {
+		return false
+	}
+	base := binary.BigEndian.Uint64(all[at:])
+	return bytes.HasPrefix(all, l.header(base)) && base <= seq
 }
 
 // createLog makes a log of its own id. It counts once the pages name it, so
@@ -59,7 +72,7 @@ func (s *File) createLog() (l *batchLog, err error) {
 		return nil, err
 	}
 	if err = l.grow(logStep); err == nil {
-		_, err = l.file.WriteAt(l.header(), 0)
+		_, err = l.file.WriteAt(l.header(0), 0)
 	}
 	if err == nil && !s.db.NoSync {
 		err = errors.Join(l.file.Sync(), syncDirectory(filepath.Dir(s.path)))
@@ -114,13 +127,20 @@ func (l *batchLog) encode(seq uint64, counts []census, list []change) bool {
 	binary.BigEndian.PutUint32(l.buf, uint32(len(l.buf)))
 	binary.BigEndian.PutUint64(l.buf[8:], seq)
 	binary.BigEndian.PutUint32(l.buf[4:], l.checksum(l.buf))
+	binary.BigEndian.PutUint32(l.buf[16:], l.headChecksum(l.buf))
 	return true
 }
 
 // checksum covers the whole record but itself, and whose it is.
 func (l *batchLog) checksum(record []byte) uint32 {
 	sum := crc32.Update(crc32.Checksum(l.id[:], castagnoli), castagnoli, record[:4])
-	return crc32.Update(sum, castagnoli, record[8:])
+	sum = crc32.Update(sum, castagnoli, record[8:16])
+	return crc32.Update(sum, castagnoli, record[20:])
+}
+
+// headChecksum is for a record that is not whole: how long it should be.
+func (l *batchLog) headChecksum(record []byte) uint32 {
+	return crc32.Update(crc32.Checksum(l.id[:], castagnoli), castagnoli, record[:16])
 }
 
 // write makes the record that was encoded durable.
@@ -142,26 +162,79 @@ func (l *batchLog) write(sync bool) error {
 	return nil
 }
 
+// recordAt is the number and the length of a whole record; no length: there is none.
+func (l *batchLog) recordAt(all []byte, offset int) (seq uint64, length int) {
+	n := l.lengthAt(all, offset)
+	if n == 0 || offset+n > len(all) {
+		return 0, 0
+	}
+	b := all[offset : offset+n]
+	if binary.BigEndian.Uint32(b[4:]) != l.checksum(b) {
+		return 0, 0
+	}
+	return binary.BigEndian.Uint64(b[8:]), n
+}
+
+// lengthAt is the length of a record, whole or not, whose head is; else 0.
+func (l *batchLog) lengthAt(all []byte, offset int) int {
+	if len(all)-offset < recordHead {
+		return 0
+	}
+	b := all[offset : offset+recordHead]
+	if n := binary.BigEndian.Uint32(b); binary.BigEndian.Uint32(b[16:]) == l.headChecksum(b) && n >= recordHead && n <= logBytes {
+		return int(n)
+	}
+	return 0
+}
+
+// sector is what a disk writes whole, or not at all.
+const sector = 512
+
+// interrupted reports whether a crash explains what stands at offset, where no
+// whole record is: sectors are missing of one that was written, or of zeros that
+// were. Where a sector is missing, there is nothing.
+func (l *batchLog) interrupted(all []byte, offset int) bool {
+	n := l.lengthAt(all, offset)
+	if n == 0 { // the head itself is not whole: its sectors, two at most
+		n = max(recordHead, sector-offset%sector)
+	}
+	for from := offset; from < offset+n; {
+		to := min(from-from%sector+sector, offset+n)
+		if from >= len(all) || allZero(all[from:min(to, len(all))]) {
+			return true
+		}
+		from = to
+	}
+	return false
+}
+
+func allZero(b []byte) bool {
+	for _, v := range b {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// clear has the log begin anew, over nothing: the pages have all of it, up to
+// its end and batch seq.
+func (l *batchLog) clear(end int64, seq uint64, sync bool) error {
+	_, err := l.file.WriteAt(make([]byte, end-logHeader), logHeader)
+	if err == nil {
+		_, err = l.file.WriteAt(l.header(seq), 0)
+	}
+	if err == nil && sync {
+		err = syncData(l.file)
+	}
+	l.end = logHeader
+	return err
+}
+
 // logged is a record that was read back.
 type logged struct {
 	counts []census
 	list   []change
-}
-
-// recordAt is the number and the length of a whole record; no length: there is none.
-func (l *batchLog) recordAt(all []byte, offset int) (seq uint64, length int) {
-	if len(all)-offset < recordHead {
-		return 0, 0
-	}
-	b := all[offset:]
-	n := binary.BigEndian.Uint32(b)
-	if n < recordHead || n%recordStep != 0 || int64(n) > int64(len(b)) {
-		return 0, 0
-	}
-	if b = b[:n]; binary.BigEndian.Uint32(b[4:]) != l.checksum(b) {
-		return 0, 0
-	}
-	return binary.BigEndian.Uint64(b[8:]), int(n)
 }
 
 func decodeLogged(body []byte) (logged, error) {

@@ -2,7 +2,6 @@ package durable
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -67,11 +66,12 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 		return 0, err
 	}
 	l.size = int64(len(all))
-	if want := l.header(); !bytes.HasPrefix(all, want) {
-		return 0, s.damagedLog("it does not begin as the log of %s", s.path)
+	if !l.fits(all, m.seq) {
+		return 0, s.damagedLog("it does not begin as the log of %s, or goes with a later state of it", s.path)
 	}
 	batches, err := s.readBatches(l, all, m.seq)
-	if err != nil || len(batches) == 0 {
+	used := int64(len(bytes.TrimRight(all, "\x00")))
+	if err != nil || used <= logHeader {
 		return m.seq, err
 	}
 	m.seq += uint64(len(batches))
@@ -84,6 +84,9 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 		}
 		return w.putMeta(keyCensus, summary{counts: s.counts, log: &m}.encode())
 	})
+	if err == nil {
+		err = l.clear(used, m.seq, true)
+	}
 	failpoint.Hit("participant.checkpoint.open.after")
 	if err != nil {
 		return 0, s.failedWrite(err)
@@ -96,24 +99,26 @@ func (s *File) readBatches(l *batchLog, all []byte, seq uint64) (batches []logge
 	offset := logHeader
 	for {
 		number, length := l.recordAt(all, offset)
-		if length == 0 || number != seq+1 {
+		if length == 0 || number > seq+1 {
 			break
 		}
-		b, err := decodeLogged(all[offset+recordHead : offset+length])
-		if err != nil {
-			return nil, s.damagedLog("batch %d: %v", number, err)
+		if number == seq+1 { // those before are in the pages: a crash came before the log was cleared
+			b, err := decodeLogged(all[offset+recordHead : offset+length])
+			if err != nil {
+				return nil, s.damagedLog("batch %d: %v", number, err)
+			}
+			batches, seq = append(batches, b), number
 		}
-		batches = append(batches, b)
-		offset, seq = offset+length, number
+		offset += length
+	}
+	if !l.interrupted(all, offset) {
+		return nil, s.damagedLog("batch %d is not as it was written, at byte %d", seq+1, offset)
 	}
 	// Batches are synced one after the other: one that follows proves that the
 	// one which is missing here was whole.
 	for at := offset; at+recordHead <= len(all); at += recordStep {
-		if binary.BigEndian.Uint64(all[at+8:]) <= seq {
-			continue
-		}
-		if number, length := l.recordAt(all, at); length > 0 {
-			return nil, s.damagedLog("batch %d is not whole at byte %d, and batch %d follows", seq+1, offset, number)
+		if number, length := l.recordAt(all, at); length > 0 && number > seq {
+			return nil, s.damagedLog("batch %d is not as it was written, at byte %d, and batch %d follows", seq+1, offset, number)
 		}
 	}
 	return batches, nil
