@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -124,6 +125,9 @@ func (c *committer) run() {
 }
 
 func (c *committer) batch(first *write) []*write {
+	// Whoever can run goes first: it may be about to join, and where the processor
+	// is scarce a sync for each costs more of it than the wait.
+	runtime.Gosched()
 	batch := []*write{first}
 	for len(batch) < queueLength {
 		select {
