@@ -23,20 +23,32 @@ type finding struct {
 	// earlier leadership may have raised: its clocks began before ours (P11), so
 	// what it raised stands as long as anything that was resumed still waits.
 	raise bool
-	txns  []waiting
+	count int
+	// first are those of the lowest attempts, in no order; at most twice as many as an alert names.
+	first []waiting
 	vain  uint64
 	last  string // why the newest call failed
 }
 
-// waiting is a transaction that waits, in the order of their attempts.
+// waiting is a transaction that waits.
 type waiting struct {
 	attempt fsm.Attempt
 	id      string
 }
 
+// oldest sorts what is in f.first and keeps what an alert names.
+func (f *finding) oldest() []waiting {
+	slices.SortFunc(f.first, func(a, b waiting) int { return a.attempt.Compare(b.attempt) })
+	f.first = f.first[:min(len(f.first), alerting.MaxTransactions)]
+	return f.first
+}
+
 func (f *finding) add(rec *fsm.Txn, old bool, p branchProgress) {
 	f.raise = f.raise || old
-	f.txns = append(f.txns, waiting{rec.Attempt, rec.ID})
+	f.count++
+	if f.first = append(f.first, waiting{rec.Attempt, rec.ID}); len(f.first) == 2*alerting.MaxTransactions {
+		f.oldest() // there may be 100,000, and it is done every second
+	}
 	f.vain += uint64(p.vain)
 	if p.lastError != "" {
 		f.last = p.lastError
@@ -61,12 +73,15 @@ func (fs *findings) at(kind, participant string) *finding {
 	return f
 }
 
-// find looks for whatever has been unsettled for too long, in whatever state (P11).
-func (l *leader) find() findings {
+// find looks for whatever has been unsettled for too long, in whatever state
+// (P11). What was resumed and is not old by this leadership's clock can only keep
+// up what is marked already.
+func (l *leader) find(marks map[alertKey]fsm.AlertMark) findings {
 	fs := findings{of: map[alertKey]*finding{}}
+	now := time.Now()
 	for _, f := range l.snapshotFlights() {
-		old := time.Since(f.begun) > l.node.cfg.AlertAfter
-		if !old && !f.resumed {
+		old := now.Sub(f.begun) > l.node.cfg.AlertAfter
+		if !old && (!f.resumed || len(marks) == 0) {
 			continue
 		}
 		rec, _, _ := f.state()
@@ -76,12 +91,11 @@ func (l *leader) find() findings {
 		case rec.State == fsm.Preparing:
 			fs.missingVotes(rec, f.progress(), old)
 		case !rec.State.Finished():
-			progress := f.progress()
-			for i := range rec.Branches {
+			f.eachProgress(func(i int, p branchProgress) {
 				if rec.Owes(i) {
-					fs.at(alertUndelivered, rec.Branches[i].Participant).add(rec, old, progress[i])
+					fs.at(alertUndelivered, rec.Branches[i].Participant).add(rec, old, p)
 				}
-			}
+			})
 		}
 	}
 	l.node.replica.View(fs.forOperators)
@@ -120,10 +134,10 @@ func (fs *findings) forOperators(m *fsm.Machine) {
 
 // alert is the finding as an alert.
 func (f *finding) alert(key alertKey, after time.Duration) alerting.Alert {
-	slices.SortFunc(f.txns, func(a, b waiting) int { return a.attempt.Compare(b.attempt) })
-	a := describeAlert(key, len(f.txns), f.txns[0].id, after)
-	a.Count, a.Retries = uint64(len(f.txns)), f.vain
-	for _, w := range f.txns[:min(len(f.txns), alerting.MaxTransactions)] {
+	first := f.oldest()
+	a := describeAlert(key, f.count, first[0].id, after)
+	a.Count, a.Retries = uint64(f.count), f.vain
+	for _, w := range first {
 		a.Transactions = append(a.Transactions, w.id)
 	}
 	if f.last != "" {

@@ -82,7 +82,7 @@ func stands(m fsm.AlertMark) bool { return m.State == fsm.AlertRaised || m.State
 // takeOver shows what an earlier leadership has raised.
 func (c *clusterAlerts) takeOver() {
 	c.shown = c.marks()
-	c.learn(c.l.find(), c.shown)
+	c.learn(c.l.find(c.shown), c.shown)
 	for _, i := range c.List() {
 		if i.Standing() {
 			c.l.node.alerts.active.WithLabelValues(i.Kind).Inc()
@@ -107,7 +107,8 @@ func (c *clusterAlerts) learn(fs findings, marks map[alertKey]fsm.AlertMark) {
 
 // judge marks what has begun and what is over.
 func (c *clusterAlerts) judge(ctx context.Context) {
-	fs, marks := c.l.find(), c.marks()
+	marks := c.marks()
+	fs := c.l.find(marks)
 	now := c.l.node.cfg.Cluster.Wall().UnixMilli()
 	var change []*fsmpb.AlertMark
 	mark := func(key alertKey, state fsm.AlertState) {

@@ -33,20 +33,27 @@ type branchProgress struct {
 
 // progress is how far each branch has come, in the order of the record.
 func (f *flight) progress() []branchProgress {
+	list := make([]branchProgress, 0, len(f.calls))
+	f.eachProgress(func(_ int, p branchProgress) { list = append(list, p) })
+	return list
+}
+
+// eachProgress tells how far each branch has come, one after the other.
+func (f *flight) eachProgress(tell func(branch int, p branchProgress)) {
 	now := f.l.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := make([]branchProgress, len(f.calls))
-	for i, c := range f.calls {
-		list[i] = branchProgress{tries: c.begun, vain: c.failed, answered: c.answered, vote: c.vote}
+	for i := range f.calls {
+		c := &f.calls[i]
+		p := branchProgress{tries: c.begun, vain: c.failed, answered: c.answered, vote: c.vote}
 		if c.err != nil {
-			list[i].lastError = c.err.Error()
+			p.lastError = c.err.Error()
 		}
 		if c.retryAt != 0 {
-			list[i].nextTry = max(c.retryAt-now, 1)
+			p.nextTry = max(c.retryAt-now, 1)
 		}
+		tell(i, p)
 	}
-	return list
 }
 
 func (f *flight) callBegins(branch int) {

@@ -19,6 +19,9 @@ const (
 	inDoubtBudget = 50 * time.Millisecond
 	// roomInDoubt is how many more than those in doubt the nodes take.
 	roomInDoubt = 10_000
+	// askSettled is how often a node is asked whether it has settled everything;
+	// its answer has all of its metrics, which it should not spend its time on.
+	askSettled = 25 * time.Millisecond
 )
 
 // settleFigure is what a kill -9 of the leader did to the transactions under way.
@@ -60,7 +63,7 @@ func (v *victim) strikeInFlight(ctx context.Context) (f settleFigure, err error)
 func (c *cluster) settled(ctx context.Context, dead int) error {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
-	return until(ctx, "nothing is unfinished after a kill", func(ctx context.Context) (bool, error) {
+	return untilEvery(ctx, askSettled, "nothing is unfinished after a kill", func(ctx context.Context) (bool, error) {
 		leader := c.Leader(ctx)
 		if leader == nil || leader == c.Nodes[dead] {
 			return false, nil

@@ -121,9 +121,13 @@ func (s *site) process(name, program string, args, env []string) (*local.Process
 
 // until polls a condition that other processes bring about.
 func until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
+	return untilEvery(ctx, 10*time.Millisecond, what, ok)
+}
+
+func untilEvery(ctx context.Context, every time.Duration, what string, ok func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var last error
 	for {

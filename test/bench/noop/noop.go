@@ -5,12 +5,12 @@
 package noop
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
@@ -58,14 +58,20 @@ func Run(ctx context.Context, args []string) error {
 type manager struct {
 	mu       sync.Mutex // guards what follows
 	identity participant.Identity
-	entries  map[string]participant.Entry
-	order    []string // of ids, as they came; some are forgotten
+	entries  map[string]*list.Element // of order, by id
+	order    list.List                // of *branch, as they came
+}
+
+// branch is an id with its entry.
+type branch struct {
+	id    string
+	entry participant.Entry
 }
 
 func newManager() *manager {
 	return &manager{
 		identity: participant.Identity{Kind: "noop", Incarnation: rand.Text()},
-		entries:  map[string]participant.Entry{},
+		entries:  map[string]*list.Element{},
 	}
 }
 
@@ -85,7 +91,7 @@ func (m *manager) Bind(_ context.Context, b participant.Binding) error {
 func (m *manager) Prepare(_ context.Context, w participant.Work) (participant.Vote, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.entries[w.ID]
+	e := m.entry(w.ID)
 	v := e.OnPrepare(w.Ref, m.identity.Binding.Floor)
 	switch {
 	case v.Step == participant.Execute:
@@ -99,12 +105,25 @@ func (m *manager) Prepare(_ context.Context, w participant.Work) (participant.Vo
 	return participant.Prepared(nil), nil
 }
 
-// store keeps an entry. Caller holds mu.
-func (m *manager) store(id string, e participant.Entry) {
-	if _, known := m.entries[id]; !known {
-		m.order = append(m.order, id)
+// entry is what is kept for id. Caller holds mu.
+func (m *manager) entry(id string) participant.Entry {
+	if at := m.entries[id]; at != nil {
+		return at.Value.(*branch).entry
 	}
-	m.entries[id] = e
+	return participant.Entry{}
+}
+
+// store keeps an entry, unless there is nothing to keep. Caller holds mu.
+func (m *manager) store(id string, e participant.Entry) {
+	switch at := m.entries[id]; {
+	case at != nil && e.IsZero():
+		m.order.Remove(at)
+		delete(m.entries, id)
+	case at != nil:
+		at.Value.(*branch).entry = e
+	case !e.IsZero():
+		m.entries[id] = m.order.PushBack(&branch{id, e})
+	}
 }
 
 func (m *manager) Commit(_ context.Context, ref participant.Ref) (participant.Settlement, error) {
@@ -118,7 +137,7 @@ func (m *manager) Rollback(_ context.Context, ref participant.Ref) (participant.
 func (m *manager) settle(ref participant.Ref, judge func(participant.Entry, participant.Ref) participant.SettleVerdict) participant.Settlement {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v := judge(m.entries[ref.ID], ref)
+	v := judge(m.entry(ref.ID), ref)
 	if v.Step == participant.Apply || v.Step == participant.Tombstone {
 		m.store(ref.ID, v.Entry)
 	}
@@ -128,9 +147,10 @@ func (m *manager) settle(ref participant.Ref, judge func(participant.Entry, part
 func (m *manager) Held(context.Context) (held []participant.Held, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, e := range m.entries {
-		if h := e.Held; h != nil {
-			held = append(held, participant.Held{Ref: participant.Ref{ID: id, Attempt: h.Attempt, Digest: h.Digest}, Priority: h.Priority})
+	for at := m.order.Front(); at != nil; at = at.Next() {
+		b := at.Value.(*branch)
+		if h := b.entry.Held; h != nil {
+			held = append(held, participant.Held{Ref: participant.Ref{ID: b.id, Attempt: h.Attempt, Digest: h.Digest}, Priority: h.Priority})
 		}
 	}
 	return held, nil
@@ -139,8 +159,8 @@ func (m *manager) Held(context.Context) (held []participant.Held, _ error) {
 func (m *manager) Finished(_ context.Context, limit int) (refs []participant.Ref, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, id := range m.order {
-		if refs = append(refs, m.entries[id].Finished()...); len(refs) >= limit {
+	for at := m.order.Front(); at != nil; at = at.Next() {
+		if refs = append(refs, at.Value.(*branch).entry.Finished()...); len(refs) >= limit {
 			return refs[:limit], nil
 		}
 	}
@@ -152,15 +172,7 @@ func (m *manager) Forget(_ context.Context, floor rpc.Attempt, refs []participan
 	defer m.mu.Unlock()
 	m.identity.Binding.Floor = floor
 	for _, ref := range refs {
-		if e := m.entries[ref.ID].Forget(floor, []participant.Ref{ref}); e.IsZero() {
-			delete(m.entries, ref.ID)
-		} else {
-			m.entries[ref.ID] = e
-		}
+		m.store(ref.ID, m.entry(ref.ID).Forget(floor, []participant.Ref{ref}))
 	}
-	m.order = slices.DeleteFunc(m.order, func(id string) bool {
-		_, kept := m.entries[id]
-		return !kept
-	})
 	return nil
 }

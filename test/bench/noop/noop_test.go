@@ -40,7 +40,7 @@ func TestBranchIsHeldSettledAndForgotten(t *testing.T) {
 	if got, _ := m.Finished(ctx, 1); len(got) != 1 || got[0] != refs[0] {
 		t.Errorf("the first that is finished: %v", got)
 	}
-	if err := m.Forget(ctx, attempt(9), refs); err != nil || len(m.entries) > 0 || len(m.order) > 0 {
-		t.Errorf("after Forget: %v, %v, %v", m.entries, m.order, err)
+	if err := m.Forget(ctx, attempt(9), refs); err != nil || len(m.entries) > 0 || m.order.Len() > 0 {
+		t.Errorf("after Forget: %v, %d, %v", m.entries, m.order.Len(), err)
 	}
 }
