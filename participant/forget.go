@@ -11,6 +11,10 @@ const (
 	// forgetAtOnce is how many branches may settle before the cluster is asked
 	// without waiting for the next round.
 	forgetAtOnce = 1000
+	// forgetRest is how long the first round in vain has the next one wait, if it is not
+	// due anyhow: while an older transaction keeps the floor down, each would look at
+	// the same branches.
+	forgetRest = 50 * time.Millisecond
 	// maxForgetScan bounds what one round looks at; a multiple of maxBatch by a power of two.
 	maxForgetScan = 16 * maxBatch
 	// maxForgetBatches bounds the questions of one round, and with them what it
@@ -22,17 +26,29 @@ const (
 func (s *Server) forgetLoop(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.ForgetEvery)
 	defer ticker.Stop()
+	now, rest := s.forgetNow, time.Duration(0)
+	rested := time.NewTimer(0)
+	defer rested.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-s.forgetNow:
+		case <-now:
+		case <-rested.C:
+			now = s.forgetNow
+			continue
 		}
 		s.metrics.settledSince.Store(0)
-		more, err := s.forget(ctx)
+		dropped, more, err := s.forget(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Debug("cannot forget finished branches now, trying again later", "error", err)
+		}
+		if dropped > 0 {
+			now, rest = s.forgetNow, 0
+		} else {
+			now, rest = nil, min(max(2*rest, forgetRest), s.cfg.ForgetEvery)
+			rested.Reset(rest)
 		}
 		if more {
 			wake(s.forgetNow)
@@ -44,18 +60,17 @@ func (s *Server) forgetLoop(ctx context.Context) {
 // stay is passed over, so that it does not hide others; what is not below the
 // floor of an answer need not be asked about. Under steady load there is always
 // more: the round ends all the same, and the next asks again about what had to stay.
-func (s *Server) forget(ctx context.Context) (more bool, err error) {
+func (s *Server) forget(ctx context.Context) (dropped int, more bool, err error) {
 	cluster := s.fence.binding.Load().ClusterID
 	var floor rpc.Attempt // of the last answer
 	asked := make(map[Ref]bool)
-	dropped := 0
 	for limit, batches := maxBatch, 0; limit <= maxForgetScan; {
 		if batches == maxForgetBatches {
-			return dropped > 0, nil
+			return dropped, dropped > 0, nil
 		}
 		refs, err := s.rm.Finished(ctx, limit)
 		if err != nil {
-			return false, err
+			return dropped, false, err
 		}
 		batch := make([]Ref, 0, maxBatch)
 		for _, r := range refs {
@@ -66,19 +81,19 @@ func (s *Server) forget(ctx context.Context) (more bool, err error) {
 		}
 		switch {
 		case len(batch) == 0 && len(refs) < limit:
-			return false, nil
+			return dropped, false, nil
 		case len(batch) == 0:
 			limit *= 2
 			continue
 		}
 		n := 0
 		if floor, n, err = s.forgetBatch(ctx, cluster, batch); err != nil {
-			return false, err
+			return dropped, false, err
 		}
 		batches++
 		dropped += n
 	}
-	return false, nil
+	return dropped, false, nil
 }
 
 // forgetBatch asks a leader about refs and drops those that it calls finished

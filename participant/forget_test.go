@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/concordat-tx/concordat/participant"
@@ -82,6 +83,54 @@ func TestForgetUnderSteadyLoad(t *testing.T) {
 	}
 	leader.released.Store(true)
 	f.eventually("the first is forgotten", rm.gone.Load)
+}
+
+// inVain is a counter whose branches settle at once and must all stay.
+type inVain struct {
+	*counter
+	looked atomic.Int64
+}
+
+func (v *inVain) Rollback(context.Context, participant.Ref) (participant.Settlement, error) {
+	return participant.Settlement{Settled: pb.Settled_SETTLED_DONE}, nil
+}
+
+func (v *inVain) Finished(context.Context, int) ([]participant.Ref, error) {
+	v.looked.Add(1)
+	return []participant.Ref{work("stays", 1, "").Ref}, nil
+}
+
+// TestForgetRests: while nothing may be forgotten, what settles does not have the
+// same branches looked at again and again; it is looked at again before long.
+func TestForgetRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rm := &inVain{}
+		f := newFixture(t, inProcess{newLedger(true)}, func(cfg *participant.Config, c *counter) {
+			rm.counter = c
+			cfg.ResourceManager, cfg.ForgetEvery = rm, time.Hour
+		})
+		f.term = 1
+		n := uint64(0)
+		settleMany := func() {
+			for range 1002 {
+				n++
+				if _, err := f.rollback(work(fmt.Sprintf("t%d", n), n, "add k")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+		}
+		for range 20 {
+			settleMany()
+		}
+		first := rm.looked.Load()
+		time.Sleep(time.Second)
+		settleMany()
+		if again := rm.looked.Load() - first; first < 1 || first > 8 || again < 1 || again > 8 { // a round looks up to four times
+			t.Errorf("looked %d times while 20,000 settled at once, then %d times", first, again)
+		}
+		f.server.Close()
+	})
 }
 
 func heapBytes() int64 {
