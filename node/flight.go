@@ -28,12 +28,13 @@ type flight struct {
 	waiting   bool          // for a branch that is stuck
 	proposing bool          // a Decide or Finish is out: other events wait for its fate
 	over      bool          // there is nothing to drive
-	wakeAt    time.Duration // when timer fires; 0: it does not
-	timer     *time.Timer
+	wakeAt    time.Duration // when its alarm is set to; 0: it is not set
 	// phaseSince is when the phase began that the flight is in, for the metrics;
 	// deciding is set once its first Decide was proposed.
 	phaseSince time.Time
 	deciding   bool
+
+	alarm alarm // guarded by leader.alarms
 
 	mu      sync.Mutex // guards what follows
 	inbox   []event

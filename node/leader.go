@@ -33,8 +33,9 @@ type leader struct {
 
 	// wg joins every goroutine of the leadership.
 	wg sync.WaitGroup
-	// running is where flights are run.
+	// running is where flights are run, alarms is what wakes them.
 	running gate
+	alarms  alarms
 
 	// waiting counts the flights that wait for a participant that does not answer.
 	waiting atomic.Int64
@@ -212,9 +213,7 @@ func (l *leader) close() {
 		f.fail(lostLeadership(f.id))
 	}
 	l.running.close()
-	for _, f := range flights {
-		f.stopTimer()
-	}
+	l.alarms.close()
 	l.wg.Wait()
 	l.node.keepAttempt(l.attempts.Last())
 }
