@@ -99,7 +99,6 @@ func jitter(d time.Duration) time.Duration {
 func (l *leader) addLocked(f *flight, participants []string) {
 	l.flights[f.id] = f
 	l.bytes += f.bytes
-	f.legs = make([]leg, len(participants))
 	for i, name := range participants {
 		f.legs[i].link = l.linkLocked(name)
 		f.legs[i].active.Add(1)

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 // rollback; and how long it takes once that one goes on. A node alone leads, in
 // this process; run it with -benchtime 1x.
 func BenchmarkInFlight(b *testing.B) {
-	for _, n := range []int{10_000, 50_000} {
+	for _, n := range []int{10_000, 40_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				inFlight(b, n)
