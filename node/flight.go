@@ -72,7 +72,7 @@ func (f *flight) resume(rec *fsm.Txn) {
 
 // drive makes the driver.
 func (f *flight) drive(rec *fsm.Txn) (effects []drive.Effect) {
-	f.d, effects = drive.New(f.l.driveConfig, rec, f.l.now())
+	f.d, effects = drive.New(&f.l.driveConfig, rec, f.l.now())
 	return effects
 }
 

@@ -81,8 +81,8 @@ func DecideCommand(d *Driver) *fsmpb.Command {
 func FinishCommand(d *Driver) *fsmpb.Command {
 	rec := d.Record()
 	c := &fsmpb.Finish{Id: d.named(), Attempt: AttemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
-	for i, s := range d.Settlements() {
-		c.Settled[i] = uint32(s)
+	for i := range c.Settled {
+		c.Settled[i] = uint32(d.Settled(i))
 	}
 	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
 }

@@ -129,7 +129,7 @@ func (c *call) end(a answer) bool {
 		if l.w.has(FinishAfterFirstAck) {
 			effects = append(effects, f.bugAckAll(now)...)
 		}
-		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settlements())
+		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settled)
 		return effects
 	})
 	return true
