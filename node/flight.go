@@ -19,8 +19,7 @@ type flight struct {
 	digest  fsm.Digest
 	begun   time.Time
 	attempt fsm.Attempt
-	bytes   int  // of payloads and results; guarded by leader.mu
-	resumed bool // begun under an earlier leadership
+	bytes   int // of payloads and results; guarded by leader.mu
 
 	// What follows is of whoever runs the flight.
 	d         *drive.Driver // nil until there is a record to drive
@@ -30,6 +29,7 @@ type flight struct {
 	proposing bool          // a Decide or Finish is out: other events wait for its fate
 	over      bool          // there is nothing to drive
 	deciding  bool          // its first Decide was proposed
+	resumed   bool          // begun under an earlier leadership, which never changes
 	// phaseAfter is how much later than begun the phase began that the flight is
 	// in, for the metrics.
 	phaseAfter time.Duration

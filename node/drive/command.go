@@ -44,7 +44,7 @@ func Pending(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, digests [
 		Branches: make([]fsm.Branch, len(req.GetBranches())),
 	}
 	for i, b := range req.GetBranches() {
-		t.Branches[i] = fsm.Branch{Participant: b.GetParticipant(), Digest: digests[i], Detail: &fsm.Detail{Payload: b.GetPayload()}}
+		t.Branches[i] = fsm.Branch{Participant: b.GetParticipant(), Digest: digests[i], Detail: &fsm.Detail{Content: b.GetPayload()}}
 	}
 	return t
 }

@@ -63,7 +63,7 @@ func inFlight(b *testing.B, n int) {
 	client := dial(b, leader.RPCAddress())
 	otherProcess(b, leader, "p1")
 	deaf := otherProcess(b, leader, "p2")
-	begin(client, 5000, 64, time.Minute) // fills what is bounded
+	begin(client, 5000, 1000, time.Minute) // fills what is bounded
 	settled := func() bool { return status(b, client).GetPreparing()+status(b, client).GetDeciding() == 0 }
 	until(b, "the end of the first ones", settled)
 	signal(b, deaf, syscall.SIGSTOP)
@@ -72,14 +72,19 @@ func inFlight(b *testing.B, n int) {
 	for missing := n; missing > 0; missing = n - int(status(b, client).GetPreparing()) {
 		begin(client, missing, 1000, budget)
 	}
-	waiting := (heap(b, "waiting") - idle) / float64(n)
+	until(b, "the other's votes", func() bool {
+		p, err := client.DescribeParticipant(context.Background(), "p1")
+		return err == nil && uint64(p.GetPrepared()) == status(b, client).GetPreparing()
+	})
+	each := float64(status(b, client).GetPreparing())
+	waiting := (heap(b, "waiting") - idle) / each
 	if late := time.Since(begun.Add(budget)); late > 0 {
-		b.Fatalf("the first budget ended %s before all had begun", late)
+		b.Fatalf("the first budget ended %s ago", late)
 	}
 	time.Sleep(time.Until(begun.Add(budget)))
 	until(b, "decisions", func() bool { return status(b, client).GetPreparing() == 0 })
 	time.Sleep(time.Second) // the other participant is told
-	decided := (heap(b, "decided") - idle) / float64(n)
+	decided := (heap(b, "decided") - idle) / each
 	signal(b, deaf, syscall.SIGCONT)
 	back := time.Now()
 	until(b, "the end of all", settled)

@@ -45,7 +45,7 @@ func (f *flight) call(e drive.Effect) {
 	c.work.Priority = rec.Priority
 	limit := callTimeout
 	if e.Op == drive.Prepare {
-		c.work.Payload, limit = b.Payload(), c.budget
+		c.work.Payload, limit = rec.Payload(e.Branch), c.budget
 	} else {
 		l.w.truth.sent(l.node, c)
 	}
