@@ -80,7 +80,7 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 			}
 		}
 		// The registry's string is shared by all transactions.
-		branches[i] = Branch{Participant: p.Name, Digest: bd, Detail: &Detail{Payload: b.GetPayload()}}
+		branches[i] = Branch{Participant: p.Name, Digest: bd, Detail: &Detail{Content: b.GetPayload()}}
 	}
 	digest, ok := digestOr(c.GetDigest(), func() Digest {
 		return DigestOfContent(len(branches), func(i int) (string, Digest) { return branches[i].Participant, branches[i].Digest })
@@ -124,6 +124,11 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 	t.State, t.DecideIndex, t.DecidedAfterMS = to, index, old.after(m.at)
 	if !c.GetCommit() {
 		t.Reason = reasonFrom(c.GetReason())
+		if t.Reason != nil {
+			if p := m.participants[t.Reason.Participant]; p != nil {
+				t.Reason.Participant = p.Name // the registry's string, as the branches have it
+			}
+		}
 	}
 	room := MaxLoggedResultBytes
 	for i := range t.Branches {
@@ -135,7 +140,7 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 			return m.reject(id, KindVotes, "no yes from "+t.Branches[i].Participant)
 		}
 		decideBranch(&t.Branches[i], v, room)
-		room -= len(t.Branches[i].Result())
+		room -= len(t.Result(i))
 	}
 	for i := range t.Branches {
 		if t.Branches[i].Settled != Unsettled {
@@ -159,7 +164,7 @@ func decideBranch(b *Branch, v *fsmpb.BranchVote, room int) {
 		result, b.Truncated = nil, true
 	}
 	if reason := reasonFrom(v.GetReason()); reason != nil || len(result) > 0 {
-		b.Detail = &Detail{Result: result, Reason: reason}
+		b.Detail = &Detail{Content: result, Reason: reason}
 	}
 	if b.Vote == VoteReadOnly { // no phase 2, no acknowledgement (P9)
 		b.Settled = SettledDone
@@ -302,8 +307,8 @@ func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
 		if t.Owes(i) && slices.Contains(c.GetGiveUp(), b.Participant) {
 			b.Settled = GivenUp
 			b.Detail = &Detail{
-				Result: b.Result(),
-				Reason: &Reason{Participant: b.Participant, Message: cut("given up by " + c.GetOperator())},
+				Content: b.content(),
+				Reason:  &Reason{Participant: b.Participant, Message: cut("given up by " + c.GetOperator())},
 			}
 			m.release(b.Participant)
 		}

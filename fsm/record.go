@@ -48,8 +48,8 @@ func (t *Txn) proto() *fsmpb.Transaction {
 	for i := range t.Branches {
 		b := &t.Branches[i]
 		p.Branches = append(p.Branches, &fsmpb.Branch{
-			Participant: b.Participant, Digest: b.Digest[:], Payload: b.Payload(), Vote: uint32(b.Vote),
-			Settled: uint32(b.Settled), Reason: b.Reason().proto(), Result: b.Result(), Truncated: b.Truncated,
+			Participant: b.Participant, Digest: b.Digest[:], Payload: t.Payload(i), Vote: uint32(b.Vote),
+			Settled: uint32(b.Settled), Reason: b.Reason().proto(), Result: t.Result(i), Truncated: b.Truncated,
 		})
 	}
 	return p

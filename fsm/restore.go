@@ -226,9 +226,16 @@ func (m *Machine) txnFrom(p *fsmpb.Transaction) (*Txn, error) {
 		t.Branches[i] = Branch{
 			Participant: known.Name, Digest: bd, Vote: Vote(b.GetVote()), Settled: Settled(b.GetSettled()), Truncated: b.GetTruncated(),
 		}
+		content, none := b.GetPayload(), b.GetResult()
+		if t.State.Decided() {
+			content, none = none, content
+		}
+		if len(none) > 0 {
+			return nil, fmt.Errorf("branch %d of %q has what its state excludes: %w", i, b.GetParticipant(), ErrCorrupt)
+		}
 		reason := reasonFrom(b.GetReason())
-		if len(b.GetPayload()) > 0 || len(b.GetResult()) > 0 || reason != nil || t.State == Preparing {
-			t.Branches[i].Detail = &Detail{Payload: b.GetPayload(), Result: b.GetResult(), Reason: reason}
+		if len(content) > 0 || reason != nil || t.State == Preparing {
+			t.Branches[i].Detail = &Detail{Content: content, Reason: reason}
 		}
 	}
 	return t, m.checkRestored(t)

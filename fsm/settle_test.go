@@ -289,7 +289,7 @@ func TestResultsAreKept(t *testing.T) {
 	w := newWorld(t)
 	a := w.begin("x", "a", "b", "c")
 	digest := w.m.Txn("x").Branches[0].Digest
-	if !bytes.Equal(w.m.Txn("x").Branches[0].Payload(), []byte("work of a")) {
+	if !bytes.Equal(w.m.Txn("x").Payload(0), []byte("work of a")) {
 		t.Fatal("no payload while preparing")
 	}
 	c := commit("x", a, VotePrepared, VotePrepared, VoteReadOnly)
@@ -298,14 +298,14 @@ func TestResultsAreKept(t *testing.T) {
 	w.ok(c)
 	check := func(m *Machine, when string) {
 		x := m.Txn("x")
-		if string(x.Branches[0].Result()) != "seat 12A" || x.Branches[0].Truncated {
-			t.Errorf("%s: result %q", when, x.Branches[0].Result())
+		if string(x.Result(0)) != "seat 12A" || x.Branches[0].Truncated {
+			t.Errorf("%s: result %q", when, x.Result(0))
 		}
-		if x.Branches[1].Result() != nil || !x.Branches[1].Truncated {
+		if x.Result(1) != nil || !x.Branches[1].Truncated {
 			t.Errorf("%s: %+v", when, x.Branches[1])
 		}
-		if x.Branches[0].Payload() != nil || x.Branches[0].Digest != digest {
-			t.Errorf("%s: payload %q", when, x.Branches[0].Payload())
+		if x.Payload(0) != nil || x.Branches[0].Digest != digest {
+			t.Errorf("%s: payload %q", when, x.Payload(0))
 		}
 		if x.Branches[2].Detail != nil {
 			t.Errorf("%s: a detail for nothing", when)
@@ -327,11 +327,11 @@ func TestResultsBeyondTheLimit(t *testing.T) {
 	c.GetDecide().Votes[0].Result = make([]byte, MaxLoggedResultBytes)
 	c.GetDecide().Votes[1].Result = []byte("one more")
 	x := w.ok(c).Txn
-	if len(x.Branches[0].Result()) != MaxLoggedResultBytes || x.Branches[0].Truncated {
-		t.Errorf("the first has %d bytes", len(x.Branches[0].Result()))
+	if len(x.Result(0)) != MaxLoggedResultBytes || x.Branches[0].Truncated {
+		t.Errorf("the first has %d bytes", len(x.Result(0)))
 	}
-	if len(x.Branches[1].Result()) != 0 || !x.Branches[1].Truncated {
-		t.Errorf("the second has %d bytes, truncated %v", len(x.Branches[1].Result()), x.Branches[1].Truncated)
+	if len(x.Result(1)) != 0 || !x.Branches[1].Truncated {
+		t.Errorf("the second has %d bytes, truncated %v", len(x.Result(1)), x.Branches[1].Truncated)
 	}
 }
 

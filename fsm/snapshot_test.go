@@ -237,6 +237,8 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"a vote that is 1 mod 256":  change("x-COMMITTING", func(x *fsmpb.Transaction) { x.Branches[0].Vote = 257 }),
 		"an unknown settlement":     change("x-COMMITTED", func(x *fsmpb.Transaction) { x.Branches[0].Settled = 6 }),
 		"an attempt never begun":    change("x-PREPARING", func(x *fsmpb.Transaction) { x.Attempt.Sequence = 99 }),
+		"a payload once decided":    change("x-COMMITTING", func(x *fsmpb.Transaction) { x.Branches[0].Payload = []byte("work") }),
+		"a result while preparing":  change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[0].Result = []byte("seat") }),
 		"a digest cut":              change("x-PREPARING", func(x *fsmpb.Transaction) { x.Digest = x.Digest[:15] }),
 		"no branches":               change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches = nil }),
 		"a hostile id":              change("y", func(x *fsmpb.Transaction) { x.Id = "y/" }),
@@ -402,7 +404,7 @@ func TestSnapshotThatCannotBeReadIsNotWritten(t *testing.T) {
 	w := newWorld(t)
 	w.begin("x", "a")
 	x := w.m.Txn("x").clone()
-	x.Branches[0].Detail = &Detail{Payload: make([]byte, maxFrame)}
+	x.Branches[0].Detail = &Detail{Content: make([]byte, maxFrame)}
 	w.m.store(x)
 	if _, err := w.m.Snapshot().WriteTo(io.Discard); err == nil {
 		t.Error("written")

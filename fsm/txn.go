@@ -115,26 +115,32 @@ type Branch struct {
 
 // Detail is the bulky part of a branch.
 type Detail struct {
-	// Payload is dropped at the decision.
-	Payload []byte
-	Result  []byte
+	// Content is the payload until the decision, which drops it, and the result after it.
+	Content []byte
 	Reason  *Reason
 }
 
-// Payload is the branch's work; nil after the decision.
-func (b *Branch) Payload() []byte {
-	if b.Detail == nil {
+// Payload is branch i's work; nil after the decision.
+func (t *Txn) Payload(i int) []byte {
+	if t.State.Decided() {
 		return nil
 	}
-	return b.Detail.Payload
+	return t.Branches[i].content()
 }
 
-// Result is what the branch read, if the log keeps it.
-func (b *Branch) Result() []byte {
+// Result is what branch i read, if the log keeps it; nil before the decision.
+func (t *Txn) Result(i int) []byte {
+	if !t.State.Decided() {
+		return nil
+	}
+	return t.Branches[i].content()
+}
+
+func (b *Branch) content() []byte {
 	if b.Detail == nil {
 		return nil
 	}
-	return b.Detail.Result
+	return b.Detail.Content
 }
 
 // Reason is why the branch voted ABORTED, or nil.

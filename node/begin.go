@@ -73,7 +73,7 @@ func (f *flight) begins(now time.Duration, rec *fsm.Txn) []drive.Effect {
 	f.update(rec)
 	switch {
 	case f.d == nil:
-		f.phaseSince = time.Now()
+		f.phaseAfter = time.Since(f.begun)
 		return f.drive(rec)
 	case f.proposing: // its Decide stands behind it, and brings the record
 		return nil

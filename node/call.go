@@ -47,7 +47,7 @@ func (f *flight) prepare(i int, budget time.Duration) {
 		op: drive.Prepare, method: pb.Participant_Prepare_FullMethodName, timeout: budget, answer: answer,
 		request: &pb.PrepareRequest{
 			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority),
-			Payload: b.Payload(), BudgetMs: uint32(max(budget.Milliseconds(), 1)),
+			Payload: rec.Payload(i), BudgetMs: uint32(max(budget.Milliseconds(), 1)),
 		},
 		done: func(err error) {
 			ev := event{op: drive.Prepare, branch: i, err: err}

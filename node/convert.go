@@ -58,7 +58,7 @@ func response(t *fsm.Txn, results [][]byte, index uint64, node string) *pb.Trans
 		b := &t.Branches[i]
 		s := &pb.BranchStatus{
 			Participant: b.Participant, Vote: pb.Vote(b.Vote), Reason: reasonProto(b.Reason()),
-			Result: b.Result(), Settled: pb.Settled(b.Settled),
+			Result: t.Result(i), Settled: pb.Settled(b.Settled),
 		}
 		switch {
 		case results != nil:

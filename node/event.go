@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -41,30 +42,44 @@ func (f *flight) tell(ev event) {
 		f.mu.Unlock()
 		return
 	}
-	f.inbox = append(f.inbox, ev)
-	run := !f.running
+	running := f.running
 	f.running = true
+	direct := !running && len(f.inbox) == 0 && !f.holds(&ev)
+	if !direct {
+		f.inbox = append(f.inbox, ev)
+	}
 	f.mu.Unlock()
-	if run {
+	switch {
+	case running:
+	case direct:
+		f.run(func() []drive.Effect { return f.take(ev) })
+	default:
 		f.run(func() []drive.Effect { return nil })
 	}
 }
 
 // next is the next event that can be taken now. Without one the flight is left alone.
 func (f *flight) next() (ev event, ok bool) {
-	held := f.proposing || f.d == nil
 	f.planTimer()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, e := range f.inbox {
-		if held && e.begun == nil && e.fate == nil {
+	for i := range f.inbox {
+		if f.holds(&f.inbox[i]) {
 			continue
 		}
-		f.inbox = append(f.inbox[:i], f.inbox[i+1:]...)
-		return e, true
+		ev = f.inbox[i]
+		if f.inbox = slices.Delete(f.inbox, i, i+1); len(f.inbox) == 0 {
+			f.inbox = nil // most flights wait for long, and for one event at a time
+		}
+		return ev, true
 	}
 	f.running = false
 	return event{}, false
+}
+
+// holds reports whether an event has to wait for the fate of a proposal.
+func (f *flight) holds(ev *event) bool {
+	return (f.proposing || f.d == nil) && ev.begun == nil && ev.fate == nil
 }
 
 // take tells the driver what happened.
@@ -90,7 +105,7 @@ func (f *flight) take(ev event) []drive.Effect {
 		if rec == nil || rec.Attempt != f.d.Record().Attempt {
 			return nil
 		}
-		f.update(drive.Acknowledged(rec, f.d.Settlements()))
+		f.update(rec)
 		return f.d.OnApplied(now, rec)
 	}
 	if f.late(ev) { // the branch's call is another by now
@@ -109,9 +124,7 @@ func (f *flight) take(ev event) []drive.Effect {
 		f.l.grow(f, len(ev.answer.Result))
 		return f.d.OnVote(now, ev.branch, ev.answer)
 	}
-	effects := f.d.OnAck(now, ev.branch, ev.settled)
-	f.update(drive.Acknowledged(f.d.Record(), f.d.Settlements()))
-	return effects
+	return f.d.OnAck(now, ev.branch, ev.settled)
 }
 
 // takeFate tells the driver the record that a proposal came to.

@@ -19,30 +19,30 @@ type flight struct {
 	digest  fsm.Digest
 	begun   time.Time
 	attempt fsm.Attempt
-	bytes   int  // of payloads and results; guarded by leader.mu
-	resumed bool // begun under an earlier leadership
+	bytes   int // of payloads and results; guarded by leader.mu
 
 	// What follows is of whoever runs the flight.
 	d         *drive.Driver // nil until there is a record to drive
 	legs      []leg         // to the branches
+	wakeAt    time.Duration // when its alarm is set to; 0: it is not set
 	waiting   bool          // for a branch that is stuck
 	proposing bool          // a Decide or Finish is out: other events wait for its fate
 	over      bool          // there is nothing to drive
-	wakeAt    time.Duration // when timer fires; 0: it does not
-	timer     *time.Timer
-	// phaseSince is when the phase began that the flight is in, for the metrics;
-	// deciding is set once its first Decide was proposed.
-	phaseSince time.Time
-	deciding   bool
+	deciding  bool          // its first Decide was proposed
+	resumed   bool          // begun under an earlier leadership, which never changes
+	// phaseAfter is how much later than begun the phase began that the flight is
+	// in, for the metrics.
+	phaseAfter time.Duration
+
+	alarm alarm // guarded by leader.alarms
 
 	mu      sync.Mutex // guards what follows
 	inbox   []event
 	running bool // somebody runs it, and will look into inbox before leaving
 	gone    bool
 	rec     *fsm.Txn // as last applied; nil until Begin is applied
-	results [][]byte // whole results, once decided here
+	results [][]byte // whole results, once decided here; nil: there are none
 	err     error    // why it ended without a record
-	calls   []calls  // of the present phase, by branch
 	// decided once the record is decided or err is set, completed when every
 	// branch has applied the decision.
 	decided, completed signal
@@ -52,6 +52,7 @@ type flight struct {
 type leg struct {
 	*link // counts the flight as long as it is there
 	out   *call
+	phase calls // those of the present phase; guarded by flight.mu
 	// stuck: it waits because a call failed and none has succeeded since; it is
 	// counted in the link then, and the flight in leader.waiting.
 	stuck bool
@@ -59,9 +60,8 @@ type leg struct {
 
 // newFlight makes a flight that whoever made it runs.
 func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *flight {
-	now := time.Now()
 	return &flight{
-		l: l, id: id, digest: digest, begun: now, phaseSince: now, bytes: bytes, running: true, calls: make([]calls, branches),
+		l: l, id: id, digest: digest, begun: time.Now(), bytes: bytes, running: true, legs: make([]leg, branches),
 	}
 }
 
@@ -72,7 +72,7 @@ func (f *flight) resume(rec *fsm.Txn) {
 
 // drive makes the driver.
 func (f *flight) drive(rec *fsm.Txn) (effects []drive.Effect) {
-	f.d, effects = drive.New(f.l.driveConfig, rec, f.l.now())
+	f.d, effects = drive.New(&f.l.driveConfig, rec, f.l.now())
 	return effects
 }
 
@@ -120,7 +120,6 @@ func (f *flight) do(e drive.Effect) {
 		f.nowDecided()
 	case drive.Completed:
 		f.l.observeCompleted(f, f.d.Record())
-		f.update(drive.Acknowledged(f.d.Record(), f.d.Settlements()))
 		f.nowCompleted()
 	}
 }
@@ -133,7 +132,7 @@ func (f *flight) decide() {
 	if !f.deciding {
 		f.deciding = true
 		if f.d.Decision().Commit && !f.resumed {
-			f.l.votes.took(time.Since(f.phaseSince))
+			f.l.votes.took(time.Since(f.begun) - f.phaseAfter)
 		}
 		f.phaseEnded(f.l.node.metrics.phases.prepare)
 	}
@@ -163,9 +162,15 @@ func (f *flight) leave() {
 	f.l.remove(f)
 }
 
-func wholeResults(answers []drive.Answer) [][]byte {
-	results := make([][]byte, len(answers))
+// wholeResults are those of the answers, in their order; nil if there are none.
+func wholeResults(answers []drive.Answer) (results [][]byte) {
 	for i := range answers {
+		if len(answers[i].Result) == 0 {
+			continue
+		}
+		if results == nil {
+			results = make([][]byte, len(answers))
+		}
 		results[i] = answers[i].Result
 	}
 	return results

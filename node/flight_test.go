@@ -27,7 +27,7 @@ func TestDecideIsAnsweredAsTheLeadershipEnds(t *testing.T) {
 	f := newFlight(l, "t", fsm.Digest{}, 1, 0)
 	l.addLocked(f, []string{"p"})
 	f.update(rec)
-	f.d, _ = drive.New(drive.Config{Jitter: jitter}, rec, 1)
+	f.d, _ = drive.New(&drive.Config{Jitter: jitter}, rec, 1)
 	f.d.OnVote(2, 0, drive.Answer{Vote: fsm.VotePrepared})
 	decided := *rec
 	decided.State = fsm.Committing

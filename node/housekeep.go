@@ -39,12 +39,11 @@ func (l *leader) watch() {
 	var oldest time.Duration
 	undecided, deciding := 0, 0
 	for _, f := range l.snapshotFlights() {
-		rec, _, _ := f.state()
-		switch {
-		case rec == nil:
-		case rec.State == fsm.Preparing:
+		switch state := f.stands(); {
+		case state == fsm.Unknown:
+		case state == fsm.Preparing:
 			undecided++
-		case !rec.State.Finished():
+		case !state.Finished():
 			deciding++
 			oldest = max(oldest, time.Since(f.begun))
 		}

@@ -33,8 +33,9 @@ type leader struct {
 
 	// wg joins every goroutine of the leadership.
 	wg sync.WaitGroup
-	// running is where flights are run.
+	// running is where flights are run, alarms is what wakes them.
 	running gate
+	alarms  alarms
 
 	// waiting counts the flights that wait for a participant that does not answer.
 	waiting atomic.Int64
@@ -98,7 +99,6 @@ func jitter(d time.Duration) time.Duration {
 func (l *leader) addLocked(f *flight, participants []string) {
 	l.flights[f.id] = f
 	l.bytes += f.bytes
-	f.legs = make([]leg, len(participants))
 	for i, name := range participants {
 		f.legs[i].link = l.linkLocked(name)
 		f.legs[i].active.Add(1)
@@ -212,9 +212,7 @@ func (l *leader) close() {
 		f.fail(lostLeadership(f.id))
 	}
 	l.running.close()
-	for _, f := range flights {
-		f.stopTimer()
-	}
+	l.alarms.close()
 	l.wg.Wait()
 	l.node.keepAttempt(l.attempts.Last())
 }

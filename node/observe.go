@@ -67,7 +67,7 @@ func (k *link) observeVote(ev event) {
 
 // phaseEnded measures the phase that a flight was in and begins the next.
 func (f *flight) phaseEnded(into interface{ Observe(float64) }) {
-	now := time.Now()
-	into.Observe(now.Sub(f.phaseSince).Seconds())
-	f.phaseSince = now
+	after := time.Since(f.begun)
+	into.Observe((after - f.phaseAfter).Seconds())
+	f.phaseAfter = after
 }

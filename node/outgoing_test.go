@@ -120,7 +120,7 @@ func TestLateVoteLeavesTheCommitAlone(t *testing.T) {
 	f := newFlight(l, "t", fsm.Digest{}, 1, 0)
 	l.addLocked(f, []string{"p"})
 	rec := &fsm.Txn{ID: "t", Attempt: l.attempts.Make(), State: fsm.Committing, Branches: []fsm.Branch{{Participant: "p", Vote: fsm.VotePrepared}}}
-	f.d, _ = drive.New(l.driveConfig, rec, 1)
+	f.d, _ = drive.New(&l.driveConfig, rec, 1)
 	commit := &call{op: drive.Commit}
 	f.legs[0].out = commit
 	f.take(event{op: drive.Prepare, err: errors.New("late")})

@@ -13,7 +13,8 @@ type calls struct {
 	err           error         // why the newest one that ended failed; nil if it did not
 	retryAt       time.Duration // when the next is planned; 0: none is
 	answered      bool
-	vote          fsm.Vote // what it voted, if it was asked for that
+	vote          fsm.Vote    // what it voted, if it was asked for that
+	settled       fsm.Settled // how, once it has acknowledged the decision
 }
 
 // branchProgress is how far the leader has come with one branch in the present phase.
@@ -33,7 +34,7 @@ type branchProgress struct {
 
 // progress is how far each branch has come, in the order of the record.
 func (f *flight) progress() []branchProgress {
-	list := make([]branchProgress, 0, len(f.calls))
+	list := make([]branchProgress, 0, len(f.legs))
 	f.eachProgress(func(_ int, p branchProgress) { list = append(list, p) })
 	return list
 }
@@ -43,8 +44,8 @@ func (f *flight) eachProgress(tell func(branch int, p branchProgress)) {
 	now := f.l.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range f.calls {
-		c := &f.calls[i]
+	for i := range f.legs {
+		c := &f.legs[i].phase
 		p := branchProgress{tries: c.begun, vain: c.failed, answered: c.answered, vote: c.vote}
 		if c.err != nil {
 			p.lastError = c.err.Error()
@@ -59,15 +60,15 @@ func (f *flight) eachProgress(tell func(branch int, p branchProgress)) {
 func (f *flight) callBegins(branch int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls[branch].begun++
-	f.calls[branch].retryAt = 0
+	f.legs[branch].phase.begun++
+	f.legs[branch].phase.retryAt = 0
 }
 
 // callFailed notes a call that brought no answer, after the driver has taken it.
 func (f *flight) callFailed(ev event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := &f.calls[ev.branch]
+	c := &f.legs[ev.branch].phase
 	c.failed++
 	c.err, c.retryAt = ev.err, f.d.RetryAt(ev.branch)
 }
@@ -75,15 +76,20 @@ func (f *flight) callFailed(ev event) {
 func (f *flight) callAnswered(ev event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := &f.calls[ev.branch]
+	c := &f.legs[ev.branch].phase
 	c.err, c.retryAt, c.answered, c.vote = nil, 0, true, ev.answer.Vote
+	if c.settled == fsm.Unsettled {
+		c.settled = ev.settled
+	}
 }
 
 // forgetCalls begins a phase.
 func (f *flight) forgetCalls() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.calls)
+	for i := range f.legs {
+		f.legs[i].phase = calls{}
+	}
 }
 
 // late reports whether an event is of a call that was made for a phase that is over.

@@ -39,7 +39,7 @@ func (l *leader) resume() []*flight {
 		f.resumed, f.rec, f.attempt = true, t, t.Attempt
 		names := make([]string, len(t.Branches))
 		for k := range t.Branches {
-			f.bytes += len(t.Branches[k].Payload())
+			f.bytes += len(t.Payload(k))
 			names[k] = t.Branches[k].Participant
 		}
 		l.mu.Lock()

@@ -71,8 +71,8 @@ func TestDecidedAreResumedAsThereIsRoom(t *testing.T) {
 		t.Errorf("the last that waits is %v; queues %v", f, q)
 	}
 	l.close()
-	if one.wakeAt != 0 || both.wakeAt != 0 {
-		t.Error("a timer is left")
+	if one.alarm.place == 0 || both.alarm.place == 0 || l.alarms.timer.Stop() {
+		t.Error("no retry was planned, or the timer is left")
 	}
 }
 

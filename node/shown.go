@@ -2,15 +2,17 @@ package node
 
 import (
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/node/drive"
 	"github.com/concordat-tx/concordat/rpc"
 )
 
 // What a flight shows to those who ask and wait.
 
-// signal is something that happens once. Its channel is made when somebody waits.
+// signal is something that happens once. It has a channel while somebody waits.
 type signal struct {
-	done bool
-	c    chan struct{}
+	done    bool
+	waiting uint32
+	c       chan struct{}
 }
 
 // happened is the channel of what has happened.
@@ -27,7 +29,18 @@ func (s *signal) wait() <-chan struct{} {
 	if s.c == nil {
 		s.c = make(chan struct{})
 	}
+	s.waiting++
 	return s.c
+}
+
+// left is for who waits no more though it has not happened, as far as it knows.
+func (s *signal) left() {
+	if s.c == nil {
+		return
+	}
+	if s.waiting--; s.waiting == 0 {
+		s.c = nil
+	}
 }
 
 func (s *signal) set() {
@@ -69,7 +82,8 @@ func (f *flight) fail(err error) {
 }
 
 // whenDecided is closed when the record is decided or there will be none,
-// whenCompleted when every branch has applied the decision.
+// whenCompleted when every branch has applied the decision. Who does not wait for
+// that says so by stopsWaiting.
 func (f *flight) whenDecided() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,11 +96,44 @@ func (f *flight) whenCompleted() <-chan struct{} {
 	return f.completed.wait()
 }
 
-// state is the record and whole results as they stand.
+func (f *flight) stopsWaiting(s *signal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.left()
+}
+
+// state is the record, with the acknowledgements heard so far, and whole results
+// as they stand.
 func (f *flight) state() (rec *fsm.Txn, results [][]byte, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.rec, f.results, f.err
+	if rec = f.rec; rec != nil && f.heard() {
+		rec = drive.Acknowledged(rec, f.settled)
+	}
+	return rec, f.results, f.err
+}
+
+// stands is the state of the record that state would return; Unknown without one.
+func (f *flight) stands() fsm.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rec == nil {
+		return fsm.Unknown
+	}
+	return drive.AcknowledgedState(f.rec, f.settled)
+}
+
+// settled is how branch i has acknowledged; with mu held.
+func (f *flight) settled(i int) fsm.Settled { return f.legs[i].phase.settled }
+
+// heard reports whether any branch has acknowledged the decision; with mu held.
+func (f *flight) heard() bool {
+	for i := range f.legs {
+		if f.legs[i].phase.settled != fsm.Unsettled {
+			return true
+		}
+	}
+	return false
 }
 
 // lostLeadership is the answer to callers of a deposed leader: unknown, never abort (P10).

@@ -266,6 +266,7 @@ func (l *leader) await(ctx context.Context, f *flight, wait pb.Wait) (*pb.Transa
 	select {
 	case <-f.whenDecided():
 	case <-ctx.Done():
+		f.stopsWaiting(&f.decided)
 		e := rpc.Errorf(rpc.ReasonOutcomeUnknown,
 			"the call ended before transaction %s was decided; it goes on: submit it again with the same id, or get it, to learn its outcome", f.id)
 		e.Txn = f.id
@@ -299,10 +300,12 @@ func awaitCompleted(ctx context.Context, f *flight) {
 	}
 	select {
 	case <-f.whenCompleted():
+		return
 	case <-early:
 	case <-ctx.Done():
 	case <-f.l.ctx.Done():
 	}
+	f.stopsWaiting(&f.completed)
 }
 
 func (n *Node) respond(rec *fsm.Txn, results [][]byte) *pb.TransactionResponse {

@@ -44,7 +44,7 @@ func Pending(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, digests [
 		Branches: make([]fsm.Branch, len(req.GetBranches())),
 	}
 	for i, b := range req.GetBranches() {
-		t.Branches[i] = fsm.Branch{Participant: b.GetParticipant(), Digest: digests[i], Detail: &fsm.Detail{Payload: b.GetPayload()}}
+		t.Branches[i] = fsm.Branch{Participant: b.GetParticipant(), Digest: digests[i], Detail: &fsm.Detail{Content: b.GetPayload()}}
 	}
 	return t
 }
@@ -81,8 +81,8 @@ func DecideCommand(d *Driver) *fsmpb.Command {
 func FinishCommand(d *Driver) *fsmpb.Command {
 	rec := d.Record()
 	c := &fsmpb.Finish{Id: d.named(), Attempt: AttemptLog(rec.Attempt), Settled: make([]uint32, len(rec.Branches))}
-	for i, s := range d.Settlements() {
-		c.Settled[i] = uint32(s)
+	for i := range c.Settled {
+		c.Settled[i] = uint32(d.Settled(i))
 	}
 	return &fsmpb.Command{Kind: &fsmpb.Command_Finish{Finish: c}}
 }

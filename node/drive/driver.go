@@ -51,27 +51,28 @@ type Config struct {
 
 // branch is the volatile side of one branch: a new leader starts it afresh.
 type branch struct {
-	answer  Answer
-	settled fsm.Settled
-	calling bool          // a call is out
-	failed  int           // calls that failed in a row
+	answer  Answer        // dropped once the decision is applied
 	retryAt time.Duration // when to call again; 0: nothing planned
+	failed  uint32        // calls that failed in a row
+	calling bool          // a call is out
+	settled fsm.Settled
 }
 
 // Driver runs one transaction of one leadership. Its methods take the time on
 // the leader's monotonic clock, as an offset from any fixed point.
 type Driver struct {
-	cfg      Config
+	cfg      *Config
 	rec      *fsm.Txn
 	branches []branch
 	deadline time.Duration
 	// decision is what was proposed, until the record says what was applied.
 	decision *Decision
-	proposed bool // a Decide or Finish is out
-	again    bool // one did not reach the log, or nobody knows whether it did
 	retryAt  time.Duration
-	done     bool // Completed was told
-	finished bool // the record is finished
+	proposed bool      // a Decide or Finish is out
+	again    bool      // one did not reach the log, or nobody knows whether it did
+	done     bool      // Completed was told
+	finished bool      // the record is finished
+	pair     [2]branch // the branches, if there are no more
 }
 
 // Decision is the Decide to propose.
@@ -82,8 +83,13 @@ type Decision struct {
 
 // New starts driving rec at now. A PREPARING record gets its whole prepare
 // budget, whoever led before (P11).
-func New(cfg Config, rec *fsm.Txn, now time.Duration) (*Driver, []Effect) {
-	d := &Driver{cfg: cfg, rec: rec, branches: make([]branch, len(rec.Branches)), deadline: now + rec.Timeout()}
+func New(cfg *Config, rec *fsm.Txn, now time.Duration) (*Driver, []Effect) {
+	d := &Driver{cfg: cfg, rec: rec, deadline: now + rec.Timeout()}
+	if n := len(rec.Branches); n <= len(d.pair) {
+		d.branches = d.pair[:n]
+	} else {
+		d.branches = make([]branch, n)
+	}
 	return d, d.step(now)
 }
 
@@ -99,10 +105,11 @@ func (d *Driver) named() string {
 	return ""
 }
 
-// Decision is what Decide proposes; nil before it.
+// Decision is what Decide proposes; nil before it, and once it is applied.
 func (d *Driver) Decision() *Decision { return d.decision }
 
-// Answers are the votes heard in this term, in the order of the branches.
+// Answers are the votes heard in this term, in the order of the branches, until
+// the decision is applied.
 func (d *Driver) Answers() []Answer {
 	answers := make([]Answer, len(d.branches))
 	for i := range d.branches {
@@ -111,20 +118,14 @@ func (d *Driver) Answers() []Answer {
 	return answers
 }
 
-// Settlements are the acknowledgements heard, in the order of the branches.
-func (d *Driver) Settlements() []fsm.Settled {
-	settled := make([]fsm.Settled, len(d.branches))
-	for i := range d.branches {
-		settled[i] = d.branches[i].settled
-	}
-	return settled
-}
+// Settled is the acknowledgement heard of branch i.
+func (d *Driver) Settled(i int) fsm.Settled { return d.branches[i].settled }
 
 // Finished reports whether nothing is left to do.
 func (d *Driver) Finished() bool { return d.finished }
 
 // Failing reports how many calls to branch i failed in a row.
-func (d *Driver) Failing(i int) int { return d.branches[i].failed }
+func (d *Driver) Failing(i int) int { return int(d.branches[i].failed) }
 
 // RetryAt is when the next call to branch i is planned, 0 if none is.
 func (d *Driver) RetryAt(i int) time.Duration { return d.branches[i].retryAt }
@@ -212,9 +213,8 @@ func (d *Driver) OnApplied(now time.Duration, rec *fsm.Txn) []Effect {
 	var effects []Effect
 	if d.rec.State == fsm.Preparing && rec.State.Decided() {
 		effects = append(effects, Effect{Op: Decided})
-		for i := range d.branches { // calls of phase 1 that are out do not hold phase 2 back
-			d.branches[i].calling, d.branches[i].failed, d.branches[i].retryAt = false, 0, 0
-		}
+		clear(d.branches) // calls of phase 1 that are out do not hold phase 2 back
+		d.decision = nil
 	}
 	d.rec, d.proposed, d.retryAt, d.again = rec, false, 0, false
 	d.finished = rec.State.Finished()

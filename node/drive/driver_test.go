@@ -9,8 +9,8 @@ import (
 	"github.com/concordat-tx/concordat/fsm"
 )
 
-func config() Config {
-	return Config{
+func config() *Config {
+	return &Config{
 		RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
 		Jitter: func(d time.Duration) time.Duration { return d },
 	}

@@ -52,7 +52,7 @@ func TestPendingIsWhatBeginMakes(t *testing.T) {
 		made := *got.Txn
 		made.BeginIndex, made.BegunMS = 0, 0
 		for i := range made.Branches { // nil or empty, nobody can tell
-			if len(made.Branches[i].Payload()) == 0 && len(pending.Branches[i].Payload()) == 0 {
+			if len(made.Payload(i)) == 0 && len(pending.Payload(i)) == 0 {
 				made.Branches[i].Detail, pending.Branches[i].Detail = nil, nil
 			}
 		}

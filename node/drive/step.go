@@ -122,9 +122,9 @@ func (d *Driver) owes(i int) bool {
 }
 
 // backoff doubles from RetryMin to RetryMax.
-func (d *Driver) backoff(failed int) time.Duration {
+func (d *Driver) backoff(failed uint32) time.Duration {
 	delay := d.cfg.RetryMin
-	for n := 1; n < failed && delay < d.cfg.RetryMax; n++ {
+	for n := uint32(1); n < failed && delay < d.cfg.RetryMax; n++ {
 		delay *= 2
 	}
 	return d.cfg.Jitter(min(delay, d.cfg.RetryMax))

@@ -45,7 +45,7 @@ func (f *flight) call(e drive.Effect) {
 	c.work.Priority = rec.Priority
 	limit := callTimeout
 	if e.Op == drive.Prepare {
-		c.work.Payload, limit = b.Payload(), c.budget
+		c.work.Payload, limit = rec.Payload(e.Branch), c.budget
 	} else {
 		l.w.truth.sent(l.node, c)
 	}
@@ -129,7 +129,7 @@ func (c *call) end(a answer) bool {
 		if l.w.has(FinishAfterFirstAck) {
 			effects = append(effects, f.bugAckAll(now)...)
 		}
-		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settlements())
+		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settled)
 		return effects
 	})
 	return true

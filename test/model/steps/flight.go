@@ -101,7 +101,7 @@ func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin, pending *fsm.Txn) {
 func (f *flight) run(rec *fsm.Txn) {
 	f.calls = make([]*call, len(rec.Branches))
 	var effects []drive.Effect
-	f.driver, effects = drive.New(f.l.config, rec, f.l.now())
+	f.driver, effects = drive.New(&f.l.config, rec, f.l.now())
 	f.take(effects)
 }
 
@@ -195,7 +195,7 @@ func (f *flight) do(e drive.Effect) {
 		l.attempts.Close(f.driver.Record().Attempt)
 		f.nowDecided()
 	case drive.Completed:
-		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settlements())
+		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settled)
 		f.nowCompleted()
 	}
 }
@@ -225,7 +225,7 @@ func (f *flight) reread() {
 		if rec == nil || rec.Attempt != f.driver.Record().Attempt {
 			return nil
 		}
-		f.rec = drive.Acknowledged(rec, f.driver.Settlements())
+		f.rec = drive.Acknowledged(rec, f.driver.Settled)
 		return f.driver.OnApplied(f.l.now(), rec)
 	})
 }
