@@ -12,25 +12,25 @@ import (
 )
 
 // decision is what a settled branch came to.
-type decision bool
+type decision int
 
 const (
-	commit   decision = true
-	rollback decision = false
+	commit decision = iota
+	rollback
+	// withdrawal is the Rollback of a branch in one phase (P17): it finds out what
+	// the branch came to, and keeps it from coming to anything later.
+	withdrawal
 )
 
-func (d decision) String() string {
-	if d == commit {
-		return "commit"
-	}
-	return "rollback"
-}
+var decisionNames = [...]string{"commit", "rollback", "withdrawal"}
+
+func (d decision) String() string { return decisionNames[d] }
 
 // settle applies a decision to one branch: the only way to settle, for
 // messages and for answered inquiries. OTHER_HELD and every other error
 // acknowledge nothing.
 func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, error) {
-	if d == rollback {
+	if d != commit {
 		s.locks.stopPrepare(ref)
 	}
 	unlock, err := s.locks.lock(ctx, ref.ID)
@@ -51,6 +51,9 @@ func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, e
 		s.doubt.otherHeld(ref, time.Now())
 		return Settlement{}, rpc.Errorf(rpc.ReasonOtherHeld, "the %s of attempt %s of %s must wait: %s", d, ref.Attempt, ref.ID, st.Message)
 	case pb.Settled_HEURISTIC_COMMIT, pb.Settled_HEURISTIC_ROLLBACK, pb.Settled_HEURISTIC_HAZARD:
+		if d == withdrawal && st.Settled == pb.Settled_HEURISTIC_COMMIT {
+			break // it was committed by itself, as it may be
+		}
 		if d == commit && st.Settled == pb.Settled_HEURISTIC_HAZARD && s.fence.mayBeForgotten(ctx, ref) {
 			found = belowFloor
 			st.Message = cut("below the floor, so finished and forgotten here, or lost: "+st.Message, fsm.MaxReasonBytes)
