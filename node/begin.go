@@ -13,13 +13,17 @@ import (
 
 // begin proposes the Begin and drives the transaction. In the overlapped order
 // (P2) the Prepares leave beside the Begin, for the record that it will make; in
-// the plain one, once it is applied.
+// the plain one, once it is applied. One phase (P17) knows the plain one only: a
+// branch that may commit must stand in the log before.
 func (f *flight) begin(req *pb.SubmitRequest, digests []fsm.Digest) {
-	c := drive.BeginCommand(req, f.attempt, digests)
+	c := drive.BeginCommand(req, f.attempt, digests, f.onePhase)
 	f.run(func() []drive.Effect {
 		f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, func(r fsm.Result, err error) {
 			f.tell(event{begun: &fate{r, err}})
 		})
+		if f.onePhase {
+			return nil
+		}
 		rec := drive.Pending(req, f.attempt, f.digest, digests)
 		if rec == nil || f.hasEvents() { // perhaps it was refused at once
 			return nil

@@ -21,9 +21,9 @@ type Entry struct {
 	Committed []Ref
 	// Refused are finished references that are not commits: rolled back or tombstones.
 	Refused []Ref
-	// Kept is the result of what was committed in one phase last (P17), for the
-	// leader that did not hear it. It goes when another branch is held.
-	Kept *KeptResult
+	// Kept is what was answered in one phase last (P17), for a leader that did not
+	// hear it. It goes when another branch is held.
+	Kept *KeptAnswer
 }
 
 // HeldBranch is the prepared branch of an id. At most one attempt is held at a time.
@@ -194,7 +194,7 @@ func (e Entry) Forget(floor rpc.Attempt, refs []Ref) Entry {
 	drop := func(r Ref) bool { return r.Attempt.Less(floor) && containsRef(refs, r) }
 	e.Committed = slices.DeleteFunc(slices.Clone(e.Committed), drop)
 	e.Refused = slices.DeleteFunc(slices.Clone(e.Refused), drop)
-	if e.Kept != nil && !slices.ContainsFunc(e.Committed, func(r Ref) bool { return r.Attempt == e.Kept.Attempt }) {
+	if e.Kept != nil && !e.finished(e.Kept.Attempt) {
 		e.Kept = nil
 	}
 	// Max only guards attempts that the floor does not guard already.

@@ -8,11 +8,14 @@ import (
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
-// KeptResult is what a branch read that was committed in one phase.
-type KeptResult struct {
+// KeptAnswer is what a branch in one phase came to, beyond whether it was committed.
+type KeptAnswer struct {
 	Attempt rpc.Attempt
-	// Result is empty if it was too large to be kept.
+	// Result of a commit; empty if it was too large to be kept.
 	Result []byte
+	// Code and Message are why it was refused.
+	Code    pb.Reason_Code
+	Message string
 }
 
 // maxKeptBytes is the largest result that is kept: the log would keep no larger one.
@@ -61,6 +64,9 @@ func (e Entry) OnCommitOnePhase(w Ref, floor rpc.Attempt) OnceVerdict {
 	case e.Held != nil:
 		return OnceVerdict{Step: WaitOnce, Entry: e, Message: "attempt " + e.Held.Attempt.String() + " is held"}
 	case containsRef(e.Refused, w):
+		if e.Kept != nil && e.Kept.Attempt == w.Attempt {
+			return OnceVerdict{Step: RefuseOnce, Entry: e, Vote: Aborted(e.Kept.Code, e.Kept.Message)}
+		}
 		return refuse("this attempt was rolled back or refused here")
 	case e.finished(w.Attempt): // it has one content (P3), and this is another
 		return OnceVerdict{Step: WaitOnce, Entry: e, Message: "this attempt is finished here with other content"}
@@ -72,15 +78,24 @@ func (e Entry) OnCommitOnePhase(w Ref, floor rpc.Attempt) OnceVerdict {
 	return OnceVerdict{Step: DoOnce, Entry: e}
 }
 
+// OnRefuse is OnRollback for a branch in one phase: a tombstone keeps why.
+func (e Entry) OnRefuse(ref Ref, why Vote) SettleVerdict {
+	v := e.OnRollback(ref)
+	if v.Step == Tombstone && e.Held == nil {
+		v.Entry.Kept = &KeptAnswer{Attempt: ref.Attempt, Code: why.Code, Message: cut(why.Message, fsm.MaxReasonBytes)}
+	}
+	return v
+}
+
 // Once is the entry after the work of ref was done and is final; store it with the effects.
 func (e Entry) Once(ref Ref, result []byte) Entry {
 	next := e.settled(ref)
 	next.Committed = append(slices.Clip(e.Committed), ref)
 	switch next.Kept = nil; {
 	case len(result) > maxKeptBytes:
-		next.Kept = &KeptResult{Attempt: ref.Attempt}
+		next.Kept = &KeptAnswer{Attempt: ref.Attempt}
 	case len(result) > 0:
-		next.Kept = &KeptResult{Attempt: ref.Attempt, Result: result}
+		next.Kept = &KeptAnswer{Attempt: ref.Attempt, Result: result}
 	}
 	return next
 }

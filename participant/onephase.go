@@ -57,13 +57,13 @@ func (s *Server) commitOnce(ctx context.Context, rm OnePhase, w Work) (Vote, err
 			// Not refused: the leader that left, or the next one, asks again.
 			return Vote{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "the prepare budget ended or the caller left: %w", errors.Join(context.Cause(ctx), err))
 		case err == nil && vote.Kind == pb.Vote_VOTE_ABORTED:
-			return s.refuseOnce(ctx, w, vote)
+			return s.refuseOnce(ctx, rm, w, vote)
 		case err == nil:
 			err = fmt.Errorf("the resource manager answered a CommitOnePhase with %v", vote.Kind)
 		}
 		if !IsTransient(err) || try == s.cfg.Tries || !sleep(ctx, delays.NextBackOff()) {
 			s.log.Warn("the work of a branch in one phase failed", "txn", w.ID, "attempt", w.Attempt, "error", err)
-			return s.refuseOnce(ctx, w, Aborted(pb.Reason_FAILED, err.Error()))
+			return s.refuseOnce(ctx, rm, w, Aborted(pb.Reason_FAILED, err.Error()))
 		}
 		s.metrics.retries.WithLabelValues("commit_one_phase").Inc()
 	}
@@ -72,10 +72,10 @@ func (s *Server) commitOnce(ctx context.Context, rm OnePhase, w Work) (Vote, err
 // refuseOnce makes an ABORTED final: a durable tombstone, which the commit of a
 // call that is late or at another endpoint runs into. If the commit was faster,
 // or was made although its own answer was lost, that is the answer.
-func (s *Server) refuseOnce(ctx context.Context, w Work, aborted Vote) (Vote, error) {
+func (s *Server) refuseOnce(ctx context.Context, rm OnePhase, w Work, aborted Vote) (Vote, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer cancel()
-	st, err := s.callSettle(ctx, w.Ref, rollback)
+	st, err := s.callRefuse(ctx, rm, w.Ref, aborted)
 	switch {
 	case err != nil:
 		return Vote{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "%s, and it is not known yet that this is final, ask again: %w", aborted.Message, err)
@@ -89,6 +89,26 @@ func (s *Server) refuseOnce(ctx context.Context, w Work, aborted Vote) (Vote, er
 		return Vote{}, MustWait(w.Ref, st.Message)
 	}
 	return Vote{}, rpc.Errorf(rpc.ReasonOutcomeUnknown, "a branch in one phase was found as %v: %s", st.Settled, st.Message)
+}
+
+// withdraw is the Rollback of a branch in one phase, whose leader gives it up.
+func (s *Server) withdraw(ctx context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
+	why := Aborted(req.GetReason().GetCode(), req.GetReason().GetMessage())
+	if why.Code == pb.Reason_CODE_UNSPECIFIED {
+		why.Code = pb.Reason_SUPERSEDED
+	}
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), withdrawal, func(ctx context.Context, ref Ref, _ decision) (Settlement, error) {
+		if rm, ok := s.rm.(OnePhase); ok {
+			return s.callRefuse(ctx, rm, ref, why)
+		}
+		return s.callSettle(ctx, ref, rollback) // an older program than the one that was called
+	})
+}
+
+// callRefuse is the resource manager's Refuse; a panic in it is an error.
+func (s *Server) callRefuse(ctx context.Context, rm OnePhase, ref Ref, why Vote) (_ Settlement, err error) {
+	defer s.recovered("Refuse", ref, &err)
+	return rm.Refuse(ctx, ref, why)
 }
 
 // callOnce is the resource manager's CommitOnePhase; a panic in it is an error.

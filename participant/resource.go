@@ -59,9 +59,12 @@ type OnePhase interface {
 	// that also stores Entry.Once and has asked Entry.OnCommitOnePhase: the vote is
 	// COMMITTED. Called again it says so again, and does nothing. ABORTED means
 	// that it has left no effect; before that is told, the runtime makes it final
-	// with a Rollback, whose tombstone the commit's write must heed. An error means
+	// with Refuse, whose tombstone the commit's write must heed. An error means
 	// that nobody knows: MustWait, or one that may be Transient. ctx as in Prepare.
 	CommitOnePhase(ctx context.Context, w Work) (Vote, error)
+	// Refuse is Rollback for a branch in one phase. It should keep why (see
+	// Entry.OnRefuse), for a leader that has not heard it and asks again.
+	Refuse(ctx context.Context, ref Ref, why Vote) (Settlement, error)
 }
 
 // Identity says whose data these are. Incarnation is random and made with the

@@ -197,18 +197,18 @@ func (s *Server) reason(v Vote) *pb.Reason {
 
 // Commit makes a branch final and acknowledges that it is.
 func (s *Server) Commit(ctx context.Context, req *pb.CommitRequest) (*pb.SettleResponse, error) {
-	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), commit)
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), commit, s.callSettle)
 }
 
 // Rollback undoes a branch, or makes sure that it can never be prepared.
 func (s *Server) Rollback(ctx context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
 	if req.GetOnePhase() {
-		return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), withdrawal)
+		return s.withdraw(ctx, req)
 	}
-	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), rollback)
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), rollback, s.callSettle)
 }
 
-func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef, d decision) (*pb.SettleResponse, error) {
+func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef, d decision, do settling) (*pb.SettleResponse, error) {
 	began := time.Now()
 	ref, err := s.readRef(f, b)
 	if err != nil {
@@ -218,7 +218,7 @@ func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef
 		return nil, err
 	}
 	s.heard()
-	st, err := s.settle(ctx, ref, d)
+	st, err := s.settle(ctx, ref, d, do)
 	if err != nil {
 		if rpc.ReasonOf(err) != rpc.ReasonOtherHeld && d != withdrawal { // which the leader repeats until it hears
 			s.deliver.again(ref, d)

@@ -29,7 +29,7 @@ func (d decision) String() string { return decisionNames[d] }
 // settle applies a decision to one branch: the only way to settle, for
 // messages and for answered inquiries. OTHER_HELD and every other error
 // acknowledge nothing.
-func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, error) {
+func (s *Server) settle(ctx context.Context, ref Ref, d decision, do settling) (Settlement, error) {
 	if d != commit {
 		s.locks.stopPrepare(ref)
 	}
@@ -38,7 +38,7 @@ func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, e
 		return Settlement{}, fmt.Errorf("another message of transaction %s is at work: %w", ref.ID, err)
 	}
 	defer unlock()
-	st, err := s.callSettle(ctx, ref, d)
+	st, err := do(ctx, ref, d)
 	if err != nil {
 		s.log.Warn("a decided branch could not be settled, trying again", "txn", ref.ID, "attempt", ref.Attempt,
 			"decision", d, "error", err)
@@ -88,6 +88,9 @@ func (s *Server) settled(ref Ref, d decision, found string) {
 		wake(s.forgetNow)
 	}
 }
+
+// settling has the resource manager settle a branch.
+type settling func(ctx context.Context, ref Ref, d decision) (Settlement, error)
 
 // callSettle is the resource manager's Commit or Rollback; a panic in it is an error.
 func (s *Server) callSettle(ctx context.Context, ref Ref, d decision) (_ Settlement, err error) {
@@ -174,7 +177,7 @@ func (v *deliveries) once(ref Ref, d decision) error {
 	}
 	ctx, cancel := context.WithTimeout(v.life, settleTimeout)
 	defer cancel()
-	_, err := v.server.settle(ctx, ref, d)
+	_, err := v.server.settle(ctx, ref, d, v.server.callSettle)
 	return err
 }
 

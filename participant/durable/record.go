@@ -5,6 +5,7 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // Record is what the journal keeps of one id.
@@ -31,6 +32,8 @@ func (r Record) Encode() []byte {
 		e.Byte(2)
 		e.Attempt(kept.Attempt)
 		e.Bytes(kept.Result)
+		e.Uint(uint64(kept.Code))
+		e.Text(kept.Message)
 	default:
 		e.Byte(0)
 	}
@@ -59,7 +62,7 @@ func DecodeEntry(id string, b []byte) (participant.Entry, *Decoder) {
 	case 1:
 		e.Held = &participant.HeldBranch{Attempt: d.Attempt(), Digest: d.Digest(), Priority: d.Attempt(), Result: d.Bytes()}
 	case 2:
-		e.Kept = &participant.KeptResult{Attempt: d.Attempt(), Result: d.Bytes()}
+		e.Kept = &participant.KeptAnswer{Attempt: d.Attempt(), Result: d.Bytes(), Code: pb.Reason_Code(d.Uint()), Message: d.Text()}
 	default:
 		d.bad = true
 	}

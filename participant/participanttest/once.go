@@ -20,7 +20,7 @@ func (s *subject) canOnce() bool {
 }
 
 // tryOnce is a CommitOnePhase. Called directly, what the runtime does is done
-// here: ABORTED counts once a Rollback has left its tombstone. OTHER_HELD is
+// here: ABORTED counts once Refuse has left its tombstone. OTHER_HELD is
 // the vote UNSPECIFIED: nothing is said.
 func (s *subject) tryOnce(w participant.Work) (v participant.Vote, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
@@ -51,11 +51,12 @@ func (s *subject) wireOnce(ctx context.Context, w participant.Work) (participant
 }
 
 func (s *subject) directOnce(ctx context.Context, w participant.Work) (participant.Vote, error) {
-	v, err := s.rm.(participant.OnePhase).CommitOnePhase(ctx, w)
+	rm := s.rm.(participant.OnePhase)
+	v, err := rm.CommitOnePhase(ctx, w)
 	if err != nil || v.Kind == pb.Vote_VOTE_COMMITTED {
 		return v, err
 	}
-	switch st, err := s.rm.Rollback(ctx, w.Ref); {
+	switch st, err := rm.Refuse(ctx, w.Ref, v); {
 	case err != nil:
 		return participant.Vote{}, err
 	case st.Settled == pb.Settled_HEURISTIC_COMMIT:
@@ -109,9 +110,11 @@ func onceTwice(s *subject) {
 // might hold by now.
 func onceRefused(s *subject) {
 	w := s.payload("t", 1, s.h.Refused("k"))
-	s.once(w, onceAborted)
+	first := s.once(w, onceAborted)
 	s.crash()
-	s.once(w, onceAborted)
+	if again := s.once(w, onceAborted); again.Code != first.Code || again.Message != first.Message {
+		s.Fatalf("again it is aborted for %v (%s), at first for %v (%s)", again.Code, again.Message, first.Code, first.Message)
+	}
 	s.finished(w, true) // the tombstone
 	s.rollback(w, done)
 	s.commit(w, pb.Settled_HEURISTIC_ROLLBACK)

@@ -975,7 +975,9 @@ type RollbackRequest struct {
 	// The branch is one of CommitOnePhase, on which the leader gives up: a commit
 	// that is found is its decision, and nothing that an operator must look at.
 	// The answer is HEURISTIC_COMMIT all the same.
-	OnePhase      bool `protobuf:"varint,3,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
+	OnePhase bool `protobuf:"varint,3,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
+	// Why the leader gives up, for a later leader's CommitOnePhase to be told.
+	Reason        *Reason `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1029,6 +1031,13 @@ func (x *RollbackRequest) GetOnePhase() bool {
 		return x.OnePhase
 	}
 	return false
+}
+
+func (x *RollbackRequest) GetReason() *Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
 }
 
 type CommitOnePhaseRequest struct {
@@ -1520,11 +1529,12 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"k\n" +
 	"\rCommitRequest\x12)\n" +
 	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\x12/\n" +
-	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\"\x8a\x01\n" +
+	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\"\xb8\x01\n" +
 	"\x0fRollbackRequest\x12)\n" +
 	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\x12/\n" +
 	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\x12\x1b\n" +
-	"\tone_phase\x18\x03 \x01(\bR\bonePhase\"\xdd\x01\n" +
+	"\tone_phase\x18\x03 \x01(\bR\bonePhase\x12,\n" +
+	"\x06reason\x18\x04 \x01(\v2\x14.concordat.v1.ReasonR\x06reason\"\xdd\x01\n" +
 	"\x15CommitOnePhaseRequest\x12)\n" +
 	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\x12/\n" +
 	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\x121\n" +
@@ -1631,37 +1641,38 @@ var file_concordat_v1_participant_proto_depIdxs = []int32{
 	11, // 14: concordat.v1.CommitRequest.branch:type_name -> concordat.v1.BranchRef
 	10, // 15: concordat.v1.RollbackRequest.fence:type_name -> concordat.v1.Fence
 	11, // 16: concordat.v1.RollbackRequest.branch:type_name -> concordat.v1.BranchRef
-	10, // 17: concordat.v1.CommitOnePhaseRequest.fence:type_name -> concordat.v1.Fence
-	11, // 18: concordat.v1.CommitOnePhaseRequest.branch:type_name -> concordat.v1.BranchRef
-	21, // 19: concordat.v1.CommitOnePhaseRequest.priority:type_name -> concordat.v1.Attempt
-	11, // 20: concordat.v1.CommitOnePhaseResponse.branch:type_name -> concordat.v1.BranchRef
-	22, // 21: concordat.v1.CommitOnePhaseResponse.vote:type_name -> concordat.v1.Vote
-	23, // 22: concordat.v1.CommitOnePhaseResponse.reason:type_name -> concordat.v1.Reason
-	11, // 23: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
-	24, // 24: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
-	10, // 25: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
-	25, // 26: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
-	12, // 27: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
-	14, // 28: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
-	15, // 29: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
-	16, // 30: concordat.v1.Participant.CommitOnePhase:input_type -> concordat.v1.CommitOnePhaseRequest
-	19, // 31: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
-	2,  // 32: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
-	5,  // 33: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
-	8,  // 34: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
-	13, // 35: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
-	18, // 36: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
-	18, // 37: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
-	17, // 38: concordat.v1.Participant.CommitOnePhase:output_type -> concordat.v1.CommitOnePhaseResponse
-	20, // 39: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
-	4,  // 40: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
-	7,  // 41: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
-	9,  // 42: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	23, // 17: concordat.v1.RollbackRequest.reason:type_name -> concordat.v1.Reason
+	10, // 18: concordat.v1.CommitOnePhaseRequest.fence:type_name -> concordat.v1.Fence
+	11, // 19: concordat.v1.CommitOnePhaseRequest.branch:type_name -> concordat.v1.BranchRef
+	21, // 20: concordat.v1.CommitOnePhaseRequest.priority:type_name -> concordat.v1.Attempt
+	11, // 21: concordat.v1.CommitOnePhaseResponse.branch:type_name -> concordat.v1.BranchRef
+	22, // 22: concordat.v1.CommitOnePhaseResponse.vote:type_name -> concordat.v1.Vote
+	23, // 23: concordat.v1.CommitOnePhaseResponse.reason:type_name -> concordat.v1.Reason
+	11, // 24: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
+	24, // 25: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
+	10, // 26: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
+	25, // 27: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
+	12, // 28: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
+	14, // 29: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
+	15, // 30: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
+	16, // 31: concordat.v1.Participant.CommitOnePhase:input_type -> concordat.v1.CommitOnePhaseRequest
+	19, // 32: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
+	2,  // 33: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
+	5,  // 34: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
+	8,  // 35: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
+	13, // 36: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
+	18, // 37: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
+	18, // 38: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
+	17, // 39: concordat.v1.Participant.CommitOnePhase:output_type -> concordat.v1.CommitOnePhaseResponse
+	20, // 40: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
+	4,  // 41: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
+	7,  // 42: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
+	9,  // 43: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_participant_proto_init() }
