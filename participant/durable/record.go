@@ -5,7 +5,6 @@ import (
 
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
-	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // Record is what the journal keeps of one id.
@@ -62,7 +61,7 @@ func DecodeEntry(id string, b []byte) (participant.Entry, *Decoder) {
 	case 1:
 		e.Held = &participant.HeldBranch{Attempt: d.Attempt(), Digest: d.Digest(), Priority: d.Attempt(), Result: d.Bytes()}
 	case 2:
-		e.Kept = &participant.KeptAnswer{Attempt: d.Attempt(), Result: d.Bytes(), Code: pb.Reason_Code(d.Uint()), Message: d.Text()}
+		e.Kept = &participant.KeptAnswer{Attempt: d.Attempt(), Result: d.Bytes(), Code: d.reasonCode(), Message: d.Text()}
 	default:
 		d.bad = true
 	}
