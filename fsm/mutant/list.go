@@ -10,8 +10,8 @@ type Bug struct {
 	What string
 }
 
-// List is every seeded bug of the product. P17 is not built, so it cannot be
-// broken here; the models break it.
+// List is every seeded bug of the product. P17 has none here yet; the models
+// break it.
 func List() []Bug {
 	return []Bug{
 		{"commit-before-decide", "P1", "the leader sends the Commits when the votes are in, before the decision is logged"},

@@ -108,6 +108,11 @@ func TestFormatIsStable(t *testing.T) {
 	if got := string(encoded(r)); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+	r = record{entry: participant.Entry{Max: attempt(2), Kept: &participant.KeptAnswer{Attempt: attempt(2), Result: []byte("r"), Code: 1, Message: "m"}}}
+	want = "\x01" + at(2) + "\x00\x00" + "\x02" + at(2) + "\x01r" + "\x01" + "\x01m"
+	if got := string(encoded(r)); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
 }
 
 // FuzzDecode: no bytes make the decoders panic or allocate beyond reason, and

@@ -6,5 +6,5 @@
 //	make prove                                         all of them
 //	go test ./test/mutants -prove -run Bugs/no-resume -v
 //
-// Rule P17 is not built yet; the models (test/model/promela) break it.
+// Rule P17 has none yet; the models (test/model/promela) break it.
 package mutants
