@@ -1,11 +1,6 @@
 package durable
 
-import (
-	"fmt"
-	"runtime/debug"
-
-	"go.etcd.io/bbolt"
-)
+import "runtime/debug"
 
 // The buckets of every file.
 var (
@@ -13,32 +8,43 @@ var (
 	bucketMeta    = []byte("meta")
 )
 
-// Pages is one bbolt transaction with checksums. Reads and writes through it
-// are the only ones there are.
+// Pages is the records at one point in time, with checksums, and in the
+// committer a batch of changes to them. Reads and writes through it are the only
+// ones there are.
 type Pages struct {
-	tx   *bbolt.Tx
+	at   *Point
 	file *File
-	// dirty: something was written, so the transaction is worth a sync.
-	dirty bool
-	// counts is the census with what was written here; nil before the first write.
+	// changes are what was written here; nil: nothing may be.
+	changes *changes
+	// counts is the census with them.
 	counts []census
 }
 
 // Get is a value as it was put; nil if there is none. It is valid until the transaction ends.
 func (p *Pages) Get(bucket, key []byte) ([]byte, error) {
-	b := p.tx.Bucket(bucket)
-	if b == nil {
-		return nil, p.Corrupt(bucket, nil, "the bucket is missing")
-	}
-	sealed := b.Get(key)
-	if sealed == nil {
-		return nil, nil
+	sealed, err := p.sealed(bucket, key)
+	if err != nil || sealed == nil {
+		return nil, err
 	}
 	return p.Open(bucket, key, sealed)
 }
 
-// Cursor walks a bucket; what it finds is for Open.
-func (p *Pages) Cursor(bucket []byte) *bbolt.Cursor { return p.tx.Bucket(bucket).Cursor() }
+// sealed is a record as it stands; nil if there is none.
+func (p *Pages) sealed(bucket, key []byte) ([]byte, error) {
+	if sealed, found := p.changes.find(bucket, key); found {
+		return sealed, nil
+	}
+	if o := p.at.over; o != nil {
+		if sealed, found := o.find(bucket, key, p.at.seq); found {
+			return sealed, nil
+		}
+	}
+	b := p.at.bucket(bucket)
+	if b == nil {
+		return nil, p.Corrupt(bucket, nil, "the bucket is missing")
+	}
+	return b.Get(key), nil
+}
 
 // Open is the value of a record as a cursor found it.
 func (p *Pages) Open(bucket, key, sealed []byte) ([]byte, error) {
@@ -49,39 +55,31 @@ func (p *Pages) Open(bucket, key, sealed []byte) ([]byte, error) {
 	return value, nil
 }
 
-// Put stores a value. It and Delete fail only if the file does: keys and sizes
-// were checked before. So their errors are final (P15).
+// Put stores a value, in a batch. It and Delete fail only if the file does: keys
+// and sizes were checked before. So their errors are final (P15).
 func (p *Pages) Put(bucket, key, value []byte) error {
-	old := p.tx.Bucket(bucket).Get(key)
-	sealed := seal(bucket, key, value)
-	if err := p.replaced(bucket, old, sealed); err != nil {
-		return err
+	old, err := p.sealed(bucket, key)
+	if err == nil {
+		p.change(bucket, key, old, seal(bucket, key, value))
 	}
-	return p.store(bucket, key, sealed)
-}
-
-func (p *Pages) store(bucket, key, sealed []byte) error {
-	p.dirty = true
-	if err := p.tx.Bucket(bucket).Put(key, sealed); err != nil {
-		return &WriteError{File: p.file.path, Err: fmt.Errorf("put in bucket %q, key %q: %w", bucket, key, err)}
-	}
-	return nil
+	return err
 }
 
 // Delete drops a value, if there is one.
 func (p *Pages) Delete(bucket, key []byte) error {
-	old := p.tx.Bucket(bucket).Get(key)
-	if old == nil {
-		return nil
+	old, err := p.sealed(bucket, key)
+	if err == nil && old != nil {
+		p.change(bucket, key, old, nil)
 	}
-	if err := p.replaced(bucket, old, nil); err != nil {
-		return err
+	return err
+}
+
+func (p *Pages) change(bucket, key, old, sealed []byte) {
+	if c := p.file.censusOf(p.counts, bucket); c != nil {
+		c.remove(old)
+		c.add(sealed)
 	}
-	p.dirty = true
-	if err := p.tx.Bucket(bucket).Delete(key); err != nil {
-		return &WriteError{File: p.file.path, Err: fmt.Errorf("delete in bucket %q, key %q: %w", bucket, key, err)}
-	}
-	return nil
+	p.changes.set(bucket, key, sealed)
 }
 
 // Corrupt is the error for a value that cannot be what was written.
@@ -94,23 +92,20 @@ func (s *File) View(f func(*Pages) error) (err error) {
 	if err := s.Failure(); err != nil {
 		return err
 	}
-	tx, err := s.db.Begin(false)
+	at, err := s.Begin()
 	if err != nil {
 		return ErrClosed
 	}
-	return s.ViewIn(tx, f)
+	return s.ViewIn(at, f)
 }
 
-// Begin is a point in time for ViewIn, which ends it.
-func (s *File) Begin() (*bbolt.Tx, error) { return s.db.Begin(false) }
-
-// ViewIn runs f in a read transaction and ends it.
-func (s *File) ViewIn(tx *bbolt.Tx, f func(*Pages) error) (err error) {
+// ViewIn runs f over a point in time and ends it.
+func (s *File) ViewIn(at *Point, f func(*Pages) error) (err error) {
 	defer func() {
 		// Its only error is that the transaction has ended.
-		_ = tx.Rollback()
+		_ = at.Rollback()
 		err = s.check(err)
 	}()
 	defer guard(s.path, &err, debug.SetPanicOnFault(true))
-	return f(&Pages{tx: tx, file: s})
+	return f(&Pages{at: at, file: s})
 }

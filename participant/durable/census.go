@@ -9,7 +9,7 @@ import (
 // of their checksums. A record's own checksum cannot tell that the record is
 // missing, or that an older page with an older, whole record stands in its
 // place, which damage to the Pages above the records can bring about. So the
-// census is written with every batch, and Open counts again.
+// census is written with every batch and every checkpoint, and Open counts again.
 type census struct{ count, sum uint64 }
 
 var keyCensus = []byte("census")
@@ -38,51 +38,64 @@ func (s *File) censusOf(counts []census, bucket []byte) *census {
 	return nil
 }
 
-func (p *Pages) readCounts() ([]census, error) {
-	b, err := p.Get(bucketMeta, keyCensus)
-	if err != nil {
-		return nil, err
-	}
-	if b == nil {
-		return nil, p.Corrupt(bucketMeta, keyCensus, "the record is missing")
-	}
-	d := NewDecoder(b)
-	c := make([]census, len(p.file.counted))
-	for i := range c {
-		c[i] = census{count: d.Uint(), sum: d.Uint()}
-	}
-	if err := d.End(); err != nil {
-		return nil, p.Corrupt(bucketMeta, keyCensus, err.Error())
-	}
-	return c, nil
+// summary is the record of the census in the pages. While there is a log it has
+// the log's mark, and another version, at which older programs stop: they would
+// not see what is in the log only.
+type summary struct {
+	counts []census
+	log    *mark // nil: the pages are whole without a log
 }
 
-// replaced keeps the census of a write: old and sealed are what stood and
-// what will stand under a key; nil is nothing.
-func (p *Pages) replaced(bucket, old, sealed []byte) error {
-	if p.counts == nil {
-		c, err := p.readCounts()
-		if err != nil {
-			return err
-		}
-		p.counts = c
-	}
-	if c := p.file.censusOf(p.counts, bucket); c != nil {
-		c.remove(old)
-		c.add(sealed)
-	}
-	return nil
-}
+// loggedVersion is FormatVersion's for a summary with a mark.
+const loggedVersion = 2
 
-// finish writes the census of everything that was written.
-func (p *Pages) finish() error {
-	if p.counts == nil {
-		return nil
-	}
+func (s summary) encode() []byte {
 	e := NewEncoder()
-	for _, c := range p.counts {
+	for _, c := range s.counts {
 		e.Uint(c.count)
 		e.Uint(c.sum)
 	}
-	return p.store(bucketMeta, keyCensus, seal(bucketMeta, keyCensus, e.b))
+	if s.log != nil {
+		e.b[0] = loggedVersion
+		e.Bytes(s.log.id[:])
+		e.Uint(s.log.seq)
+	}
+	return e.b
+}
+
+// decodeSummary reads a summary of so many buckets.
+func decodeSummary(b []byte, buckets int) (summary, error) {
+	d := &Decoder{b: b}
+	version := d.Byte()
+	s := summary{counts: make([]census, buckets)}
+	for i := range s.counts {
+		s.counts[i] = census{count: d.Uint(), sum: d.Uint()}
+	}
+	switch version {
+	case FormatVersion:
+	case loggedVersion:
+		s.log = &mark{}
+		if copy(s.log.id[:], d.Bytes()) != logID {
+			d.Spoil()
+		}
+		s.log.seq = d.Uint()
+	default:
+		d.Spoil()
+	}
+	return s, d.End()
+}
+
+func (p *Pages) summary() (summary, error) {
+	b, err := p.Get(bucketMeta, keyCensus)
+	if err != nil {
+		return summary{}, err
+	}
+	if b == nil {
+		return summary{}, p.Corrupt(bucketMeta, keyCensus, "the record is missing")
+	}
+	s, err := decodeSummary(b, len(p.file.counted))
+	if err != nil {
+		return summary{}, p.Corrupt(bucketMeta, keyCensus, err.Error())
+	}
+	return s, nil
 }

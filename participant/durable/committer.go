@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 	"github.com/concordat-tx/concordat/fsm/mutant"
@@ -44,6 +44,8 @@ type committer struct {
 	queue   chan *write
 	closing chan struct{}
 	done    chan struct{}
+	// at is the point in time that batches are applied to; nil after a checkpoint.
+	at *Point
 
 	writes atomic.Uint64
 	syncs  atomic.Uint64
@@ -60,12 +62,8 @@ func (c *committer) submit(ctx context.Context, apply func(*Pages) error, synced
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotQueued, err)
 	}
-	select {
-	case c.queue <- w:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrNotQueued, ctx.Err())
-	case <-c.closing:
-		return ErrClosed
+	if err := c.enter(ctx, w); err != nil {
+		return err
 	}
 	select {
 	case err := <-w.fate:
@@ -80,10 +78,34 @@ func (c *committer) submit(ctx context.Context, apply func(*Pages) error, synced
 	}
 }
 
+// enter queues w. A queue that has room costs nothing of ctx, which need not be
+// made fit to wait for.
+func (c *committer) enter(ctx context.Context, w *write) error {
+	select {
+	case <-c.closing:
+		return ErrClosed
+	default:
+	}
+	select {
+	case c.queue <- w:
+		return nil
+	default:
+	}
+	select {
+	case c.queue <- w:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrNotQueued, ctx.Err())
+	case <-c.closing:
+		return ErrClosed
+	}
+}
+
 // run is the committer's goroutine. It ends when closing is closed and the
 // queue is empty.
 func (c *committer) run() {
 	defer close(c.done)
+	defer c.finish()
 	for {
 		select {
 		case w := <-c.queue:
@@ -103,6 +125,9 @@ func (c *committer) run() {
 }
 
 func (c *committer) batch(first *write) []*write {
+	// Whoever can run goes first: it may be about to join, and where the processor
+	// is scarce a sync for each costs more of it than the wait.
+	runtime.Gosched()
 	batch := []*write{first}
 	for len(batch) < queueLength {
 		select {
@@ -140,49 +165,62 @@ func (c *committer) answer(batch []*write, err error) {
 	}
 }
 
-// transact runs a batch as one bbolt transaction. An error is final (P15).
+// transact applies a batch and makes it durable. An error is final (P15).
 func (c *committer) transact(batch []*write) (err error) {
-	tx, err := c.file.db.Begin(true)
-	if err != nil {
-		return &WriteError{File: c.file.path, Err: err}
+	s := c.file
+	if c.at == nil {
+		if c.at, err = s.Begin(); err != nil {
+			return &WriteError{File: s.path, Err: err}
+		}
 	}
-	p := &Pages{tx: tx, file: c.file}
-	if err := c.applyAll(p, batch); err != nil {
-		_ = tx.Rollback()
+	c.at.seq = c.at.over.seq.Load()
+	p := &Pages{at: c.at, file: s, changes: &changes{}, counts: slices.Clone(s.counts)}
+	if err := applyAll(p, batch); err != nil {
 		return err
 	}
-	if !p.dirty {
-		return tx.Rollback()
+	if len(p.changes.list) == 0 {
+		return nil
 	}
 	if mutant.On("vote-before-sync") {
 		c.answer(batch, nil)
 	}
-	return c.sync(tx, len(batch))
+	if err := c.sync(p); err != nil {
+		return err
+	}
+	s.counts = p.counts
+	c.writes.Add(uint64(len(batch)))
+	c.syncs.Add(1)
+	return nil
 }
 
-func (c *committer) applyAll(p *Pages, batch []*write) (err error) {
+func applyAll(p *Pages, batch []*write) (err error) {
 	defer guard(p.file.path, &err, debug.SetPanicOnFault(true))
 	for _, w := range batch {
 		if w.err = w.apply(p); IsFatal(w.err) {
 			return w.err
 		}
 	}
-	return p.finish()
+	return nil
 }
 
-func (c *committer) sync(tx *bbolt.Tx, writes int) (err error) {
-	defer guard(c.file.path, &err, debug.SetPanicOnFault(true))
+// sync makes the batch in p durable: in the log, or with all that is there in the pages.
+func (c *committer) sync(p *Pages) (err error) {
+	s, l, seq := c.file, c.file.log, c.at.seq+1
 	began := time.Now()
 	failpoint.Hit("participant.store.commit.before")
-	err = c.file.options.Sync(tx.Commit)
+	if l != nil && l.encode(seq, p.counts, p.changes.list) {
+		err = s.options.Sync(func() error { return l.write(!s.db.NoSync) })
+	} else {
+		err = s.options.Sync(func() error { return c.checkpoint(seq, p.counts, p.changes.list) })
+	}
 	failpoint.Hit("participant.store.commit.after")
 	if err != nil {
-		_ = tx.Rollback() // nothing is left to undo if Commit itself failed
-		return &WriteError{File: c.file.path, Err: err}
+		return s.failedWrite(err)
 	}
-	c.writes.Add(uint64(writes))
-	c.syncs.Add(1)
-	if o := c.file.options.SyncSeconds; o != nil {
+	if c.at != nil { // no checkpoint, which has its own
+		c.at.over.add(p.changes.list, seq)
+	}
+	if o := s.options.SyncSeconds; o != nil {
 		o.Observe(time.Since(began).Seconds())
 	}
 	return nil

@@ -1,6 +1,7 @@
 // Package durable is the file of a resource manager that keeps its own journal:
 // records in one bbolt file, what the protocol must remember of each id (Entry)
-// beside what the resource manager adds to it, written by group commit.
+// beside what the resource manager adds to it, written by group commit to a log
+// beside the file, and from there to its pages (checkpoint.go).
 //
 // One committer goroutine owns all writes: what arrives while it syncs shares
 // the next sync, and nobody is answered before it.
@@ -14,7 +15,7 @@
 //
 // Invariants:
 //
-//   - I1: bbolt shows a new transaction to readers before it is synced. Nothing
+//   - I1: bbolt shows a checkpoint to readers before it is synced. Nothing
 //     that View shows is therefore ever the ground for a vote or an acknowledgement.
 //   - I2: an apply function decides before it writes, so that one that fails leaves its batch alone.
 //

@@ -46,6 +46,14 @@ func (e *WriteError) Error() string {
 // Unwrap is the error of the write or sync.
 func (e *WriteError) Unwrap() error { return e.Err }
 
+// failedWrite is the error of a write that failed, or that found damage.
+func (s *File) failedWrite(err error) error {
+	if IsFatal(err) {
+		return err
+	}
+	return &WriteError{File: s.path, Err: err}
+}
+
 // guard turns a fault of the memory map (a file cut short under us) and an
 // assertion of bbolt (a page that is not what it should be) into a
 // CorruptError. It is deferred around code that reads Pages, and nothing else.

@@ -44,12 +44,12 @@ type Options struct {
 	// and ends the process with status 1. One that returns leaves a File
 	// whose every method fails with that error.
 	Fatal func(error)
-	// Sync, if set, makes every durable write: it may delay it, or fail it before
+	// Sync, if set, makes every durable write after Open: it may delay it, or fail it before
 	// or after it is made. Its error is final, like one of the disk.
 	Sync func(sync func() error) error
 	// SyncSeconds, if set, observes every sync.
 	SyncSeconds prometheus.Observer
-	// OpenFile, if set, opens the file below bbolt.
+	// OpenFile, if set, opens the file below bbolt, and the log.
 	OpenFile func(string, int, os.FileMode) (*os.File, error)
 }
 
@@ -76,7 +76,12 @@ type File struct {
 	options   Options
 	counted   [][]byte // the buckets that have a census
 	db        *bbolt.DB
+	over      atomic.Pointer[overlay]
 	committer *committer
+
+	// The committer's: the log, once there is one, and the census of everything.
+	log    *batchLog
+	counts []census
 
 	failOnce sync.Once
 	failed   atomic.Pointer[error]
@@ -97,7 +102,7 @@ type File struct {
 // Path is the file.
 func (s *File) Path() string { return s.path }
 
-// Writes are the durable changes since Open; Syncs are the bbolt transactions
+// Writes are the durable changes since Open; Syncs are the batches
 // that made them durable. Their quotient is what group commit saves.
 func (s *File) Writes() uint64 { return s.committer.writes.Load() }
 
@@ -175,7 +180,7 @@ func (s *File) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.committer.closing)
 		<-s.committer.done
-		if err := s.db.Close(); err != nil {
+		if err := errors.Join(s.closeLog(), s.db.Close()); err != nil {
 			s.closeErr = errors.Join(errors.New("closing "+s.path), err)
 		}
 	})

@@ -38,10 +38,10 @@ func (p *Pages) incarnation() (string, error) {
 	return incarnation, nil
 }
 
-func (p *Pages) putIncarnation(incarnation string) error {
+func encodeIncarnation(incarnation string) []byte {
 	e := NewEncoder()
 	e.Text(incarnation)
-	return p.Put(bucketMeta, keyIncarnation, e.b)
+	return e.b
 }
 
 // Binding is the fence; zero until the first Bind.

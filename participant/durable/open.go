@@ -35,6 +35,9 @@ func Open(path string, options Options) (*File, error) {
 	}
 	s.counted = append(s.counted, bucketJournal)
 	if err := s.open(); err != nil {
+		if s.log != nil {
+			_ = s.log.file.Close()
+		}
 		if s.db != nil {
 			_ = s.db.Close()
 		}
@@ -61,6 +64,9 @@ func (s *File) open() error {
 	}
 	s.db = db
 	s.committer = newCommitter(s)
+	if err := s.replay(); err != nil {
+		return err
+	}
 	if err := s.readMeta(); err != nil {
 		return err
 	}
@@ -99,10 +105,7 @@ func (s *File) readMeta() error {
 func (s *File) reincarnate() error {
 	incarnation := newIncarnation()
 	failpoint.Hit("participant.incarnation.write.before")
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		p := &Pages{tx: tx, file: s}
-		return errors.Join(p.putIncarnation(incarnation), p.finish())
-	})
+	err := s.update(func(w *pageWriter) error { return w.putMeta(keyIncarnation, encodeIncarnation(incarnation)) })
 	failpoint.Hit("participant.incarnation.write.after")
 	if err != nil {
 		return &WriteError{File: s.path, Err: err}
@@ -132,8 +135,9 @@ func (s *File) create() error {
 				return err
 			}
 		}
-		p := &Pages{tx: tx, file: s, counts: make([]census, len(s.counted))}
-		return errors.Join(p.putIncarnation(newIncarnation()), p.finish())
+		w := &pageWriter{tx: tx, file: s}
+		err := w.putMeta(keyIncarnation, encodeIncarnation(newIncarnation()))
+		return errors.Join(err, w.putMeta(keyCensus, summary{counts: make([]census, len(s.counted))}.encode()))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
@@ -189,7 +193,7 @@ func (s *File) verifyPages(db *bbolt.DB) (err error) {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	p := &Pages{tx: tx, file: s}
+	p := &Pages{at: &Point{Tx: tx}, file: s}
 	if err := p.verifyBucket(bucketMeta, nil); err != nil {
 		return err
 	}

@@ -111,7 +111,8 @@ func (p *Pages) PutRecord(id string, r Record) error {
 
 // EachRecord calls f for every record, in the order of the ids, until it fails.
 func (p *Pages) EachRecord(f func(id string, r Record) error) error {
-	return p.tx.Bucket(bucketJournal).ForEach(func(key, sealed []byte) error {
+	cursor := p.Cursor(bucketJournal)
+	for key, sealed := cursor.Seek(nil); key != nil; key, sealed = cursor.Next() {
 		b, err := p.Open(bucketJournal, key, sealed)
 		if err != nil {
 			return err
@@ -120,6 +121,9 @@ func (p *Pages) EachRecord(f func(id string, r Record) error) error {
 		if err != nil {
 			return err
 		}
-		return f(string(key), r)
-	})
+		if err := f(string(key), r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

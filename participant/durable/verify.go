@@ -12,7 +12,7 @@ import (
 // found again from the root, and as many as the census says. The others find
 // damage to the Pages above the records, which no checksum of ours covers.
 func (p *Pages) verifyBucket(bucket []byte, each func(key, value []byte) error) error {
-	b := p.tx.Bucket(bucket)
+	b := p.at.Bucket(bucket)
 	if b == nil {
 		return p.Corrupt(bucket, nil, "the bucket is missing")
 	}
@@ -45,11 +45,11 @@ func (p *Pages) verifyBucket(bucket []byte, each func(key, value []byte) error) 
 	if err != nil {
 		return err
 	}
-	counts, err := p.readCounts()
+	sum, err := p.summary()
 	if err != nil {
 		return err
 	}
-	if want := p.file.censusOf(counts, bucket); want != nil && *want != found {
+	if want := p.file.censusOf(sum.counts, bucket); want != nil && *want != found {
 		reason := fmt.Sprintf("the bucket has %d records and should have %d, or some are older than they should be", found.count, want.count)
 		return &CorruptError{File: p.file.path, Bucket: string(bucket), Reason: reason}
 	}

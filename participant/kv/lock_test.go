@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/concordat-tx/concordat/participant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -25,7 +24,7 @@ type lockBench struct {
 
 func newLockBench(t *testing.T) *lockBench {
 	b := &lockBench{T: t}
-	b.table = newLockTable(func() (*bbolt.Tx, error) { b.snapshots++; return nil, nil })
+	b.table = newLockTable(func() (*durable.Point, error) { b.snapshots++; return nil, nil })
 	return b
 }
 

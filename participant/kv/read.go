@@ -6,9 +6,8 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/concordat-tx/concordat/fsm/mutant"
+	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc"
 )
 
@@ -55,14 +54,14 @@ type read struct {
 	served chan snapshot
 }
 
-// snapshot is a bbolt read transaction, to be rolled back by whoever takes it.
+// snapshot is a point in time of the file, to be rolled back by whoever takes it.
 type snapshot struct {
-	tx  *bbolt.Tx
+	tx  *durable.Point
 	err error
 }
 
 // beginRead opens a snapshot.
-type beginRead func() (*bbolt.Tx, error)
+type beginRead func() (*durable.Point, error)
 
 // lockedError: a read waited for a prepared writer until its deadline.
 type lockedError struct {
@@ -76,9 +75,9 @@ func (e *lockedError) Error() string {
 
 func (e *lockedError) Unwrap() error { return e.cause }
 
-// snapshot waits until none of keys has a writer and opens a read transaction
+// snapshot waits until none of keys has a writer and opens a snapshot
 // at that moment.
-func (t *lockTable) snapshot(ctx context.Context, keys []string) (*bbolt.Tx, error) {
+func (t *lockTable) snapshot(ctx context.Context, keys []string) (*durable.Point, error) {
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
 	t.mu.Lock()
 	if t.closed {
@@ -105,7 +104,7 @@ func (t *lockTable) snapshot(ctx context.Context, keys []string) (*bbolt.Tx, err
 }
 
 // abandonRead ends the wait of r, unless it is being served.
-func (t *lockTable) abandonRead(ctx context.Context, r *read) (*bbolt.Tx, error) {
+func (t *lockTable) abandonRead(ctx context.Context, r *read) (*durable.Point, error) {
 	if !r.taken.CompareAndSwap(false, true) {
 		s := <-r.served
 		return s.tx, s.err

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/concordat-tx/concordat/participant/durable"
 )
 
 // running reports whether a goroutine is inside a function.
@@ -29,7 +31,7 @@ func TestReadGivesUpWhileTheMapGrows(t *testing.T) {
 	first, giveUp := context.WithCancel(t.Context())
 	grown := make(chan error, 1)
 	snapshots := 0
-	table := newLockTable(func() (*bbolt.Tx, error) { // the mutex is held
+	table := newLockTable(func() (*durable.Point, error) { // the mutex is held
 		switch snapshots++; snapshots {
 		case 1:
 			giveUp()
@@ -47,7 +49,8 @@ func TestReadGivesUpWhileTheMapGrows(t *testing.T) {
 			// It waits for the first, or need not any more.
 			eventually(t, "the map grows", func() bool { return running("bbolt.(*DB).mmap(") || len(grown) == 1 })
 		}
-		return db.Begin(false)
+		tx, err := db.Begin(false)
+		return &durable.Point{Tx: tx}, err
 	})
 	b := &lockBench{T: t, table: table}
 	writer := b.owner("writer", 1)
@@ -93,7 +96,7 @@ func TestReadGivesUpWhileTheMapGrows(t *testing.T) {
 func TestReadGivesUpWhenItsTurnComes(t *testing.T) {
 	b := newLockBench(t)
 	second, giveUp := context.WithCancel(t.Context())
-	b.table.begin = func() (*bbolt.Tx, error) { // the mutex is held
+	b.table.begin = func() (*durable.Point, error) { // the mutex is held
 		if b.snapshots++; b.snapshots == 1 {
 			giveUp()
 			next := b.table.keys["k"].reads[0]

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,16 +39,22 @@ func openWith(t testing.TB, path string, o Options) *Store {
 
 func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "store.db") }
 
-// copyOf is the file as a crash of the machine now would leave it at best.
+// copyOf is the file, and its log if there is one, as a crash of the machine now
+// would leave them at best.
 func copyOf(t testing.TB, path string) string {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	to := newPath(t)
-	if err := os.WriteFile(to, b, 0o600); err != nil {
-		t.Fatal(err)
+	for _, end := range []string{"", ".log"} {
+		b, err := os.ReadFile(path + end)
+		if end != "" && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(to+end, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	return to
 }

@@ -71,6 +71,7 @@ type Tx struct {
 // cell is one key as the branch sees it; no value: it does not exist.
 type cell struct {
 	value kvop.Value
+	mode  mode // how it is locked
 	dirty bool
 }
 
@@ -109,7 +110,14 @@ func (tx *Tx) lock(modes map[string]mode) error {
 			return tx.fail(err)
 		}
 	}
-	return tx.fetch(unknown)
+	if err := tx.fetch(unknown); err != nil {
+		return err
+	}
+	for key, m := range modes {
+		c := tx.cells[key]
+		c.mode = max(c.mode, m)
+	}
+	return nil
 }
 
 // fetch reads keys that are locked: whoever wrote them before has synced (I1),
@@ -135,6 +143,9 @@ func (tx *Tx) fetch(keys []string) error {
 }
 
 func (tx *Tx) cell(key string, m mode) (*cell, error) {
+	if c := tx.cells[key]; c != nil && c.mode >= m && tx.err == nil {
+		return c, nil
+	}
 	if err := tx.lock(map[string]mode{key: m}); err != nil {
 		return nil, err
 	}

@@ -9,14 +9,16 @@ import (
 
 // CheckKey checks a key: 1 to 1,024 bytes of valid UTF-8.
 func CheckKey(field, key string) error {
-	limit := fmt.Sprintf("1 to %d bytes of valid UTF-8", MaxKeyBytes)
-	if key == "" || len(key) > MaxKeyBytes {
-		return &fsm.FieldError{Field: field, Limit: limit, Got: fmt.Sprintf("%d bytes", len(key))}
+	var got string
+	switch {
+	case key == "" || len(key) > MaxKeyBytes:
+		got = fmt.Sprintf("%d bytes", len(key))
+	case !utf8.ValidString(key):
+		got = "invalid UTF-8"
+	default:
+		return nil
 	}
-	if !utf8.ValidString(key) {
-		return &fsm.FieldError{Field: field, Limit: limit, Got: "invalid UTF-8"}
-	}
-	return nil
+	return &fsm.FieldError{Field: field, Limit: fmt.Sprintf("1 to %d bytes of valid UTF-8", MaxKeyBytes), Got: got}
 }
 
 // CheckValue checks a value: a string of valid UTF-8, an integer or a flat

@@ -8,11 +8,30 @@ import (
 )
 
 // decoder also reads values.
-type decoder struct{ *strictjson.Decoder }
+type decoder struct {
+	*strictjson.Decoder
+	named bool // paths are made, for an error
+}
+
+// element is the path of an element of the list at path.
+func (d decoder) element(path string, i int) string {
+	if !d.named {
+		return ""
+	}
+	return fmt.Sprintf("%s[%d]", path, i)
+}
+
+// field is the path of a field of the object at path.
+func (d decoder) field(path, name string) string {
+	if !d.named {
+		return ""
+	}
+	return strictjson.Join(path, name)
+}
 
 func newDecoder(field string, data []byte, maxBytes int) (decoder, error) {
 	d, err := strictjson.New(field, data, maxBytes)
-	return decoder{d}, err
+	return decoder{Decoder: d, named: true}, err
 }
 
 // value reads a value; lists do not nest.
@@ -29,7 +48,7 @@ func (d decoder) value(field string, inList bool) (Value, error) {
 		if t == '[' && !inList {
 			v := Value{typ: List}
 			err := d.List(field, func(i int) error {
-				e, err := d.value(fmt.Sprintf("%s[%d]", field, i), true)
+				e, err := d.value(d.element(field, i), true)
 				v.list = append(v.list, e)
 				return err
 			})

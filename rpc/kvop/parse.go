@@ -13,10 +13,20 @@ const Whole = "payload"
 // Parse reads and checks a payload. An error is a *fsm.FieldError that names
 // the field by its path, such as ops[2].delta, and the limit.
 func Parse(payload []byte) ([]Op, error) {
+	ops, err := parse(payload, false)
+	if err != nil {
+		_, err = parse(payload, true) // the paths cost as much as all the rest
+	}
+	return ops, err
+}
+
+// parse reads a payload; the error of one that is named has the path.
+func parse(payload []byte, named bool) ([]Op, error) {
 	d, err := newDecoder(Whole, payload, fsm.MaxPayloadBytes)
 	if err != nil {
 		return nil, err
 	}
+	d.named = named
 	var ops []Op
 	found := false
 	err = d.Object(Whole, func(name string) error {
@@ -28,7 +38,7 @@ func Parse(payload []byte) ([]Op, error) {
 			if i == MaxOps {
 				return opsLimit(fmt.Sprintf("more than %d", MaxOps))
 			}
-			op, err := parseOp(d, fmt.Sprintf("ops[%d]", i))
+			op, err := parseOp(d, d.element("ops", i))
 			ops = append(ops, op)
 			return err
 		})
@@ -52,14 +62,36 @@ func unknownField(field, limit string) error {
 	return &fsm.FieldError{Field: field, Limit: limit, Got: "an unknown field"}
 }
 
-// opFields are the fields of each kind besides op and key; true if required.
-var opFields = map[Kind]map[string]bool{
-	Get:    {},
-	Put:    {"value": true},
-	Delete: {},
-	Append: {"value": false, "values": false},
-	Add:    {"delta": true, "min": false, "max": false},
-	Check:  {"equals": false, "exists": false},
+// fields is a set of the fields of an operation.
+type fields uint16
+
+// fieldNames are all fields, in the order in which they are judged, so that the
+// same payload always gets the same error; the first two belong to every kind.
+var fieldNames = [...]string{"op", "key", "value", "values", "delta", "min", "max", "equals", "exists"}
+
+// fieldOf is the set of one field; empty if it is none.
+func fieldOf(name string) fields {
+	for i, n := range fieldNames {
+		if n == name {
+			return 1 << i
+		}
+	}
+	return 0
+}
+
+func fieldsOf(names ...string) (set fields) {
+	for _, n := range names {
+		set |= fieldOf(n)
+	}
+	return set
+}
+
+// opFields are the fields that each kind may have, and must have, besides op and key.
+var opFields = [...]struct{ allowed, required fields }{
+	Put:    {fieldsOf("value"), fieldsOf("value")},
+	Append: {allowed: fieldsOf("value", "values")},
+	Add:    {fieldsOf("delta", "min", "max"), fieldsOf("delta")},
+	Check:  {allowed: fieldsOf("equals", "exists")},
 }
 
 // parseOp reads one operation. Its fields may come in any order, so what they
@@ -67,10 +99,10 @@ var opFields = map[Kind]map[string]bool{
 func parseOp(d decoder, path string) (Op, error) {
 	var op Op
 	var single bool
-	have := map[string]bool{}
+	var have fields
 	err := d.Object(path, func(name string) error {
-		have[name] = true
-		return readField(d, &op, &single, strictjson.Join(path, name), name)
+		have |= fieldOf(name)
+		return readField(d, &op, &single, d.field(path, name), name)
 	})
 	if err != nil {
 		return Op{}, err
@@ -94,7 +126,7 @@ func readField(d decoder, op *Op, single *bool, path, name string) (err error) {
 		op.Value, err = d.value(path, false)
 	case "values":
 		err = d.List(path, func(i int) error {
-			v, err := d.value(fmt.Sprintf("%s[%d]", path, i), true)
+			v, err := d.value(d.element(path, i), true)
 			op.Values = append(op.Values, v)
 			return err
 		})
@@ -132,24 +164,19 @@ func parseKind(d decoder, path string) (Kind, error) {
 	return 0, &fsm.FieldError{Field: path, Limit: "get, put, delete, append, add or check", Got: strictjson.Clip(fmt.Sprintf("%q", name))}
 }
 
-func checkFields(op Op, path string, have map[string]bool) error {
-	missing := func(name string) error {
-		return &fsm.FieldError{Field: strictjson.Join(path, name), Limit: "required", Got: "nothing"}
+func checkFields(op Op, path string, have fields) error {
+	common := fieldsOf("op", "key")
+	of := opFields[op.Kind]
+	if have&(common|of.required) == common|of.required && have&^(common|of.allowed) == 0 {
+		return nil
 	}
-	for _, name := range []string{"op", "key"} {
-		if !have[name] {
-			return missing(name)
-		}
-	}
-	allowed := opFields[op.Kind]
-	// A fixed order, so that the same payload always gets the same error.
-	for _, name := range []string{"value", "values", "delta", "min", "max", "equals", "exists"} {
-		required, ok := allowed[name]
+	for i, name := range fieldNames {
+		field := fields(1) << i
 		switch {
-		case have[name] && !ok:
+		case (common|of.required)&field != 0 && have&field == 0:
+			return &fsm.FieldError{Field: strictjson.Join(path, name), Limit: "required", Got: "nothing"}
+		case have&field != 0 && (common|of.allowed)&field == 0:
 			return unknownField(strictjson.Join(path, name), "only the fields of "+op.Kind.String())
-		case required && !have[name]:
-			return missing(name)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -70,7 +71,9 @@ func (d *Decoder) Peek() json.Token {
 // scan is the next token of what is known to be well formed, so nothing is checked
 // again; numbers are json.Number. That is a fifth of what encoding/json takes.
 func (d *Decoder) scan() json.Token {
-	d.rest = bytes.TrimLeft(d.rest, " \t\r\n,:")
+	for len(d.rest) > 0 && between(d.rest[0]) {
+		d.rest = d.rest[1:]
+	}
 	if len(d.rest) == 0 {
 		return nil
 	}
@@ -95,6 +98,11 @@ func (d *Decoder) scan() json.Token {
 	n := json.Number(d.rest[:end])
 	d.rest = d.rest[end:]
 	return n
+}
+
+// between reports whether c stands between tokens.
+func between(c byte) bool {
+	return c == ' ' || c == ',' || c == ':' || c == '\n' || c == '\t' || c == '\r'
 }
 
 // text takes the string that rest begins with.
@@ -140,13 +148,22 @@ func (d *Decoder) Object(field string, each func(name string) error) error {
 	if t := d.Token(); t != json.Delim('{') {
 		return Wrong(field, "an object", t)
 	}
-	seen := map[string]bool{}
+	var few [8]string
+	seen := few[:0]
+	var many map[string]bool // what seen has no room for
 	for d.More() {
 		name, _ := d.Token().(string)
-		if seen[name] {
+		if slices.Contains(seen, name) || many[name] {
 			return &fsm.FieldError{Field: d.Join(field, name), Limit: "once in an object", Got: "twice"}
 		}
-		seen[name] = true
+		switch {
+		case len(seen) < cap(seen):
+			seen = append(seen, name)
+		case many == nil:
+			many = map[string]bool{name: true}
+		default:
+			many[name] = true
+		}
 		if err := each(name); err != nil {
 			return err
 		}

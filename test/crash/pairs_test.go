@@ -59,6 +59,7 @@ func staged(point string) bool {
 	for _, p := range []string{
 		"node.snapshot.clear.", "node.segment.mend.", "node.migrate.", "leader.install.", "follower.install.", "dialer.", "listener.", "candidate.prevote.", "voter.prevote.",
 		"participant.register.", "participant.store.create.", "participant.store.link.", "participant.store.unlink.", "participant.incarnation.",
+		"participant.log.", "participant.checkpoint.",
 	} {
 		if strings.HasPrefix(point, p) {
 			return true

@@ -138,6 +138,8 @@ func (w *world) carryOut(c testCase) []*tx {
 		return w.newParticipant(name, false)
 	case at("participant.incarnation."):
 		return w.newParticipant(name, true)
+	case at("participant.log.", "participant.checkpoint."):
+		return w.storeLog(w.victim(c.role), name)
 	case at("node.register."):
 		victim := w.victim(c.role)
 		return w.provoke(victim, name, func() []*tx { return w.registerAt(victim.Name) })

@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/concordat-tx/concordat/node/local"
@@ -128,6 +129,35 @@ func (w *world) newestSnapshot(node string) (newest uint64) {
 		}
 	}
 	return newest
+}
+
+// stopTime is ample for a participant to end by itself.
+const stopTime = 20 * time.Second
+
+// storeLog has a participant die where the log of its store begins or ends.
+func (w *world) storeLog(victim *local.Process, point string) []*tx {
+	w.t.Helper()
+	txs := w.workload()
+	var err error
+	switch {
+	case strings.HasPrefix(point, "participant.checkpoint.open."):
+		err = victim.Kill() // it leaves its log behind
+		w.restart(victim, armedAt(point))
+		w.awaitDeath(victim, point)
+	case strings.HasPrefix(point, "participant.log.create."):
+		err = victim.Stop(stopTime) // it leaves none
+		w.restart(victim, armedAt(point))
+		txs = append(txs, w.untilDead(victim, point, w.workload)...)
+	default:
+		w.arm(victim, point)
+		err = victim.Signal(syscall.SIGTERM)
+		w.awaitDeath(victim, point)
+	}
+	if err != nil {
+		w.t.Error(err)
+	}
+	w.revive()
+	return append(txs, w.workload()...)
 }
 
 // newParticipant starts a participant with an empty directory, or gives one
