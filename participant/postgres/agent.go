@@ -34,6 +34,12 @@ func Statements(ctx context.Context, tx pgx.Tx, w participant.Work) ([]byte, err
 
 // run executes one statement, by the protocol that takes no more than one.
 func run(ctx context.Context, conn *pgconn.PgConn, i int, st statements.Statement, results *statements.Results) error {
+	reader := conn.ExecParams(ctx, st.SQL, arguments(st), nil, nil, nil)
+	return conclude(reader, i, st, results)
+}
+
+// arguments are those of a statement as text.
+func arguments(st statements.Statement) [][]byte {
 	args := make([][]byte, len(st.Args))
 	for j, arg := range st.Args {
 		switch arg := arg.(type) {
@@ -45,7 +51,11 @@ func run(ctx context.Context, conn *pgconn.PgConn, i int, st statements.Statemen
 			args[j] = strconv.AppendBool(nil, arg)
 		}
 	}
-	reader := conn.ExecParams(ctx, st.SQL, args, nil, nil, nil)
+	return args
+}
+
+// conclude reads what a statement came to.
+func conclude(reader *pgconn.ResultReader, i int, st statements.Statement, results *statements.Results) error {
 	err := read(reader, i, results)
 	tag, end := reader.Close()
 	switch {

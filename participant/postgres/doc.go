@@ -22,6 +22,10 @@
 // advisory lock of the session. Sessions are used over several statements, so
 // the address must be PostgreSQL's own or that of a pooler in session mode.
 //
+// Statements that are known beforehand are sent ahead of the answers to those before
+// them (see ahead), and commits share their locks and proofs (see commitAll). Both
+// are short ways of the usual; what is otherwise goes step by step (carefully, settle).
+//
 // Durability: PREPARE, COMMIT PREPARED and ROLLBACK PREPARED always wait for the
 // log to be on disk, and with it for everything that was written before; so what
 // only has to be durable with the next of them is written without waiting

@@ -51,7 +51,19 @@ func (s *Store) executeNow(ctx context.Context, w participant.Work) (participant
 	if s.trusted() != nil { // the connection may just have told
 		return participant.Vote{}, lookFirst, nil
 	}
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	x := &execution{s: s, w: w, owner: s.owner(), conn: conn}
+	if s.options.Work == nil {
+		if v, n, err := x.ahead(ctx); n != carefully {
+			return v, n, err
+		}
+	}
+	return x.carefully(ctx)
+}
+
+// carefully runs the branch step by step.
+func (x *execution) carefully(ctx context.Context) (participant.Vote, next, error) {
+	s := x.s
+	tx, err := x.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err != nil && lost(err) && ctx.Err() == nil {
 		// The server was away while the session was idle. Nothing was begun.
 		s.work.Reset()
@@ -62,14 +74,18 @@ func (s *Store) executeNow(ctx context.Context, w participant.Work) (participant
 		return vote, answer, err
 	}
 	defer undo(ctx, tx) // after PREPARE there is nothing to undo
-	x := &execution{s: s, w: w, owner: s.owner(), conn: conn, tx: tx}
+	x.tx = tx
 	if v, n, err := x.enter(ctx); err != nil || n != answer || v.Kind != 0 {
 		if err != nil {
 			v, err = s.voteOn(ctx, err)
 		}
 		return v, n, err
 	}
-	result, err := s.options.Work(ctx, branchTx{tx}, w)
+	work := s.options.Work
+	if work == nil {
+		work = Statements
+	}
+	result, err := work(ctx, branchTx{tx}, x.w)
 	if err == nil {
 		err = x.sound(result)
 	}
@@ -87,10 +103,12 @@ type execution struct {
 	w     participant.Work
 	owner sqlbranch.Owner
 	conn  *pgxpool.Conn
-	tx    pgx.Tx
+	tx    pgx.Tx // of one that is executed carefully
 	xid   uint64 // of the transaction, to know it again
 	// journal is how many rows of the journal were written in it, by us.
 	journal int64
+	// checked: the transaction was seen to be sound, with nothing sent since.
+	checked bool
 }
 
 // enter locks the branch's entry and writes there what will prove its commit,
@@ -221,11 +239,31 @@ func (x *execution) storeResult(ctx context.Context, result []byte) (free bool, 
 
 var errJournal = Abort(pb.Reason_UNSUPPORTED, "the work of the branch has written to the journal, the tables of the schema concordat, which are not for branches")
 
+// prepareChecked sends PREPARE, and what cleans the session behind it. Whether it
+// was prepared its command tag says, whatever becomes of the rest.
+func (x *execution) prepareChecked(ctx context.Context) error {
+	conn := x.conn.Conn().PgConn()
+	results, err := conn.Exec(ctx, "PREPARE TRANSACTION "+quoteGID(x.owner, x.w.Ref)+"; "+sqlClean).ReadAll()
+	switch {
+	case len(results) > 0 && results[0].Err == nil && results[0].CommandTag.String() == "PREPARE TRANSACTION":
+		if err == nil {
+			conn.CustomData()[isClean] = true
+		}
+		return nil
+	case err != nil:
+		return err
+	}
+	return Abort(pb.Reason_FAILED, "the database rolled the branch back instead of preparing it")
+}
+
 // prepareTransaction sends PREPARE behind statements that fail unless the
 // transaction is still the one that has the entry locked, and has left the
 // journal alone; then PREPARE is skipped. It believes the command tag, not the
 // absence of an error.
 func (x *execution) prepareTransaction(ctx context.Context) error {
+	if x.checked {
+		return x.prepareChecked(ctx)
+	}
 	batch := &pgconn.Batch{}
 	batch.ExecParams("SELECT 1 / (pg_current_xact_id()::text = $1)::int", [][]byte{strconv.AppendUint(nil, x.xid, 10)}, nil, nil, nil)
 	batch.ExecParams("SELECT sqrt(("+sqlWritten+" = $1)::int - 1)", [][]byte{strconv.AppendInt(nil, x.journal, 10)}, nil, nil, nil)

@@ -35,7 +35,10 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	s := &Store{options: o, log: o.Logger, crowd: sqlbranch.NewCrowd(o.MaxBranches, controlConnections), lane: sqlbranch.NewLane(controlConnections)}
+	s := &Store{
+		options: o, log: o.Logger, commits: newCommits(),
+		crowd: sqlbranch.NewCrowd(o.MaxBranches, controlConnections), lane: sqlbranch.NewLane(controlConnections),
+	}
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))
@@ -63,6 +66,14 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	control := config.Copy()
 	control.MaxConns = controlConnections
+	// Only our own statements are executed there, always through the keys of our own
+	// tables. What the server thinks of these does not matter: they grow and shrink
+	// faster than it looks at them, and a plan from when they were empty reads all.
+	for name, value := range map[string]string{
+		"enable_seqscan": "off", "enable_bitmapscan": "off", "plan_cache_mode": "force_generic_plan",
+	} {
+		control.ConnConfig.RuntimeParams[name] = value
+	}
 	if s.control, err = pgxpool.NewWithConfig(ctx, control); err != nil {
 		return err
 	}

@@ -71,9 +71,6 @@ func (o Options) withDefaults() (Options, error) {
 	if o.DSN == "" {
 		return o, errors.New("DSN: say which database, as postgres://USER:PASSWORD@HOST:PORT/DATABASE")
 	}
-	if o.Work == nil {
-		o.Work = Statements
-	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}

@@ -62,6 +62,9 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if prepared {
 		defer s.crowd.Settle()()
 	}
+	if _, own := s.witness.of(ref); own && d == commit && s.commits.do(ctx, ref, s.commitAll) {
+		return participant.Done, nil
+	}
 	leave, err := s.lane.Enter(ctx, prepared)
 	if err != nil {
 		return st, participant.Transient(err)

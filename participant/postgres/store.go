@@ -24,6 +24,7 @@ type Store struct {
 	capacity      atomic.Int64 // max_prepared_transactions
 	crowd         *sqlbranch.Crowd
 	lane          *sqlbranch.Lane
+	commits       *commits
 	door          door
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
@@ -63,14 +64,24 @@ func (s *Store) owner() sqlbranch.Owner {
 // cleanTimeout bounds what is done for a session that is given back.
 const cleanTimeout = 2 * time.Second
 
+const (
+	sqlClean = "RESET SESSION AUTHORIZATION; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all()"
+	// isClean marks a session that is clean already.
+	isClean = "concordat.clean"
+)
+
 // clean takes from a session what a branch may have left in it: settings, a
 // role, cursors, advisory locks. A session that cannot be cleaned is closed.
 func (s *Store) clean(conn *pgx.Conn) bool {
 	if conn.PgConn().TxStatus() != 'I' {
 		return false
 	}
+	if done := conn.PgConn().CustomData(); done[isClean] == true {
+		delete(done, isClean)
+		return true
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
-	_, err := conn.Exec(ctx, "RESET SESSION AUTHORIZATION; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all()")
+	_, err := conn.Exec(ctx, sqlClean)
 	return err == nil
 }
