@@ -171,6 +171,9 @@ func (n *node) start() {
 	n.known = n.snapIndex
 }
 
+// establishAgain is when a barrier that was refused is proposed again.
+const establishAgain = 50 * time.Millisecond
+
 // establish begins a leadership: its Establish is its barrier.
 func (n *node) establish(term uint64) {
 	l := newLead(n, term)
@@ -181,11 +184,22 @@ func (n *node) establish(term uint64) {
 	if err != nil {
 		panic(err) // it is ASCII
 	}
-	n.w.raft.append(l, []*proposal{{command: data, what: "barrier", done: func(_ fsm.Result, f fate) {
-		if f == applied && !l.ready {
+	barrier := &proposal{command: data, what: "barrier"}
+	barrier.done = func(_ fsm.Result, f fate) {
+		switch {
+		case f == applied && !l.ready:
 			l.resume()
+		case f == notApplied && !l.ended: // as the replica does, which leads on without one
+			n.w.after(establishAgain, Flush, n.name, "", func() bool {
+				if l.ended {
+					return false
+				}
+				n.w.raft.append(l, []*proposal{barrier})
+				return true
+			})
 		}
-	}}})
+	}
+	n.w.raft.append(l, []*proposal{barrier})
 	n.heartbeat(l)
 	if early := n.w.has(NoBarrier) || n.w.has(OwnDecisionTold); early && n.machine.Generation() > 0 {
 		l.resume()
