@@ -56,12 +56,14 @@ func newParticipantKVCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kv --name NAME --data-dir DIR --listen host:port",
 		Short: "Run a participant with an embedded key-value store",
-		Long: `Run a participant whose data are an embedded key-value store in one file. With
+		Long: `Run a participant whose data are an embedded key-value store. With
 --register it adds itself to the cluster's registry, and keeps trying until a
 leader has taken it.
 
-Data restored from a backup must be given a --new-incarnation once, and vote again
-when an operator has accepted it with 'concordat participants add --accept-incarnation'.`,
+Back its data up by copying the whole --data-dir while it is stopped: a log may
+stand beside the file, and one is nothing without the other. Data restored from a
+backup must be given a --new-incarnation once, and vote again when an operator has
+accepted it with 'concordat participants add --accept-incarnation'.`,
 		Example: `  concordat participant kv --name seats --data-dir data/seats --listen 127.0.0.1:7301 \
       --nodes 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --register`,
 		Args: usageArgs(cobra.NoArgs),

@@ -32,8 +32,10 @@ path below --url, signed with the secret. The agent keeps a journal, so that the
 service is told the end of every reservation, whatever crashes: run one agent for
 a name, and keep its --data-dir.
 
-Data restored from a backup must be given a --new-incarnation once, and vote again
-when an operator has accepted it with 'concordat participants add --accept-incarnation'.`,
+Back its data up by copying the whole --data-dir while it is stopped: a log may
+stand beside the file, and one is nothing without the other. Data restored from a
+backup must be given a --new-incarnation once, and vote again when an operator has
+accepted it with 'concordat participants add --accept-incarnation'.`,
 		Example: `  concordat participant http --name seats --url http://127.0.0.1:8080 --data-dir data/seats-agent \
       --secret-file seats.secret --listen 127.0.0.1:7301 \
       --nodes 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --register`,
