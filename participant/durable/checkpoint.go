@@ -66,8 +66,9 @@ func (s *File) closeLog() error {
 		return err
 	}
 	failpoint.Hit("participant.log.remove.before")
-	defer failpoint.Hit("participant.log.remove.after")
-	return errors.Join(err, os.Remove(logPath(s.path)), syncDirectory(filepath.Dir(s.path)))
+	err = errors.Join(err, os.Remove(logPath(s.path)), syncDirectory(filepath.Dir(s.path)))
+	failpoint.Hit("participant.log.remove.after")
+	return err
 }
 
 // leave ends the committer's point in time, which would keep pages and their map.

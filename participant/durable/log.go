@@ -63,11 +63,16 @@ func (l *batchLog) fits(all []byte, seq uint64) bool {
 // createLog makes a log of its own id. It counts once the pages name it, so
 // one that was left over is written over.
 func (s *File) createLog() (l *batchLog, err error) {
+	failpoint.Hit("participant.log.create.before")
+	l, err = s.makeLog()
+	failpoint.Hit("participant.log.create.after")
+	return l, err
+}
+
+func (s *File) makeLog() (l *batchLog, err error) {
 	l = &batchLog{end: logHeader}
 	// crypto/rand never fails: it ends the process instead.
 	_, _ = rand.Read(l.id[:])
-	failpoint.Hit("participant.log.create.before")
-	defer failpoint.Hit("participant.log.create.after")
 	if l.file, err = s.openLog(os.O_CREATE | os.O_TRUNC); err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ type tracer struct {
 	runs []*exec.Cmd
 }
 
-var straceFlags = []string{"-f", "-yy", "-x", "-s", "65536", "-e", "trace=" + traced, "-e", "signal=none"}
+var straceFlags = []string{"-f", "-yy", "-x", "-s", "1048576", "-e", "trace=" + traced, "-e", "signal=none"}
 
 func newTracer(t *testing.T) *tracer {
 	t.Helper()

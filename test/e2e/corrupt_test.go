@@ -135,9 +135,19 @@ func TestTruncatedLogStopsTheNode(t *testing.T) {
 func TestFlippedBitInAParticipantsDataStopsIt(t *testing.T) {
 	w := marked(t, cluster.Bolt)
 	p := w.Participants["seats"]
-	w.kill(p.Process)
+	if err := p.Stop(10 * time.Second); err != nil { // which brings all to the pages
+		t.Fatal(err)
+	}
 	flip(t, find(t, p.Data, ".db"))
 	dies(t, p.Process, ".db", "checksum", "data", "key")
+}
+
+func TestFlippedBitInAParticipantsLogStopsIt(t *testing.T) {
+	w := marked(t, cluster.Bolt)
+	p := w.Participants["seats"]
+	w.kill(p.Process)
+	flip(t, find(t, p.Data, ".db.log"))
+	dies(t, p.Process, ".db.log", "not as it was written")
 }
 
 func TestTruncatedParticipantFileStopsIt(t *testing.T) {
