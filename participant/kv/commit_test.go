@@ -154,30 +154,3 @@ func TestTombstoneCollides(t *testing.T) {
 		t.Errorf("commit of what was rolled back: %v %v", got, err)
 	}
 }
-
-func benchmark(b *testing.B, callers int) {
-	s := testStore(b, newPath(b))
-	var seq sequence
-	var wg sync.WaitGroup
-	before := s.Stats()
-	b.ResetTimer()
-	for caller := range callers {
-		wg.Go(func() {
-			payload := ops(add(fmt.Sprintf("k%d", caller), 1))
-			for range b.N / callers {
-				a := seq.next()
-				runTx(b, s, work("t"+a.String(), a.Sequence, payload))
-			}
-		})
-	}
-	wg.Wait()
-	after := s.Stats()
-	b.ReportMetric(float64(after.Writes-before.Writes)/float64(max(1, after.Syncs-before.Syncs)), "writes/sync")
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
-}
-
-func BenchmarkPrepareCommit(b *testing.B) {
-	for _, callers := range []int{1, 64} {
-		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) { benchmark(b, callers) })
-	}
-}
