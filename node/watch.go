@@ -79,6 +79,9 @@ func (w *watcher) begin(ctx context.Context) error {
 		wait, cancel := context.WithTimeout(ctx, catchUpWithin)
 		defer cancel()
 		if err := w.node.replica.WaitApplied(wait, at.Index); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err() // the reader's own time ended, or it left: nothing is said of this node
+			}
 			return rpc.Errorf(rpc.ReasonNotReady, "node %s has not applied entry %d of the token within %s: try another node",
 				w.node.cfg.Cluster.NodeID, at.Index, catchUpWithin)
 		}
