@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/concordat-tx/concordat/fsm"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
@@ -81,6 +82,9 @@ func (e Entry) OnCommitOnePhase(w Ref, floor rpc.Attempt) OnceVerdict {
 // OnRefuse is OnRollback for a branch in one phase: a tombstone keeps why.
 func (e Entry) OnRefuse(ref Ref, why Vote) SettleVerdict {
 	v := e.OnRollback(ref)
+	if mutant.On("refusal-not-remembered") && v.Step == Tombstone {
+		v.Step = Already
+	}
 	if v.Step == Tombstone && e.Held == nil {
 		v.Entry.Kept = &KeptAnswer{Attempt: ref.Attempt, Code: why.Code, Message: cut(why.Message, fsm.MaxReasonBytes)}
 	}
@@ -91,6 +95,9 @@ func (e Entry) OnRefuse(ref Ref, why Vote) SettleVerdict {
 func (e Entry) Once(ref Ref, result []byte) Entry {
 	next := e.settled(ref)
 	next.Committed = append(slices.Clip(e.Committed), ref)
+	if mutant.On("once-not-remembered") {
+		next.Committed, next.Max = nil, e.Max
+	}
 	switch next.Kept = nil; {
 	case len(result) > maxKeptBytes:
 		next.Kept = &KeptAnswer{Attempt: ref.Attempt}

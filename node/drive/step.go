@@ -31,6 +31,9 @@ func (d *Driver) prepare(now time.Duration) []Effect {
 	case d.decision != nil:
 	case !d.rec.OnePhase:
 		d.decision = d.judge(now)
+	case now >= d.deadline && mutant.On("gives-up-alone"):
+		d.branches[0].answer = Answer{Vote: fsm.VoteAborted}
+		d.decision = &Decision{Reason: d.tooLate(d.rec.Branches[0].Participant)}
 	case now >= d.deadline:
 		d.withdraw(d.tooLate(d.rec.Branches[0].Participant))
 	}

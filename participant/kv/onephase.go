@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/concordat-tx/concordat/fsm/failpoint"
+	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc"
@@ -41,6 +42,18 @@ func (s *Store) CommitOnePhase(ctx context.Context, w participant.Work) (partici
 	}
 }
 
+// readOnce commits what has only read, under locks, and so what is durable (I1).
+// It needs no marker: asked again it may read again, since nobody has heard of
+// the first answer but a leader whose Decide is the first or counts for nothing
+// (P4); and a Rollback undoes nothing by its tombstone. The locks have no phase
+// to last for: the transaction has no other branch (P13).
+func (s *Store) readOnce(x *execution) (participant.Vote, error) {
+	if err := s.file.Failure(); err != nil {
+		return participant.Vote{}, err
+	}
+	return participant.Committed(x.result), nil
+}
+
 // commitOnce makes the work final, unless what is found in that very write
 // forbids it: a tombstone, a commit that was made before, another attempt.
 func (s *Store) commitOnce(ctx context.Context, w participant.Work, x *execution) (participant.Vote, error) {
@@ -58,7 +71,7 @@ func (s *Store) commitOnce(ctx context.Context, w participant.Work, x *execution
 		switch {
 		case v.Step == participant.WaitOnce:
 			return participant.MustWait(w.Ref, v.Message)
-		case v.Step != participant.DoOnce:
+		case v.Step != participant.DoOnce && !(x != nil && mutant.On("checked-before-the-write")):
 			vote = v.Vote
 			return nil
 		case x == nil:
@@ -69,6 +82,9 @@ func (s *Store) commitOnce(ctx context.Context, w participant.Work, x *execution
 		}
 		vote = participant.Committed(x.result)
 		return p.putRecord(w.ID, record{entry: v.Entry.Once(w.Ref, x.result)})
+	}
+	if x != nil && len(x.redo) == 0 {
+		return s.readOnce(x)
 	}
 	failpoint.Hit("participant.once.write.before")
 	err := s.submit(ctx, apply, nil)
