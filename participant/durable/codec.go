@@ -183,10 +183,10 @@ func (d *Decoder) Digest() (digest rpc.Digest) {
 
 func (d *Decoder) reasonCode() pb.Reason_Code {
 	n := d.Uint()
-	if n > math.MaxInt32 {
+	if n > math.MaxUint32 {
 		d.bad, n = true, 0
 	}
-	return pb.Reason_Code(n)
+	return pb.Reason_Code(int32(uint32(n)))
 }
 
 func (d *Decoder) refs(id string) []participant.Ref {

@@ -31,7 +31,7 @@ func (r Record) Encode() []byte {
 		e.Byte(2)
 		e.Attempt(kept.Attempt)
 		e.Bytes(kept.Result)
-		e.Uint(uint64(kept.Code))
+		e.Uint(uint64(uint32(kept.Code))) // of the wire, where it may be any number
 		e.Text(kept.Message)
 	default:
 		e.Byte(0)
