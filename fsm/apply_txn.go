@@ -23,6 +23,9 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 		return m.reject(id, KindAttemptBegun, attempt.String())
 	}
 	digest, branches, rejected := m.beginBranches(c)
+	if rejected == nil && c.GetOnePhase() && len(branches) != 1 {
+		rejected = &Rejection{Kind: KindMalformed, Detail: fmt.Sprintf("one phase is for one branch, got %d", len(branches))}
+	}
 	if rejected != nil {
 		rejected.State = m.stateOf(id)
 		return Result{Rejection: rejected}
@@ -31,6 +34,8 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	t := &Txn{
 		ID: id, Attempt: attempt, Priority: m.priority(c.GetRetryOf(), attempt), Digest: digest, State: to,
 		TimeoutMS: c.GetTimeoutMs(), BeginIndex: index, BegunMS: m.at, Branches: branches,
+		// The leader asked the registry a moment ago; what it says now counts (P18).
+		OnePhase: c.GetOnePhase() && m.participants[branches[0].Participant].OnePhase,
 	}
 	for i := range branches {
 		m.unfinished[branches[i].Participant]++
@@ -134,12 +139,15 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 	for i := range t.Branches {
 		v := c.GetVotes()[i]
 		switch {
-		case v.GetVote() > uint32(VoteAborted):
+		case v.GetVote() > uint32(VoteCommitted):
 			return m.reject(id, KindVotes, fmt.Sprintf("vote %d from %s", v.GetVote(), t.Branches[i].Participant))
-		case c.GetCommit() && !Vote(v.GetVote()).Yes():
-			return m.reject(id, KindVotes, "no yes from "+t.Branches[i].Participant)
+		case !t.allows(c.GetCommit(), Vote(v.GetVote())):
+			return m.reject(id, KindVotes, fmt.Sprintf("%s from %s", Vote(v.GetVote()), t.Branches[i].Participant))
 		}
 		decideBranch(&t.Branches[i], v, room)
+		if t.OnePhase { // it is settled, either way
+			t.Branches[i].Settled = SettledDone
+		}
 		room -= len(t.Result(i))
 	}
 	for i := range t.Branches {
@@ -147,7 +155,7 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 			m.release(t.Branches[i].Participant)
 		}
 	}
-	if !t.owesAny() { // every branch was READ_ONLY
+	if !t.owesAny() { // every branch was READ_ONLY, or it was in one phase
 		t.State, _, _ = next(t.State, EventFinish)
 		t.FinishIndex, t.FinishedAfterMS = index, t.DecidedAfterMS
 	}
@@ -276,8 +284,11 @@ func (m *Machine) CheckResolve(c *fsmpb.Resolve) (to State, refused Result) {
 		return Unknown, m.reject(id, KindOtherAttempt, old.Attempt.String())
 	}
 	event := EventGiveUp
-	if c.GetAcknowledge() {
+	switch {
+	case c.GetAcknowledge():
 		event = EventAcknowledge
+	case old != nil && old.OnePhase && old.State == Preparing:
+		event = EventGiveUpUnheard
 	}
 	to, kind, ok := next(m.stateOf(id), event)
 	if !ok {
@@ -288,18 +299,24 @@ func (m *Machine) CheckResolve(c *fsmpb.Resolve) (to State, refused Result) {
 			return Unknown, m.reject(id, KindParticipantUnknown, "no branch of "+name)
 		}
 	}
-	if event == EventGiveUp && len(c.GetGiveUp()) == 0 {
+	if event != EventAcknowledge && len(c.GetGiveUp()) == 0 {
 		return Unknown, m.reject(id, KindMalformed, "give up: names of participants")
 	}
 	return to, Result{}
 }
 
-func (m *Machine) applyResolve(c *fsmpb.Resolve) Result {
+func (m *Machine) applyResolve(index uint64, c *fsmpb.Resolve) Result {
 	to, refused := m.CheckResolve(c)
 	if refused.Rejection != nil {
 		return refused
 	}
 	t := m.txns[c.GetId()].clone()
+	if t.State == Preparing { // one phase, and unheard of
+		t.Branches[0].Detail = nil // the payload, which only an undecided one has
+		t.DecideIndex, t.DecidedAfterMS = index, t.after(m.at)
+		t.FinishIndex, t.FinishedAfterMS = t.DecideIndex, t.DecidedAfterMS
+		t.Reason = &Reason{Code: ReasonRequested, Participant: t.Branches[0].Participant, Message: "given up: what the participant decided was never heard"}
+	}
 	t.State = to
 	t.Acknowledged = t.Acknowledged || c.GetAcknowledge()
 	for i := range t.Branches {

@@ -108,6 +108,17 @@ func (w *world) begin(id string, participants ...string) Attempt {
 	return a
 }
 
+// beginOnePhase logs a transaction in one phase at a participant that can.
+func (w *world) beginOnePhase(id, participant string) Attempt {
+	w.t.Helper()
+	w.ok(registerWith(participant, canOnePhase))
+	a := w.attempt()
+	if r := w.ok(beginWith(id, a, onePhase, participant)); !r.Txn.OnePhase {
+		w.t.Fatalf("%s began in two phases", id)
+	}
+	return a
+}
+
 // to brings a new transaction over a and b to the state.
 func (w *world) to(id string, s State) Attempt {
 	w.t.Helper()
@@ -223,6 +234,25 @@ func render(t fataler, r Result) string {
 	return b.String()
 }
 
+// checkOnePhase holds a branch against P17: in one phase it is decided as its
+// participant said and is over with that, or was given up unheard; in two,
+// nobody ever says COMMITTED.
+func checkOnePhase(t *Txn, b Branch) error {
+	switch {
+	case !t.OnePhase && b.Vote == VoteCommitted:
+		return fmt.Errorf("COMMITTED from %s, which was asked to prepare", b.Participant)
+	case !t.OnePhase || t.State == Preparing:
+		return nil
+	case len(t.Branches) != 1 || !t.State.Finished() || t.FinishIndex != t.DecideIndex:
+		return fmt.Errorf("%d branches, decided at %d, finished at %d", len(t.Branches), t.DecideIndex, t.FinishIndex)
+	case b.Settled == GivenUp && b.Vote == VoteNone && !t.State.Commit():
+		return nil
+	case b.Settled != SettledDone || (b.Vote == VoteCommitted) != t.State.Commit() || (b.Vote == VoteAborted) == t.State.Commit():
+		return fmt.Errorf("%s from %s, settled %d", b.Vote, b.Participant, b.Settled)
+	}
+	return nil
+}
+
 // checkDerived compares everything derived with a recount, and checks I3 and I4.
 func checkDerived(m *Machine) error {
 	live, operator, unfinished, finished := map[Attempt]*Txn{}, map[string]struct{}{}, map[string]int{}, map[string]uint64{}
@@ -242,8 +272,11 @@ func checkDerived(m *Machine) error {
 			live[t.Attempt] = t
 		}
 		for i, b := range t.Branches {
-			if t.State.Commit() && !b.Vote.Yes() {
+			if t.State.Commit() && !b.Vote.Yes() && !t.OnePhase {
 				return fmt.Errorf("I3: %q is %s without a yes of %s", id, t.State, b.Participant)
+			}
+			if err := checkOnePhase(t, b); err != nil {
+				return fmt.Errorf("I3: %q is %s: %w", id, t.State, err)
 			}
 			if t.State.Finished() && t.Owes(i) {
 				return fmt.Errorf("I4: %q is %s and %s owes", id, t.State, b.Participant)

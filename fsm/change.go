@@ -122,8 +122,11 @@ func (s *selection) look(t *Txn) {
 }
 
 // decidedIsFinished reports whether the decision was the end at once: every
-// branch was READ_ONLY, or somebody refused the id.
+// branch was READ_ONLY, it was in one phase, or somebody refused the id.
 func (t *Txn) decidedIsFinished() bool {
+	if t.OnePhase {
+		return true
+	}
 	for i := range t.Branches {
 		if t.Branches[i].Vote != VoteReadOnly {
 			return false

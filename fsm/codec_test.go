@@ -29,6 +29,7 @@ func sample() []*fsmpb.Command {
 		d, abort("t-2", a, VoteNone), finish("t-1", a, SettledDone, HeuristicHazard), forget("t-1", 12),
 		refuseSince("t-3", 9), giveUp("t-1", a, "seats"), acknowledge("t-1", a), remove("seats"),
 		mark("undelivered", "seats", AlertTold),
+		registerWith("stock", canOnePhase), beginWith("t-4", a, onePhase, "stock"), commit("t-4", a, VoteCommitted),
 	}
 }
 

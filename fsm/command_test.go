@@ -39,6 +39,10 @@ func beginWith(id string, a Attempt, change func(*fsmpb.Begin), participants ...
 	return c
 }
 
+// onePhase makes a Begin ask for one phase, canOnePhase a participant say that it can.
+func onePhase(c *fsmpb.Begin)                  { c.OnePhase = true }
+func canOnePhase(c *fsmpb.RegisterParticipant) { c.OnePhase = true }
+
 func since(index uint64) func(*fsmpb.Begin) {
 	return func(c *fsmpb.Begin) { c.Since, c.HasSince = index, true }
 }

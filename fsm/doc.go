@@ -10,7 +10,8 @@
 //
 //	I1  A decision, once applied, never changes (P4).
 //	I2  An attempt begins at most once, in an entry of its own term (P3).
-//	I3  A transaction is COMMITTING or COMMITTED only if every branch voted PREPARED or READ_ONLY.
+//	I3  A transaction is COMMITTING or COMMITTED only if every branch voted PREPARED or READ_ONLY; in one
+//	    phase it is decided only as its participant has decided (P17).
 //	I4  A transaction finishes only when no branch owes an acknowledgement (P8).
 //	I5  A *Txn, once stored, is never written again; a transition stores a new one.
 //

@@ -132,7 +132,11 @@ func goOn(t *testing.T, m *Machine) {
 		for i := range settled {
 			settled[i] = SettledDone
 		}
-		apply(abort(x.ID, x.Attempt, make([]Vote, len(x.Branches))...))
+		votes := make([]Vote, len(x.Branches))
+		if x.OnePhase {
+			votes[0] = VoteAborted
+		}
+		apply(abort(x.ID, x.Attempt, votes...))
 		apply(finish(x.ID, x.Attempt, settled...))
 	}
 	if m.LiveCount() != 0 {

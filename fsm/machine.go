@@ -97,7 +97,7 @@ func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (
 	case *fsmpb.Command_Refuse:
 		return m.applyRefuse(index, k.Refuse), nil
 	case *fsmpb.Command_Resolve:
-		return m.applyResolve(k.Resolve), nil
+		return m.applyResolve(index, k.Resolve), nil
 	case *fsmpb.Command_RegisterParticipant:
 		return m.applyRegister(k.RegisterParticipant), nil
 	case *fsmpb.Command_RemoveParticipant:

@@ -33,9 +33,13 @@ func drawCommand(t *rapid.T, m *Machine, term uint64) *fsmpb.Command {
 			c.RetryOf = rapid.SampledFrom(someIDs).Draw(t, "retry of")
 			c.HasSince = rapid.IntRange(0, 5).Draw(t, "has since") == 0
 			c.Since = rapid.Uint64Range(0, m.Index()+1).Draw(t, "since")
+			c.OnePhase = rapid.IntRange(0, 2).Draw(t, "one phase") == 0
+			if c.OnePhase && rapid.IntRange(0, 5).Draw(t, "too many branches") > 0 {
+				c.Branches = c.Branches[:1]
+			}
 		}, names...)
 	case 5, 6, 7, 8:
-		return drawDecide(t, id, a, branches)
+		return drawDecide(t, id, a, branches, x != nil && x.OnePhase)
 	case 9, 10, 11, 12:
 		return finish(id, a, drawSettled(t, branches)...)
 	case 13, 14:
@@ -54,6 +58,7 @@ func drawCommand(t *rapid.T, m *Machine, term uint64) *fsmpb.Command {
 		return registerWith(name, func(c *fsmpb.RegisterParticipant) {
 			c.Incarnation = rapid.SampledFrom([]string{"", "1", "1", "2"}).Draw(t, "incarnation")
 			c.Accept = rapid.Bool().Draw(t, "accept")
+			c.OnePhase = rapid.IntRange(0, 3).Draw(t, "can one phase") > 0
 		})
 	}
 	if rapid.Bool().Draw(t, "alert") {
@@ -74,13 +79,19 @@ func drawAttempt(t *rapid.T, term uint64) Attempt {
 	return a
 }
 
-func drawDecide(t *rapid.T, id string, a Attempt, branches int) *fsmpb.Command {
+func drawDecide(t *rapid.T, id string, a Attempt, branches int, onePhase bool) *fsmpb.Command {
 	yes := rapid.Bool().Draw(t, "commit")
 	votes := make([]Vote, branches)
 	for i := range votes {
-		votes[i] = rapid.SampledFrom([]Vote{VotePrepared, VotePrepared, VotePrepared, VoteReadOnly, VoteReadOnly, VoteAborted, VoteNone, 4}).Draw(t, "vote")
+		votes[i] = rapid.SampledFrom([]Vote{VotePrepared, VotePrepared, VotePrepared, VoteReadOnly, VoteReadOnly, VoteAborted, VoteNone, VoteCommitted, 5}).Draw(t, "vote")
 		if yes && !votes[i].Yes() && rapid.IntRange(0, 3).Draw(t, "still no") > 0 {
 			votes[i] = VotePrepared
+		}
+		if onePhase && rapid.IntRange(0, 3).Draw(t, "odd word") > 0 {
+			votes[i] = VoteAborted
+			if yes {
+				votes[i] = VoteCommitted
+			}
 		}
 	}
 	c := decide(id, a, yes, votes...)

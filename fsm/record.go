@@ -12,7 +12,7 @@ import (
 func (p *Participant) proto() *fsmpb.Participant {
 	return &fsmpb.Participant{
 		Name: p.Name, Endpoints: p.Endpoints, Kind: p.Kind, Incarnation: p.Incarnation,
-		State: uint32(p.State), PendingIncarnation: p.PendingIncarnation,
+		State: uint32(p.State), PendingIncarnation: p.PendingIncarnation, OnePhase: p.OnePhase,
 	}
 }
 
@@ -39,7 +39,7 @@ func (t *Txn) proto() *fsmpb.Transaction {
 	p := &fsmpb.Transaction{
 		Id: t.ID, Digest: t.Digest[:], State: uint32(t.State), Reason: t.Reason.proto(),
 		BeginIndex: t.BeginIndex, DecideIndex: t.DecideIndex, FinishIndex: t.FinishIndex,
-		TimeoutMs: t.TimeoutMS, Refused: t.Refused, Acknowledged: t.Acknowledged,
+		TimeoutMs: t.TimeoutMS, Refused: t.Refused, Acknowledged: t.Acknowledged, OnePhase: t.OnePhase,
 		BegunMs: t.BegunMS, DecidedAfterMs: t.DecidedAfterMS, FinishedAfterMs: t.FinishedAfterMS,
 	}
 	if !t.Refused {

@@ -39,6 +39,8 @@ type Participant struct {
 	// as healthy as ever; the fence keeps the other data from voting.
 	PendingIncarnation string
 	State              ParticipantState
+	// OnePhase: every endpoint can commit a transaction's only branch (P17).
+	OnePhase bool
 }
 
 // Open reports whether a Begin may name it.
@@ -62,7 +64,7 @@ func (m *Machine) applyRegister(c *fsmpb.RegisterParticipant) Result {
 	old := m.participants[c.GetName()]
 	p := &Participant{
 		Name: c.GetName(), Endpoints: slices.Clone(c.GetEndpoints()), Kind: c.GetKind(),
-		Incarnation: c.GetIncarnation(), State: ParticipantActive,
+		Incarnation: c.GetIncarnation(), State: ParticipantActive, OnePhase: c.GetOnePhase(),
 	}
 	switch {
 	case old == nil, old.State == ParticipantRemoved:

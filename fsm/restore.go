@@ -168,7 +168,7 @@ func participantFrom(p *fsmpb.Participant) (*Participant, error) {
 	}
 	return &Participant{
 		Name: p.GetName(), Endpoints: p.GetEndpoints(), Kind: p.GetKind(), Incarnation: p.GetIncarnation(),
-		State: ParticipantState(p.GetState()), PendingIncarnation: p.GetPendingIncarnation(),
+		State: ParticipantState(p.GetState()), PendingIncarnation: p.GetPendingIncarnation(), OnePhase: p.GetOnePhase(),
 	}, nil
 }
 
@@ -213,14 +213,14 @@ func (m *Machine) txnFrom(p *fsmpb.Transaction) (*Txn, error) {
 		ID: p.GetId(), Attempt: attemptFrom(p.GetAttempt()), Priority: attemptFrom(p.GetPriority()),
 		Digest: digest, State: State(p.GetState()), Reason: reasonFrom(p.GetReason()),
 		BeginIndex: p.GetBeginIndex(), DecideIndex: p.GetDecideIndex(), FinishIndex: p.GetFinishIndex(),
-		TimeoutMS: p.GetTimeoutMs(), Refused: p.GetRefused(), Acknowledged: p.GetAcknowledged(),
+		TimeoutMS: p.GetTimeoutMs(), Refused: p.GetRefused(), Acknowledged: p.GetAcknowledged(), OnePhase: p.GetOnePhase(),
 		BegunMS: p.GetBegunMs(), DecidedAfterMS: p.GetDecidedAfterMs(), FinishedAfterMS: p.GetFinishedAfterMs(),
 		Branches: make([]Branch, len(p.GetBranches())),
 	}
 	for i, b := range p.GetBranches() {
 		bd, ok := DigestFrom(b.GetDigest())
 		known := m.participants[b.GetParticipant()]
-		if !ok || known == nil || b.GetVote() > uint32(VoteAborted) || b.GetSettled() > uint32(GivenUp) {
+		if !ok || known == nil || b.GetVote() > uint32(VoteCommitted) || b.GetSettled() > uint32(GivenUp) {
 			return nil, fmt.Errorf("branch %d of %q: %w", i, b.GetParticipant(), ErrCorrupt)
 		}
 		t.Branches[i] = Branch{
@@ -257,14 +257,18 @@ func (m *Machine) checkRestored(t *Txn) error {
 		return broken("I2: attempt " + t.Attempt.String() + " never began")
 	case t.State.Finished() && t.owesAny():
 		return broken("I4: finished, and a branch owes")
+	case t.OnePhase && (len(t.Branches) != 1 || t.FinishIndex != t.DecideIndex):
+		return broken("one phase, and not one branch or not one end")
 	}
 	for i := range t.Branches {
 		b := &t.Branches[i]
 		switch {
 		case t.BranchOf(b.Participant) != i:
 			return broken("participant " + b.Participant + " twice")
-		case t.State.Commit() && !b.Vote.Yes():
-			return broken("I3: no yes from " + b.Participant)
+		case t.State.Decided() && !t.allows(t.State.Commit(), b.Vote) && !t.unheard():
+			return broken("I3: " + b.Vote.String() + " from " + b.Participant)
+		case t.OnePhase && t.State.Decided() && b.Settled != SettledDone && !t.unheard():
+			return broken("one phase, and not settled by its decision: " + b.Participant)
 		case t.State == Preparing && (b.Settled != Unsettled || b.Vote != VoteNone):
 			return broken("voted or settled before the decision: " + b.Participant)
 		}

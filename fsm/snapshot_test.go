@@ -33,6 +33,10 @@ func full(t testing.TB) *world {
 	w.ok(c)
 	w.ok(giveUp("x-results", a, "c"))
 	w.ok(finish("x-hazard", w.to("x-hazard", Committing), HeuristicHazard, SettledDone))
+	w.beginOnePhase("o-PREPARING", "a")
+	w.ok(commit("o-COMMITTED", w.beginOnePhase("o-COMMITTED", "a"), VoteCommitted))
+	w.ok(abort("o-ABORTED", w.beginOnePhase("o-ABORTED", "a"), VoteAborted))
+	w.ok(giveUp("o-given-up", w.beginOnePhase("o-given-up", "a"), "a"))
 	w.to("gone", Committed)
 	w.ok(forget("gone", w.m.Txn("gone").FinishIndex))
 	w.ok(remove("b")) // drains

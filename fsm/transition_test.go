@@ -33,7 +33,7 @@ func (w *world) eventCommand(e Event, id string, a Attempt) *fsmpb.Command {
 		return forget(id, index)
 	case EventRefuse:
 		return refuse(id)
-	case EventGiveUp:
+	case EventGiveUp, EventGiveUpUnheard: // the record says which
 		return giveUp(id, a, "b")
 	case EventAcknowledge:
 		return acknowledge(id, a)
@@ -62,7 +62,12 @@ func TestTransitionTableIsTotal(t *testing.T) {
 					t.Fatalf("cell %+v: exactly one of target and rejection", cell)
 				}
 				w := newWorld(t)
-				a := w.to("x", state)
+				var a Attempt
+				if e == EventGiveUpUnheard && state == Preparing {
+					a = w.beginOnePhase("x", "b")
+				} else {
+					a = w.to("x", state)
+				}
 				if got := w.m.stateOf("x"); got != state {
 					t.Fatalf("set up %s, want %s", got, state)
 				}

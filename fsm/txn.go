@@ -45,7 +45,18 @@ const (
 	VotePrepared
 	VoteReadOnly
 	VoteAborted
+	// VoteCommitted: the participant has committed the branch, in one phase (P17).
+	VoteCommitted
 )
+
+var voteNames = [...]string{"no vote", "PREPARED", "READ_ONLY", "ABORTED", "COMMITTED"}
+
+func (v Vote) String() string {
+	if int(v) < len(voteNames) {
+		return voteNames[v]
+	}
+	return "vote?"
+}
 
 // Yes reports whether the vote allows COMMIT.
 func (v Vote) Yes() bool { return v == VotePrepared || v == VoteReadOnly }
@@ -88,11 +99,13 @@ type Txn struct {
 	Refused bool
 	// Acknowledged: an operator has seen its heuristic or given-up branches.
 	Acknowledged bool
-	TimeoutMS    uint32
-	Reason       *Reason
-	BeginIndex   uint64
-	DecideIndex  uint64
-	FinishIndex  uint64
+	// OnePhase: its one branch is committed by the participant, which decides (P17).
+	OnePhase    bool
+	TimeoutMS   uint32
+	Reason      *Reason
+	BeginIndex  uint64
+	DecideIndex uint64
+	FinishIndex uint64
 	// BegunMS is the wall clock of the leader that began it, in milliseconds;
 	// the other two are that much later. For people: nothing is decided by
 	// them (P11). 0: not known.
@@ -173,6 +186,25 @@ func (t *Txn) NeedsOperator() bool {
 		}
 	}
 	return false
+}
+
+// allows reports whether a branch with this vote may be decided so. In two
+// phases a COMMIT needs its yes, and an ABORT nothing. In one phase the
+// participant has decided, and the log can only repeat it (P17).
+func (t *Txn) allows(commit bool, v Vote) bool {
+	switch {
+	case !t.OnePhase:
+		return v <= VoteAborted && (v.Yes() || !commit)
+	case commit:
+		return v == VoteCommitted
+	}
+	return v == VoteAborted
+}
+
+// unheard reports whether it was in one phase and given up: nobody has heard what
+// the participant decided.
+func (t *Txn) unheard() bool {
+	return t.OnePhase && t.State == Aborted && t.Branches[0].Settled == GivenUp && t.Branches[0].Vote == VoteNone
 }
 
 // Owes reports whether branch i still owes an acknowledgement of the decision.

@@ -13,14 +13,18 @@ import (
 
 // begin proposes the Begin and drives the transaction. In the overlapped order
 // (P2) the Prepares leave beside the Begin, for the record that it will make; in
-// the plain one, once it is applied.
+// the plain one, once it is applied. One phase (P17) knows the plain one only: a
+// branch that may commit must stand in the log before.
 func (f *flight) begin(req *pb.SubmitRequest, digests []fsm.Digest) {
-	c := drive.BeginCommand(req, f.attempt, digests)
+	c := drive.BeginCommand(req, f.attempt, digests, f.onePhase)
 	f.run(func() []drive.Effect {
-		rec := drive.Pending(req, f.attempt, f.digest, digests)
-		decision := f.l.votes.take() // one entry may do for both
-		if rec == nil {
-			decision = 0
+		var rec *fsm.Txn
+		var decision time.Duration
+		if !f.onePhase {
+			rec = drive.Pending(req, f.attempt, f.digest, digests)
+		}
+		if rec != nil {
+			decision = f.l.votes.take() // one entry may do for both
 		}
 		f.l.node.replica.ProposeThen(&fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: c}}, decision, func(r fsm.Result, err error) {
 			f.tell(event{begun: &fate{r, err}})

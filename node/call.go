@@ -15,6 +15,9 @@ import (
 // errMisdirected is an answer that names another branch than was asked (P3).
 var errMisdirected = errors.New("the participant answered for another branch")
 
+// errNotFinal is an answer in one phase that says neither COMMITTED nor ABORTED (P17).
+var errNotFinal = errors.New("the participant answered with neither a commit nor an abort")
+
 // fence heads a message to a participant (P14).
 func (l *leader) fence(participant string) *pb.Fence {
 	f := &pb.Fence{

@@ -120,9 +120,12 @@ func (f *flight) take(ev event) []drive.Effect {
 	}
 	f.unstick(ev.branch) // it answered
 	f.callAnswered(ev)
-	if ev.op == drive.Prepare {
+	switch ev.op {
+	case drive.Prepare, drive.CommitOnePhase:
 		f.l.grow(f, len(ev.answer.Result))
 		return f.d.OnVote(now, ev.branch, ev.answer)
+	case drive.Withdraw:
+		return f.d.OnWithdrawn(now, ev.branch, ev.settled == fsm.HeuristicCommit)
 	}
 	return f.d.OnAck(now, ev.branch, ev.settled)
 }

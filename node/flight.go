@@ -19,7 +19,9 @@ type flight struct {
 	digest  fsm.Digest
 	begun   time.Time
 	attempt fsm.Attempt
-	bytes   int // of payloads and results; guarded by leader.mu
+	// onePhase is what its Begin asks for; the record says what it is (P17).
+	onePhase bool
+	bytes    int // of payloads and results; guarded by leader.mu
 
 	// What follows is of whoever runs the flight.
 	d         *drive.Driver // nil until there is a record to drive
@@ -105,9 +107,16 @@ func (f *flight) do(e drive.Effect) {
 	case drive.Prepare:
 		f.callBegins(e.Branch)
 		f.prepare(e.Branch, e.Budget)
+	case drive.CommitOnePhase:
+		f.callBegins(e.Branch)
+		f.commitOnePhase(e.Branch, e.Budget)
 	case drive.Commit, drive.Rollback:
 		f.callBegins(e.Branch)
 		f.settle(e.Branch, e.Op)
+	case drive.Withdraw:
+		f.hangUp(e.Branch)
+		f.callBegins(e.Branch)
+		f.withdraw(e.Branch)
 	case drive.Decide:
 		f.decide()
 	case drive.Finish:
@@ -162,13 +171,17 @@ func (f *flight) leave() {
 	f.l.remove(f)
 }
 
-// wholeResults are those of the answers, in their order; nil if there are none.
+// wholeResults are those of the answers, in their order, as they came; nil if
+// there are none, or if one is lost, so that the record, which says so, is shown
+// instead.
 func wholeResults(answers []drive.Answer) (results [][]byte) {
 	for i := range answers {
-		if len(answers[i].Result) == 0 {
+		switch {
+		case answers[i].ResultLost:
+			return nil
+		case len(answers[i].Result) == 0:
 			continue
-		}
-		if results == nil {
+		case results == nil:
 			results = make([][]byte, len(answers))
 		}
 		results[i] = answers[i].Result

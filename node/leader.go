@@ -246,6 +246,10 @@ func opName(op drive.Op) string {
 		return "commit"
 	case drive.Rollback:
 		return "rollback"
+	case drive.CommitOnePhase:
+		return "commit_one_phase"
+	case drive.Withdraw:
+		return "withdraw"
 	case drive.Decide, drive.Finish, drive.Decided, drive.Completed:
 	}
 	return "other"

@@ -47,8 +47,10 @@ type link struct {
 	closed    bool      // the leadership is over: there is no other connection
 	current   int
 
-	down    atomic.Bool
-	suspect chan struct{} // 1-slot: the prober should look
+	down atomic.Bool
+	// twoPhases: it said that it knows no one phase, whatever the registry says.
+	twoPhases atomic.Bool
+	suspect   chan struct{} // 1-slot: the prober should look
 	// active counts the flights with a branch here that do not wait for anybody
 	// (limit ActiveAtOne); stuck counts the branches here that wait because a
 	// call failed (limit Undelivered).
@@ -138,6 +140,7 @@ func (k *link) registered() {
 	k.mu.Lock()
 	changed := !slices.Equal(endpoints, k.endpoints)
 	k.mu.Unlock()
+	k.twoPhases.Store(false)
 	if changed {
 		k.renew()
 	}

@@ -53,8 +53,8 @@ type phaseMeters struct{ begin, prepare, decide, complete prometheus.Observer }
 
 // branchMeters are what the calls to one participant are counted in.
 type branchMeters struct {
-	votes   [pb.Vote_VOTE_ABORTED + 1]prometheus.Counter
-	retries [drive.Rollback + 1]prometheus.Counter
+	votes   [pb.Vote_VOTE_COMMITTED + 1]prometheus.Counter
+	retries [drive.Withdraw + 1]prometheus.Counter
 }
 
 func newMetrics(n *Node) *metrics {
@@ -174,7 +174,7 @@ func (m *metrics) at(participant string) *branchMeters {
 			b.votes[vote] = m.votes.WithLabelValues(participant, pb.Vote(vote).String())
 		}
 	}
-	for _, op := range []drive.Op{drive.Prepare, drive.Commit, drive.Rollback} {
+	for _, op := range []drive.Op{drive.Prepare, drive.Commit, drive.Rollback, drive.CommitOnePhase, drive.Withdraw} {
 		b.retries[op] = m.retries.WithLabelValues(participant, opName(op))
 	}
 	for _, found := range []pb.Settled{pb.Settled_HEURISTIC_COMMIT, pb.Settled_HEURISTIC_ROLLBACK, pb.Settled_HEURISTIC_HAZARD} {

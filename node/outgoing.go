@@ -35,8 +35,8 @@ type call struct {
 	prev, next *call // of those that are out, in the order in which they went
 }
 
-// settles: it takes one of the places for Commits and Rollbacks.
-func (c *call) settles() bool { return c.op != drive.Prepare }
+// settles: it takes one of the places for Commits and Rollbacks, and does no work.
+func (c *call) settles() bool { return c.op != drive.Prepare && c.op != drive.CommitOnePhase }
 
 // outgoing are a link's calls.
 type outgoing struct {

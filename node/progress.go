@@ -94,5 +94,6 @@ func (f *flight) forgetCalls() {
 
 // late reports whether an event is of a call that was made for a phase that is over.
 func (f *flight) late(ev event) bool {
-	return (ev.op == drive.Prepare) != (f.d.Record().State == fsm.Preparing)
+	settles := ev.op == drive.Commit || ev.op == drive.Rollback
+	return settles == (f.d.Record().State == fsm.Preparing)
 }

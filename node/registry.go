@@ -36,7 +36,7 @@ func (s *clusterService) ListParticipants(ctx context.Context, req *pb.ListParti
 func (l *leader) participantInfo(p *fsm.Participant) *pb.ParticipantInfo {
 	info := &pb.ParticipantInfo{
 		Name: p.Name, Endpoints: p.Endpoints, Kind: p.Kind, Incarnation: p.Incarnation,
-		State: p.State.String(), PendingIncarnation: p.PendingIncarnation,
+		State: p.State.String(), PendingIncarnation: p.PendingIncarnation, OnePhase: p.OnePhase,
 	}
 	l.node.replica.View(func(m *fsm.Machine) { info.Unfinished = uint32(m.Unfinished(p.Name)) })
 	if p.State != fsm.ParticipantRemoved {
@@ -72,7 +72,7 @@ func (s *clusterService) AddParticipant(ctx context.Context, req *pb.AddParticip
 }
 
 func (l *leader) addParticipant(ctx context.Context, req *pb.AddParticipantRequest) (*pb.ParticipantInfo, error) {
-	c := &fsmpb.RegisterParticipant{Name: req.GetName(), Endpoints: req.GetEndpoints(), Accept: req.GetAcceptIncarnation(), Join: req.GetJoin()}
+	c := &fsmpb.RegisterParticipant{Name: req.GetName(), Endpoints: req.GetEndpoints(), Accept: req.GetAcceptIncarnation(), Join: req.GetJoin(), OnePhase: true}
 	for i, endpoint := range req.GetEndpoints() {
 		d, err := l.node.describe(ctx, endpoint)
 		if err != nil {
@@ -89,6 +89,10 @@ func (l *leader) addParticipant(ctx context.Context, req *pb.AddParticipantReque
 			return nil, rpc.FieldErrorf(fmt.Sprintf("endpoints[%d]", i), "endpoints that share one set of data", "%s with data %s, endpoints[0] has %s", endpoint, d.GetIncarnation(), c.GetIncarnation())
 		}
 		c.Kind, c.Incarnation = d.GetKind(), d.GetIncarnation()
+		c.OnePhase = c.OnePhase && d.GetOnePhase()
+	}
+	if c.Join && c.OnePhase {
+		c.OnePhase = l.othersInOnePhase(ctx, req)
 	}
 	r, err := l.node.replica.Propose(ctx, &fsmpb.Command{Kind: &fsmpb.Command_RegisterParticipant{RegisterParticipant: c}})
 	if err != nil {
@@ -154,7 +158,7 @@ func (l *leader) removeParticipant(ctx context.Context, req *pb.RemoveParticipan
 	return l.participantInfo(l.participant(req.GetName())), nil
 }
 
-// giveUp waives every decided branch of a participant. Those that are not
+// giveUp waives every decided branch of a participant, and those in one phase. Those that are not
 // decided yet end by their own deadline; then it can be called again.
 func (l *leader) giveUp(ctx context.Context, name, operator string) error {
 	var live []*fsm.Txn
@@ -164,7 +168,7 @@ func (l *leader) giveUp(ctx context.Context, name, operator string) error {
 		if i >= 0 && t.State.Decided() && !t.Owes(i) {
 			l.poke(t.ID) // given up before, by a call whose answer was lost
 		}
-		if i < 0 || !t.Owes(i) {
+		if i < 0 || !t.Owes(i) && !t.OnePhase { // in one phase there is no deadline that ends it alone
 			continue
 		}
 		_, err := l.resolveRecord(ctx, &pb.ResolveRequest{Id: t.ID, GiveUp: []string{name}, Operator: operator}, t)

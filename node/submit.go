@@ -175,6 +175,7 @@ func (l *leader) lookUp(req *pb.SubmitRequest, content fsm.Digest) (f *flight, r
 	}
 	f = newFlight(l, id, content, len(req.GetBranches()), bytes)
 	f.attempt = l.attempts.Make()
+	f.onePhase = l.inOnePhase(participants)
 	names := make([]string, len(req.GetBranches()))
 	for i, b := range req.GetBranches() {
 		names[i] = b.GetParticipant()

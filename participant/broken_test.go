@@ -77,6 +77,7 @@ type altered struct {
 	prepare  func(ctx context.Context, w participant.Work) (participant.Vote, error)
 	commit   func(ctx context.Context, ref participant.Ref) (participant.Settlement, error)
 	rollback func(ctx context.Context, ref participant.Ref) (participant.Settlement, error)
+	once     func(ctx context.Context, w participant.Work) (participant.Vote, error)
 	bind     func(ctx context.Context, b participant.Binding) error
 	forget   func(ctx context.Context, floor rpc.Attempt, refs []participant.Ref) error
 }
@@ -106,6 +107,15 @@ func (b *altered) Rollback(ctx context.Context, ref participant.Ref) (participan
 		return b.rollback(ctx, ref)
 	}
 	return b.counter.Rollback(ctx, ref)
+}
+
+func (b *altered) CommitOnePhase(ctx context.Context, w participant.Work) (participant.Vote, error) {
+	if b.once != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.once(ctx, w)
+	}
+	return b.counter.CommitOnePhase(ctx, w)
 }
 
 func (b *altered) Bind(ctx context.Context, x participant.Binding) error {
@@ -337,6 +347,45 @@ var seededDefects = []seeded{
 				}
 			}
 			return st, err
+		}}
+	}},
+	{"forgets what it committed in one phase", "once/twice,once/other,crash/around,schedule", func(c *counter) participant.ResourceManager {
+		return &altered{counter: c, once: func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			v, err := c.CommitOnePhase(ctx, w)
+			if err == nil && v.Kind == pb.Vote_VOTE_COMMITTED {
+				err = c.edit(w.ID, func(_ *bbolt.Tx, r *record) { r.Entry = participant.Entry{} })
+			}
+			return v, err
+		}}
+	}},
+	{"commits in one phase over a tombstone", "once/after,schedule", func(c *counter) participant.ResourceManager {
+		return &altered{counter: c, once: func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			if e := c.entry(w.ID); len(e.Refused) > 0 {
+				_ = c.edit(w.ID, func(_ *bbolt.Tx, r *record) { r.Entry.Refused, r.Entry.Max = nil, rpc.Attempt{} })
+			}
+			return c.CommitOnePhase(ctx, w)
+		}}
+	}},
+	{"commits in one phase past what is held", "once/waits,schedule", func(c *counter) participant.ResourceManager {
+		return &altered{counter: c, once: func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			v, err := c.CommitOnePhase(ctx, w)
+			if rpc.ReasonOf(err) == rpc.ReasonOtherHeld {
+				return participant.Committed(nil), nil
+			}
+			return v, err
+		}}
+	}},
+	{"commits in one phase in two writes", "crash/around", func(c *counter) participant.ResourceManager {
+		return &altered{counter: c, once: func(ctx context.Context, w participant.Work) (participant.Vote, error) {
+			v := c.entry(w.ID).OnCommitOnePhase(w.Ref, rpc.Attempt{})
+			op, key, _ := strings.Cut(string(w.Payload), " ")
+			if v.Step != participant.DoOnce || op != "add" {
+				return c.CommitOnePhase(ctx, w)
+			}
+			if err := c.edit(w.ID, func(tx *bbolt.Tx, _ *record) { _ = increment(tx, key) }); err != nil {
+				return participant.Vote{}, err
+			}
+			return participant.Committed(nil), c.edit(w.ID, func(_ *bbolt.Tx, r *record) { r.Entry = v.Entry.Once(w.Ref, nil) })
 		}}
 	}},
 	{"lets go of its locks in a crash", "keeps others off", func(c *counter) participant.ResourceManager {

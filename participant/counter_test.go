@@ -117,14 +117,48 @@ func execute(tx *bbolt.Tx, w participant.Work) (key string, _ participant.Vote, 
 	return key, participant.Prepared(fmt.Append(nil, n+1)), tx.Bucket(bucketLocks).Put([]byte(key), []byte(w.ID))
 }
 
-func (c *counter) Commit(_ context.Context, ref participant.Ref) (participant.Settlement, error) {
-	return c.settle(ref, participant.Entry.OnCommit, func(tx *bbolt.Tx, key string) error {
-		var n int64
-		if err := get(tx, bucketCounts, []byte(key), &n); err != nil {
-			return err
+// CommitOnePhase adds at once, and so never holds a lock.
+func (c *counter) CommitOnePhase(_ context.Context, w participant.Work) (vote participant.Vote, err error) {
+	err = c.write(func(tx *bbolt.Tx) (changed bool, err error) {
+		r, id, err := load(tx, w.ID)
+		if err != nil {
+			return false, err
 		}
-		return put(tx, bucketCounts, []byte(key), n+1)
+		v := r.Entry.OnCommitOnePhase(w.Ref, id.Binding.Floor)
+		switch v.Step {
+		case participant.WaitOnce:
+			return false, participant.MustWait(w.Ref, v.Message)
+		case participant.DoneOnce, participant.RefuseOnce:
+			vote = v.Vote
+			return false, nil
+		}
+		key, done, err := execute(tx, w)
+		if vote = done; err != nil || vote.Kind != pb.Vote_VOTE_PREPARED {
+			return false, err
+		}
+		vote.Kind = pb.Vote_VOTE_COMMITTED
+		return true, errors.Join(increment(tx, key), tx.Bucket(bucketLocks).Delete([]byte(key)),
+			store(tx, w.ID, record{Entry: v.Entry.Once(w.Ref, vote.Result)}))
 	})
+	return vote, err
+}
+
+func (c *counter) Refuse(_ context.Context, ref participant.Ref, why participant.Vote) (participant.Settlement, error) {
+	return c.settle(ref, func(e participant.Entry, ref participant.Ref) participant.SettleVerdict {
+		return e.OnRefuse(ref, why)
+	}, func(*bbolt.Tx, string) error { return nil })
+}
+
+func increment(tx *bbolt.Tx, key string) error {
+	var n int64
+	if err := get(tx, bucketCounts, []byte(key), &n); err != nil {
+		return err
+	}
+	return put(tx, bucketCounts, []byte(key), n+1)
+}
+
+func (c *counter) Commit(_ context.Context, ref participant.Ref) (participant.Settlement, error) {
+	return c.settle(ref, participant.Entry.OnCommit, increment)
 }
 
 func (c *counter) Rollback(_ context.Context, ref participant.Ref) (participant.Settlement, error) {

@@ -21,6 +21,9 @@ type Entry struct {
 	Committed []Ref
 	// Refused are finished references that are not commits: rolled back or tombstones.
 	Refused []Ref
+	// Kept is what was answered in one phase last (P17), for a leader that did not
+	// hear it. It goes when another branch is held.
+	Kept *KeptAnswer
 }
 
 // HeldBranch is the prepared branch of an id. At most one attempt is held at a time.
@@ -93,7 +96,7 @@ func (e Entry) OnPrepare(w Ref, floor rpc.Attempt) PrepareVerdict {
 
 // Hold is the entry after the work of w was done; store it with the effects.
 func (e Entry) Hold(w Work, result []byte) Entry {
-	e.Held = &HeldBranch{Attempt: w.Attempt, Digest: w.Digest, Priority: w.Priority, Result: result}
+	e.Held, e.Kept = &HeldBranch{Attempt: w.Attempt, Digest: w.Digest, Priority: w.Priority, Result: result}, nil
 	return e
 }
 
@@ -191,6 +194,9 @@ func (e Entry) Forget(floor rpc.Attempt, refs []Ref) Entry {
 	drop := func(r Ref) bool { return r.Attempt.Less(floor) && containsRef(refs, r) }
 	e.Committed = slices.DeleteFunc(slices.Clone(e.Committed), drop)
 	e.Refused = slices.DeleteFunc(slices.Clone(e.Refused), drop)
+	if e.Kept != nil && !e.finished(e.Kept.Attempt) {
+		e.Kept = nil
+	}
 	// Max only guards attempts that the floor does not guard already.
 	if len(e.Committed) == 0 && len(e.Refused) == 0 && e.Max.Less(floor) {
 		e.Max = rpc.Attempt{}

@@ -37,6 +37,25 @@ func (j *journal) prepare(r participant.Ref) participant.PrepareVerdict {
 	return v
 }
 
+// once is a CommitOnePhase with what the runtime makes of an ABORTED: a tombstone.
+func (j *journal) once(r participant.Ref) (result []byte, vote pb.Vote) {
+	v := j.entry.OnCommitOnePhase(r, j.floor)
+	switch v.Step {
+	case participant.DoOnce:
+		j.entry = v.Entry.Once(r, []byte("seat 12A"))
+		j.commits[r]++
+		return []byte("seat 12A"), pb.Vote_VOTE_COMMITTED
+	case participant.DoneOnce:
+		return v.Vote.Result, v.Vote.Kind
+	case participant.WaitOnce:
+		return nil, pb.Vote_VOTE_UNSPECIFIED
+	}
+	if st := j.settle(r, false); st.Settled != pb.Settled_SETTLED_DONE {
+		return nil, pb.Vote_VOTE_UNSPECIFIED
+	}
+	return nil, v.Vote.Kind
+}
+
 func (j *journal) settle(r participant.Ref, commit bool) participant.SettleVerdict {
 	v := j.entry.OnRollback(r)
 	if commit {
@@ -74,7 +93,7 @@ func TestEntryFollowsModel(t *testing.T) {
 			r := drawRef(t)
 			before := clone(j.entry)
 			old := j.entry
-			switch kind := rapid.SampledFrom([]string{"prepare", "commit", "rollback", "forget"}).Draw(t, "kind"); kind {
+			switch kind := rapid.SampledFrom([]string{"prepare", "commit", "rollback", "forget", "once"}).Draw(t, "kind"); kind {
 			case "prepare":
 				v := j.prepare(r)
 				vote, code := m.Prepare(r)
@@ -98,6 +117,16 @@ func TestEntryFollowsModel(t *testing.T) {
 				stored := clone(j.entry)
 				if again := j.settle(r, commit); again.Settled != settled || !reflect.DeepEqual(clone(j.entry), stored) {
 					t.Fatalf("%s %v again: %v, want %v and no change", kind, r, again.Settled, settled)
+				}
+			case "once":
+				want := m.CommitOnePhase(r)
+				result, got := j.once(r)
+				if got != want {
+					t.Fatalf("CommitOnePhase %v: %v, want %v", r, got, want)
+				}
+				stored := clone(j.entry)
+				if again, vote := j.once(r); vote != want || !reflect.DeepEqual(clone(j.entry), stored) || string(again) != string(result) {
+					t.Fatalf("CommitOnePhase %v again: %v with %q, want %v with %q and no change", r, vote, again, want, result)
 				}
 			case "forget":
 				floor := rpc.Attempt{Generation: 1, Term: 1, Sequence: rapid.Uint64Range(1, 7).Draw(t, "floor")}
@@ -156,6 +185,10 @@ func clone(e participant.Entry) participant.Entry {
 	if e.Held != nil {
 		h := *e.Held
 		c.Held = &h
+	}
+	if e.Kept != nil {
+		k := *e.Kept
+		c.Kept = &k
 	}
 	c.Committed = append([]participant.Ref{}, e.Committed...)
 	c.Refused = append([]participant.Ref{}, e.Refused...)

@@ -27,9 +27,9 @@ type metrics struct {
 	settling      prometheus.Histogram
 	all           []prometheus.Collector
 
-	prepared, readOnly prometheus.Counter              // of votes
-	aborted            []prometheus.Counter            // of votes, by the reason's code
-	done               map[decision]prometheus.Counter // of settlements
+	prepared, readOnly, committed prometheus.Counter              // of votes
+	aborted                       []prometheus.Counter            // of votes, by the reason's code
+	done                          map[decision]prometheus.Counter // of settlements
 	// settledSince counts settlements since branches were last forgotten.
 	settledSince atomic.Int64
 }
@@ -90,15 +90,17 @@ func newMetrics(name string, doubt *doubtSet) *metrics {
 func (m *metrics) resolve() {
 	m.prepared = m.votes.WithLabelValues(pb.Vote_VOTE_PREPARED.String(), "")
 	m.readOnly = m.votes.WithLabelValues(pb.Vote_VOTE_READ_ONLY.String(), "")
+	m.committed = m.votes.WithLabelValues(pb.Vote_VOTE_COMMITTED.String(), "")
 	for code := range len(pb.Reason_Code_name) {
 		m.aborted = append(m.aborted, m.votes.WithLabelValues(pb.Vote_VOTE_ABORTED.String(), pb.Reason_Code(code).String()))
 	}
 	m.done = map[decision]prometheus.Counter{}
-	for _, d := range []decision{commit, rollback} {
+	for _, d := range []decision{commit, rollback, withdrawal} {
 		m.done[d] = m.settlements.WithLabelValues(d.String(), pb.Settled_SETTLED_DONE.String())
 		m.retries.WithLabelValues(d.String())
 	}
 	m.retries.WithLabelValues("prepare")
+	m.retries.WithLabelValues("commit_one_phase")
 	for _, result := range alerting.Results {
 		m.notifications.WithLabelValues(result)
 	}
@@ -140,12 +142,17 @@ func (m *metrics) voted(v Vote, began time.Time) {
 		m.prepared.Inc()
 	case v.Kind == pb.Vote_VOTE_READ_ONLY:
 		m.readOnly.Inc()
+	case v.Kind == pb.Vote_VOTE_COMMITTED:
+		m.committed.Inc()
 	case v.Code >= 0 && int(v.Code) < len(m.aborted):
 		m.aborted[v.Code].Inc()
 	default: // a resource manager's own number: not a label, which it could make many of
 		m.aborted[pb.Reason_FAILED].Inc()
 	}
 }
+
+// settledOnce counts a branch that was committed in one phase towards the next forgetting.
+func (m *metrics) settledOnce() int64 { return m.settledSince.Add(1) }
 
 // settledBranch returns how many were settled since the last forgetting.
 func (m *metrics) settledBranch(d decision, found string) int64 {

@@ -37,8 +37,17 @@ func (s *Server) readRef(f *pb.Fence, b *pb.BranchRef) (Ref, error) {
 	return Ref{ID: b.GetId(), Attempt: attempt, Digest: digest}, nil
 }
 
-// readWork checks what a Prepare asks for.
-func (s *Server) readWork(req *pb.PrepareRequest) (Work, error) {
+// workRequest is what a Prepare and a CommitOnePhase ask with.
+type workRequest interface {
+	GetFence() *pb.Fence
+	GetBranch() *pb.BranchRef
+	GetPriority() *pb.Attempt
+	GetPayload() []byte
+	GetBudgetMs() uint32
+}
+
+// readWork checks what is asked for.
+func (s *Server) readWork(req workRequest) (Work, error) {
 	ref, err := s.readRef(req.GetFence(), req.GetBranch())
 	if err != nil {
 		return Work{}, err

@@ -50,6 +50,23 @@ type ResourceManager interface {
 	Forget(ctx context.Context, floor rpc.Attempt, refs []Ref) error
 }
 
+// OnePhase is a ResourceManager that can do a branch's work and commit it in
+// one durable write, for transactions without another branch (P17). It is
+// optional; the runtime tells the cluster whether there is one.
+type OnePhase interface {
+	ResourceManager
+	// CommitOnePhase does the work of the branch and makes it final, in the write
+	// that also stores Entry.Once and has asked Entry.OnCommitOnePhase: the vote is
+	// COMMITTED. Called again it says so again, and does nothing. ABORTED means
+	// that it has left no effect; before that is told, the runtime makes it final
+	// with Refuse, whose tombstone the commit's write must heed. An error means
+	// that nobody knows: MustWait, or one that may be Transient. ctx as in Prepare.
+	CommitOnePhase(ctx context.Context, w Work) (Vote, error)
+	// Refuse is Rollback for a branch in one phase. It should keep why (see
+	// Entry.OnRefuse), for a leader that has not heard it and asks again.
+	Refuse(ctx context.Context, ref Ref, why Vote) (Settlement, error)
+}
+
 // Identity says whose data these are. Incarnation is random and made with the
 // data; data restored from a backup must be given a new one (P14).
 type Identity struct {
@@ -82,7 +99,7 @@ type Work struct {
 	Payload  []byte
 }
 
-// Vote is a branch's answer to Prepare.
+// Vote is a branch's answer to Prepare or CommitOnePhase.
 type Vote struct {
 	Kind pb.Vote
 	// Code and Message say why, if Kind is ABORTED.
@@ -90,7 +107,12 @@ type Vote struct {
 	Message string
 	// Result is what the branch read; at most 64 KiB.
 	Result []byte
+	// ResultLost: an earlier call committed the branch, and its result was not kept.
+	ResultLost bool
 }
+
+// Committed is the vote of a branch that is final in one phase.
+func Committed(result []byte) Vote { return Vote{Kind: pb.Vote_VOTE_COMMITTED, Result: result} }
 
 // Prepared is the vote of a branch whose work is durable.
 func Prepared(result []byte) Vote { return Vote{Kind: pb.Vote_VOTE_PREPARED, Result: result} }
@@ -121,6 +143,11 @@ type Held struct {
 	Priority rpc.Attempt
 	// Since is when this process learned of it (its vote, or its start).
 	Since time.Time
+}
+
+// MustWait is CommitOnePhase's error while another attempt of the id is held.
+func MustWait(ref Ref, why string) error {
+	return rpc.Errorf(rpc.ReasonOtherHeld, "attempt %s of %s must wait: %s", ref.Attempt, ref.ID, why)
 }
 
 // Transient marks an error that may pass by itself: a lost connection, a

@@ -128,52 +128,87 @@ func (s *Server) Close() {
 // Prepare does the work of one branch and votes (P5). An error is no vote.
 func (s *Server) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.PrepareResponse, error) {
 	began := time.Now()
-	work, err := s.readWork(req)
+	v, err := s.enter(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := lazy.WithTimeout(ctx, budget(ctx, req.GetBudgetMs()))
-	defer cancel()
-	if err := s.fence.admit(ctx, req.GetFence(), true); err != nil {
-		return nil, err
-	}
-	s.heard()
-	unlock, err := s.locks.lockPrepare(ctx, cancel, work.Ref)
-	if err != nil {
-		return nil, fmt.Errorf("another message of transaction %s is at work: %w", work.ID, err)
-	}
-	defer unlock()
-	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("transaction %s: the Prepare is of no use any more: %w", work.ID, err)
-	}
-	if err := s.fence.belowFloor(work.Ref); err != nil {
-		return nil, err
-	}
-	vote, err := s.vote(ctx, work)
+	defer v.leave()
+	vote, err := s.vote(v.ctx, v.work)
 	if err != nil {
 		return nil, err
 	}
 	s.metrics.voted(vote, began)
-	resp := &pb.PrepareResponse{
-		Branch: work.proto(s.cfg.Name), Vote: vote.Kind, Result: vote.Result, Incarnation: s.fence.identity.Incarnation,
+	return &pb.PrepareResponse{
+		Branch: v.work.proto(s.cfg.Name), Vote: vote.Kind, Result: vote.Result, Incarnation: s.fence.identity.Incarnation,
+		Reason: s.reason(vote),
+	}, nil
+}
+
+// visit is one call that may do the work of a branch: its id is locked until it leaves.
+type visit struct {
+	ctx    context.Context // ends with the budget, and with a Rollback of the branch
+	work   Work
+	cancel context.CancelFunc
+	unlock func()
+}
+
+func (v *visit) leave() {
+	if v.unlock != nil {
+		v.unlock()
 	}
-	if vote.Kind == pb.Vote_VOTE_ABORTED {
-		resp.Reason = &pb.Reason{Code: vote.Code, Participant: s.cfg.Name, Message: cut(vote.Message, fsm.MaxReasonBytes)}
+	v.cancel()
+}
+
+// enter is what stands before the work of a branch: the request is read, its
+// fence admitted, and the id locked.
+func (s *Server) enter(ctx context.Context, req workRequest) (v visit, err error) {
+	if v.work, err = s.readWork(req); err != nil {
+		return visit{}, err
 	}
-	return resp, nil
+	v.ctx, v.cancel = lazy.WithTimeout(ctx, budget(ctx, req.GetBudgetMs()))
+	if err := s.admitWork(&v, req.GetFence()); err != nil {
+		v.leave()
+		return visit{}, err
+	}
+	return v, nil
+}
+
+func (s *Server) admitWork(v *visit, f *pb.Fence) (err error) {
+	if err := s.fence.admit(v.ctx, f, true); err != nil {
+		return err
+	}
+	s.heard()
+	if v.unlock, err = s.locks.lockPrepare(v.ctx, v.cancel, v.work.Ref); err != nil {
+		return fmt.Errorf("another message of transaction %s is at work: %w", v.work.ID, err)
+	}
+	if err := context.Cause(v.ctx); err != nil {
+		return fmt.Errorf("transaction %s: the work is of no use any more: %w", v.work.ID, err)
+	}
+	return s.fence.belowFloor(v.work.Ref)
+}
+
+// reason is why a vote is ABORTED, on the wire.
+func (s *Server) reason(v Vote) *pb.Reason {
+	if v.Kind != pb.Vote_VOTE_ABORTED {
+		return nil
+	}
+	return &pb.Reason{Code: v.Code, Participant: s.cfg.Name, Message: cut(v.Message, fsm.MaxReasonBytes)}
 }
 
 // Commit makes a branch final and acknowledges that it is.
 func (s *Server) Commit(ctx context.Context, req *pb.CommitRequest) (*pb.SettleResponse, error) {
-	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), commit)
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), commit, s.callSettle)
 }
 
 // Rollback undoes a branch, or makes sure that it can never be prepared.
 func (s *Server) Rollback(ctx context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
-	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), rollback)
+	if req.GetOnePhase() {
+		return s.withdraw(ctx, req)
+	}
+	return s.settleRequest(ctx, req.GetFence(), req.GetBranch(), rollback, s.callSettle)
 }
 
-func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef, d decision) (*pb.SettleResponse, error) {
+func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef, d decision, do settling) (*pb.SettleResponse, error) {
 	began := time.Now()
 	ref, err := s.readRef(f, b)
 	if err != nil {
@@ -183,9 +218,9 @@ func (s *Server) settleRequest(ctx context.Context, f *pb.Fence, b *pb.BranchRef
 		return nil, err
 	}
 	s.heard()
-	st, err := s.settle(ctx, ref, d)
+	st, err := s.settle(ctx, ref, d, do)
 	if err != nil {
-		if rpc.ReasonOf(err) != rpc.ReasonOtherHeld {
+		if rpc.ReasonOf(err) != rpc.ReasonOtherHeld && d != withdrawal { // which the leader repeats until it hears
 			s.deliver.again(ref, d)
 		}
 		return nil, err
@@ -203,7 +238,9 @@ func (s *Server) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeRes
 	if db, ok := s.rm.(Database); ok {
 		now, bound = db.Instance()
 	}
+	_, onePhase := s.rm.(OnePhase)
 	return &pb.DescribeResponse{
+		OnePhase: onePhase,
 		Instance: now, BoundInstance: bound,
 		Name: s.cfg.Name, Kind: s.fence.identity.Kind, Incarnation: s.fence.identity.Incarnation,
 		ClusterId: b.ClusterID, Generation: b.Generation, Term: b.Term,

@@ -12,25 +12,25 @@ import (
 )
 
 // decision is what a settled branch came to.
-type decision bool
+type decision int
 
 const (
-	commit   decision = true
-	rollback decision = false
+	commit decision = iota
+	rollback
+	// withdrawal is the Rollback of a branch in one phase (P17): it finds out what
+	// the branch came to, and keeps it from coming to anything later.
+	withdrawal
 )
 
-func (d decision) String() string {
-	if d == commit {
-		return "commit"
-	}
-	return "rollback"
-}
+var decisionNames = [...]string{"commit", "rollback", "withdrawal"}
+
+func (d decision) String() string { return decisionNames[d] }
 
 // settle applies a decision to one branch: the only way to settle, for
 // messages and for answered inquiries. OTHER_HELD and every other error
 // acknowledge nothing.
-func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, error) {
-	if d == rollback {
+func (s *Server) settle(ctx context.Context, ref Ref, d decision, do settling) (Settlement, error) {
+	if d != commit {
 		s.locks.stopPrepare(ref)
 	}
 	unlock, err := s.locks.lock(ctx, ref.ID)
@@ -38,7 +38,7 @@ func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, e
 		return Settlement{}, fmt.Errorf("another message of transaction %s is at work: %w", ref.ID, err)
 	}
 	defer unlock()
-	st, err := s.callSettle(ctx, ref, d)
+	st, err := do(ctx, ref, d)
 	if err != nil {
 		s.log.Warn("a decided branch could not be settled, trying again", "txn", ref.ID, "attempt", ref.Attempt,
 			"decision", d, "error", err)
@@ -51,6 +51,9 @@ func (s *Server) settle(ctx context.Context, ref Ref, d decision) (Settlement, e
 		s.doubt.otherHeld(ref, time.Now())
 		return Settlement{}, rpc.Errorf(rpc.ReasonOtherHeld, "the %s of attempt %s of %s must wait: %s", d, ref.Attempt, ref.ID, st.Message)
 	case pb.Settled_HEURISTIC_COMMIT, pb.Settled_HEURISTIC_ROLLBACK, pb.Settled_HEURISTIC_HAZARD:
+		if d == withdrawal && st.Settled == pb.Settled_HEURISTIC_COMMIT {
+			break // it was committed by itself, as it may be
+		}
 		if d == commit && st.Settled == pb.Settled_HEURISTIC_HAZARD && s.fence.mayBeForgotten(ctx, ref) {
 			found = belowFloor
 			st.Message = cut("below the floor, so finished and forgotten here, or lost: "+st.Message, fsm.MaxReasonBytes)
@@ -85,6 +88,9 @@ func (s *Server) settled(ref Ref, d decision, found string) {
 		wake(s.forgetNow)
 	}
 }
+
+// settling has the resource manager settle a branch.
+type settling func(ctx context.Context, ref Ref, d decision) (Settlement, error)
 
 // callSettle is the resource manager's Commit or Rollback; a panic in it is an error.
 func (s *Server) callSettle(ctx context.Context, ref Ref, d decision) (_ Settlement, err error) {
@@ -171,7 +177,7 @@ func (v *deliveries) once(ref Ref, d decision) error {
 	}
 	ctx, cancel := context.WithTimeout(v.life, settleTimeout)
 	defer cancel()
-	_, err := v.server.settle(ctx, ref, d)
+	_, err := v.server.settle(ctx, ref, d, v.server.callSettle)
 	return err
 }
 

@@ -67,6 +67,7 @@ var Calls = []*Call{
 	{Method: "/concordat.v1.Participant/Prepare", From: "leader", To: "participant", Name: "prepare", About: "do the work of a branch and vote"},
 	{Method: "/concordat.v1.Participant/Commit", From: "leader", To: "participant", Name: "commit", About: "the decision: make the branch final"},
 	{Method: "/concordat.v1.Participant/Rollback", From: "leader", To: "participant", Name: "rollback", About: "the decision: undo the branch"},
+	{Method: "/concordat.v1.Participant/CommitOnePhase", From: "leader", To: "participant", Name: "once", About: "do the work of a transaction's only branch and commit it"},
 	{Method: "/concordat.v1.Participant/Describe", From: "leader", To: "participant", Name: "describe", About: "who serves there"},
 	{Method: "/concordat.v1.Coordinator/Outcomes", From: "participant", To: "node", Name: "inquiry", About: "what was decided of branches in doubt, or may be forgotten"},
 	{Method: "/concordat.v1.Coordinator/Submit", From: "client", To: "node", Name: "submit", About: "run a transaction"},

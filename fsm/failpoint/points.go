@@ -68,6 +68,7 @@ var durables = []durable{
 	{"participant.store.commit", "one batch of changes is written to the store and synced", "nothing of the batch has happened, and nobody was told", "all of the batch has happened, and nobody was told"},
 	{"participant.prepared.write", "a branch becomes prepared, or is refused", "the branch is unknown; it is prepared again or aborted", "the branch is in doubt, holds its locks after the restart and asks"},
 	{"participant.settled.write", "a branch is committed or rolled back", "the branch is in doubt and gets the same decision again", "the branch is settled; the decision comes again and is acknowledged"},
+	{"participant.once.write", "the work of a branch in one phase is done and committed", "the branch is unknown; the call comes again and does the work", "the branch is committed; the call comes again and is told so"},
 	{"participant.fence.write", "a newer cluster, generation or term is recorded", "the next message brings it again", "older terms are refused"},
 	{"participant.forget.write", "finished branches are dropped with the floor", "they are asked about again", "a late Prepare of them is below the floor"},
 	{"participant.incarnation.write", "data that were restored get a new incarnation", "they still have the old one; it is given again", "they vote when an operator has accepted it"},

@@ -602,12 +602,14 @@ type Begin struct {
 	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Attempt *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// digest of the content; empty: the one that follows from the branches.
-	Digest        []byte         `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
-	RetryOf       string         `protobuf:"bytes,4,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
-	Since         uint64         `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
-	HasSince      bool           `protobuf:"varint,6,opt,name=has_since,json=hasSince,proto3" json:"has_since,omitempty"`
-	TimeoutMs     uint32         `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	Branches      []*BeginBranch `protobuf:"bytes,8,rep,name=branches,proto3" json:"branches,omitempty"`
+	Digest    []byte         `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	RetryOf   string         `protobuf:"bytes,4,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	Since     uint64         `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
+	HasSince  bool           `protobuf:"varint,6,opt,name=has_since,json=hasSince,proto3" json:"has_since,omitempty"`
+	TimeoutMs uint32         `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Branches  []*BeginBranch `protobuf:"bytes,8,rep,name=branches,proto3" json:"branches,omitempty"`
+	// one_phase: the one branch is committed by its participant, which decides (P17).
+	OnePhase      bool `protobuf:"varint,9,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -696,6 +698,13 @@ func (x *Begin) GetBranches() []*BeginBranch {
 		return x.Branches
 	}
 	return nil
+}
+
+func (x *Begin) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
+	}
+	return false
 }
 
 type BeginBranch struct {
@@ -838,10 +847,11 @@ func (x *Decide) GetVotes() []*BranchVote {
 }
 
 type BranchVote struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Vote   uint32                 `protobuf:"varint,1,opt,name=vote,proto3" json:"vote,omitempty"`
-	Reason *Reason                `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	Result []byte                 `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// vote; of a transaction in one phase it is what the participant decided.
+	Vote   uint32  `protobuf:"varint,1,opt,name=vote,proto3" json:"vote,omitempty"`
+	Reason *Reason `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Result []byte  `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
 	// truncated: the result was too large for the log and is not available here.
 	Truncated     bool `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1220,7 +1230,9 @@ type RegisterParticipant struct {
 	// accept: an operator accepts an incarnation that differs from the registered one.
 	Accept bool `protobuf:"varint,5,opt,name=accept,proto3" json:"accept,omitempty"`
 	// join: the endpoints are added to the registered ones, not put in their place.
-	Join          bool `protobuf:"varint,6,opt,name=join,proto3" json:"join,omitempty"`
+	Join bool `protobuf:"varint,6,opt,name=join,proto3" json:"join,omitempty"`
+	// one_phase: every endpoint, the registered ones too, can commit in one phase (P17).
+	OnePhase      bool `protobuf:"varint,7,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1293,6 +1305,13 @@ func (x *RegisterParticipant) GetAccept() bool {
 func (x *RegisterParticipant) GetJoin() bool {
 	if x != nil {
 		return x.Join
+	}
+	return false
+}
+
+func (x *RegisterParticipant) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
 	}
 	return false
 }
@@ -1750,6 +1769,7 @@ type Participant struct {
 	Incarnation        string                 `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	State              uint32                 `protobuf:"varint,5,opt,name=state,proto3" json:"state,omitempty"`
 	PendingIncarnation string                 `protobuf:"bytes,6,opt,name=pending_incarnation,json=pendingIncarnation,proto3" json:"pending_incarnation,omitempty"`
+	OnePhase           bool                   `protobuf:"varint,7,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1824,6 +1844,13 @@ func (x *Participant) GetPendingIncarnation() string {
 		return x.PendingIncarnation
 	}
 	return ""
+}
+
+func (x *Participant) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
+	}
+	return false
 }
 
 // BegunTerm is some of the attempts that began in a term. A term with very many
@@ -1908,6 +1935,7 @@ type Transaction struct {
 	BegunMs         int64  `protobuf:"varint,14,opt,name=begun_ms,json=begunMs,proto3" json:"begun_ms,omitempty"`
 	DecidedAfterMs  uint32 `protobuf:"varint,15,opt,name=decided_after_ms,json=decidedAfterMs,proto3" json:"decided_after_ms,omitempty"`
 	FinishedAfterMs uint32 `protobuf:"varint,16,opt,name=finished_after_ms,json=finishedAfterMs,proto3" json:"finished_after_ms,omitempty"`
+	OnePhase        bool   `protobuf:"varint,17,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2054,6 +2082,13 @@ func (x *Transaction) GetFinishedAfterMs() uint32 {
 	return 0
 }
 
+func (x *Transaction) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
+	}
+	return false
+}
+
 type Branch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Participant   string                 `protobuf:"bytes,1,opt,name=participant,proto3" json:"participant,omitempty"`
@@ -2198,7 +2233,7 @@ const file_log_proto_rawDesc = "" +
 	"rpcAddress\x12!\n" +
 	"\fhttp_address\x18\x03 \x01(\tR\vhttpAddress\"A\n" +
 	"\fAnnounceNode\x121\n" +
-	"\x04node\x18\x01 \x01(\v2\x1d.concordat.log.v1.NodeAddressR\x04node\"\x8c\x02\n" +
+	"\x04node\x18\x01 \x01(\v2\x1d.concordat.log.v1.NodeAddressR\x04node\"\xa9\x02\n" +
 	"\x05Begin\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\aattempt\x18\x02 \x01(\v2\x19.concordat.log.v1.AttemptR\aattempt\x12\x16\n" +
@@ -2208,7 +2243,8 @@ const file_log_proto_rawDesc = "" +
 	"\thas_since\x18\x06 \x01(\bR\bhasSince\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\a \x01(\rR\ttimeoutMs\x129\n" +
-	"\bbranches\x18\b \x03(\v2\x1d.concordat.log.v1.BeginBranchR\bbranches\"a\n" +
+	"\bbranches\x18\b \x03(\v2\x1d.concordat.log.v1.BeginBranchR\bbranches\x12\x1b\n" +
+	"\tone_phase\x18\t \x01(\bR\bonePhase\"a\n" +
 	"\vBeginBranch\x12 \n" +
 	"\vparticipant\x18\x01 \x01(\tR\vparticipant\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x12\x16\n" +
@@ -2245,14 +2281,15 @@ const file_log_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\v2\x19.concordat.log.v1.AttemptR\aattempt\x12\x17\n" +
 	"\agive_up\x18\x03 \x03(\tR\x06giveUp\x12 \n" +
 	"\vacknowledge\x18\x04 \x01(\bR\vacknowledge\x12\x1a\n" +
-	"\boperator\x18\x05 \x01(\tR\boperator\"\xa9\x01\n" +
+	"\boperator\x18\x05 \x01(\tR\boperator\"\xc6\x01\n" +
 	"\x13RegisterParticipant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x02 \x03(\tR\tendpoints\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x16\n" +
 	"\x06accept\x18\x05 \x01(\bR\x06accept\x12\x12\n" +
-	"\x04join\x18\x06 \x01(\bR\x04join\"'\n" +
+	"\x04join\x18\x06 \x01(\bR\x04join\x12\x1b\n" +
+	"\tone_phase\x18\a \x01(\bR\bonePhase\"'\n" +
 	"\x11RemoveParticipant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"?\n" +
 	"\n" +
@@ -2283,20 +2320,21 @@ const file_log_proto_rawDesc = "" +
 	"\x05alert\x18\x06 \x01(\v2\x1b.concordat.log.v1.AlertMarkH\x00R\x05alertB\x06\n" +
 	"\x04kind\"+\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
-	"\arecords\x18\x01 \x01(\x04R\arecords\"\xbc\x01\n" +
+	"\arecords\x18\x01 \x01(\x04R\arecords\"\xd9\x01\n" +
 	"\vParticipant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x02 \x03(\tR\tendpoints\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\rR\x05state\x12/\n" +
-	"\x13pending_incarnation\x18\x06 \x01(\tR\x12pendingIncarnation\"W\n" +
+	"\x13pending_incarnation\x18\x06 \x01(\tR\x12pendingIncarnation\x12\x1b\n" +
+	"\tone_phase\x18\a \x01(\bR\bonePhase\"W\n" +
 	"\tBegunTerm\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\rR\n" +
 	"generation\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06ranges\x18\x03 \x03(\x04R\x06ranges\"\xd4\x04\n" +
+	"\x06ranges\x18\x03 \x03(\x04R\x06ranges\"\xf1\x04\n" +
 	"\vTransaction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\aattempt\x18\x02 \x01(\v2\x19.concordat.log.v1.AttemptR\aattempt\x125\n" +
@@ -2316,7 +2354,8 @@ const file_log_proto_rawDesc = "" +
 	"\facknowledged\x18\r \x01(\bR\facknowledged\x12\x19\n" +
 	"\bbegun_ms\x18\x0e \x01(\x03R\abegunMs\x12(\n" +
 	"\x10decided_after_ms\x18\x0f \x01(\rR\x0edecidedAfterMs\x12*\n" +
-	"\x11finished_after_ms\x18\x10 \x01(\rR\x0ffinishedAfterMs\"\xf2\x01\n" +
+	"\x11finished_after_ms\x18\x10 \x01(\rR\x0ffinishedAfterMs\x12\x1b\n" +
+	"\tone_phase\x18\x11 \x01(\bR\bonePhase\"\xf2\x01\n" +
 	"\x06Branch\x12 \n" +
 	"\vparticipant\x18\x01 \x01(\tR\vparticipant\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x18\n" +

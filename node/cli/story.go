@@ -80,6 +80,8 @@ func (e *explanation) tellVotes(t *pb.TransactionResponse) {
 			e.add(nil, "%s voted PREPARED", b.GetParticipant())
 		case pb.Vote_VOTE_READ_ONLY:
 			e.add(nil, "%s voted READ_ONLY: it has nothing to commit", b.GetParticipant())
+		case pb.Vote_VOTE_COMMITTED:
+			e.add(nil, "%s has COMMITTED it, in one phase", b.GetParticipant())
 		case pb.Vote_VOTE_ABORTED:
 			e.add(nil, "%s voted ABORTED: %s", b.GetParticipant(), dash(reasonText(b.GetReason())))
 		default:

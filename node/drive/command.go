@@ -14,12 +14,12 @@ import (
 // every replica would have to hash it, and the digest is little beside it.
 const loggedDigest = 1 << 10
 
-// BeginCommand begins what req asks for as attempt a. The digests are those of
-// ContentDigest.
-func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, digests []fsm.Digest) *fsmpb.Begin {
+// BeginCommand begins what req asks for as attempt a, in one phase or two. The
+// digests are those of ContentDigest.
+func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, digests []fsm.Digest, onePhase bool) *fsmpb.Begin {
 	c := &fsmpb.Begin{
 		Id: req.GetId(), Attempt: AttemptLog(a), RetryOf: req.GetRetryOf(),
-		Since: req.GetSince(), HasSince: req.Since != nil, TimeoutMs: timeoutMS(req),
+		Since: req.GetSince(), HasSince: req.Since != nil, TimeoutMs: timeoutMS(req), OnePhase: onePhase,
 		Branches: make([]*fsmpb.BeginBranch, len(req.GetBranches())),
 	}
 	for i, b := range req.GetBranches() {
@@ -66,10 +66,13 @@ func DecideCommand(d *Driver) *fsmpb.Command {
 	room := fsm.MaxLoggedResultBytes
 	for i, a := range d.Answers() {
 		v := &fsmpb.BranchVote{Vote: uint32(a.Vote), Reason: reasonLog(a.Reason)}
-		if len(a.Result) <= room {
+		switch {
+		case a.ResultLost:
+			v.Truncated = true
+		case len(a.Result) <= room:
 			v.Result = a.Result
 			room -= len(a.Result)
-		} else {
+		default:
 			v.Truncated = true
 		}
 		c.Votes[i] = v

@@ -17,6 +17,11 @@ const (
 	Prepare Op = iota + 1
 	Commit
 	Rollback
+	// CommitOnePhase and Withdraw are the calls to a branch in one phase (P17): the
+	// work, and the Rollback by which the leader gives up and learns what was
+	// decided. A Withdraw takes the place of a CommitOnePhase that is out.
+	CommitOnePhase
+	Withdraw
 	// Decide proposes the decision in Decision.
 	Decide
 	// Finish proposes that nobody owes anything more; it may ride along lazily.
@@ -31,7 +36,7 @@ const (
 type Effect struct {
 	Op     Op
 	Branch int
-	// Budget is what is left for a Prepare.
+	// Budget is what is left for a Prepare or CommitOnePhase.
 	Budget time.Duration
 }
 
@@ -40,6 +45,8 @@ type Answer struct {
 	Vote   fsm.Vote
 	Reason *fsm.Reason
 	Result []byte
+	// ResultLost: the branch had a result, and the participant has not kept it.
+	ResultLost bool
 }
 
 // Config are the driver's times. Jitter spreads a delay; it is given so that
@@ -68,11 +75,14 @@ type Driver struct {
 	// decision is what was proposed, until the record says what was applied.
 	decision *Decision
 	retryAt  time.Duration
-	proposed bool      // a Decide or Finish is out
-	again    bool      // one did not reach the log, or nobody knows whether it did
-	done     bool      // Completed was told
-	finished bool      // the record is finished
-	pair     [2]branch // the branches, if there are no more
+	// withdrawn is why a branch in one phase is given up; its participant may
+	// have committed it all the same.
+	withdrawn *fsm.Reason
+	proposed  bool      // a Decide or Finish is out
+	again     bool      // one did not reach the log, or nobody knows whether it did
+	done      bool      // Completed was told
+	finished  bool      // the record is finished
+	pair      [2]branch // the branches, if there are no more
 }
 
 // Decision is the Decide to propose.
@@ -130,7 +140,7 @@ func (d *Driver) Failing(i int) int { return int(d.branches[i].failed) }
 // RetryAt is when the next call to branch i is planned, 0 if none is.
 func (d *Driver) RetryAt(i int) time.Duration { return d.branches[i].retryAt }
 
-// OnVote takes the answer to a Prepare. It counts only if it was asked in
+// OnVote takes the answer to a Prepare or CommitOnePhase. It counts only if it was asked in
 // this term (the shell drops others) and before the decision.
 func (d *Driver) OnVote(now time.Duration, i int, a Answer) []Effect {
 	if d.rec.State != fsm.Preparing {
@@ -140,6 +150,9 @@ func (d *Driver) OnVote(now time.Duration, i int, a Answer) []Effect {
 	b.calling, b.failed, b.retryAt = false, 0, 0
 	if d.decision == nil {
 		b.answer = a
+		if a.Vote == fsm.VoteCommitted {
+			d.decision = &Decision{Commit: true}
+		}
 		if a.Vote == fsm.VoteAborted {
 			reason := fsm.Reason{Participant: d.rec.Branches[i].Participant}
 			if a.Reason != nil {
@@ -198,7 +211,11 @@ func (d *Driver) OnReachable(now time.Duration, i int) []Effect {
 // OnAbort takes a request to abort; after the decision it changes nothing (P4).
 func (d *Driver) OnAbort(now time.Duration, reason *fsm.Reason) []Effect {
 	if d.rec.State == fsm.Preparing && d.decision == nil {
-		d.decision = &Decision{Reason: reason}
+		if d.rec.OnePhase {
+			d.withdraw(reason)
+		} else {
+			d.decision = &Decision{Reason: reason}
+		}
 	}
 	if mutant.On("last-decision-wins") && d.rec.State == fsm.Committing {
 		d.decision = &Decision{Reason: reason}
@@ -239,7 +256,7 @@ func (d *Driver) Next() time.Duration {
 			next = t
 		}
 	}
-	if d.rec.State == fsm.Preparing && d.decision == nil {
+	if d.rec.State == fsm.Preparing && d.decision == nil && d.withdrawn == nil {
 		earliest(d.deadline)
 	}
 	if !d.proposed {

@@ -43,7 +43,7 @@ func TestPendingIsWhatBeginMakes(t *testing.T) {
 		}
 		content, digests := ContentDigest(req.GetBranches())
 		attempt := fsm.Attempt{Generation: m.Generation(), Term: 5, Sequence: 3}
-		begin := BeginCommand(req, attempt, digests)
+		begin := BeginCommand(req, attempt, digests, false)
 		pending := Pending(req, attempt, content, digests)
 		got := apply(index+1, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: begin}})[0]
 		if got.Rejection != nil {

@@ -27,8 +27,15 @@ func (d *Driver) step(now time.Duration) []Effect {
 
 // prepare asks every branch that has not voted, and decides.
 func (d *Driver) prepare(now time.Duration) []Effect {
-	if d.decision == nil {
+	switch {
+	case d.decision != nil:
+	case !d.rec.OnePhase:
 		d.decision = d.judge(now)
+	case now >= d.deadline && mutant.On("gives-up-alone"):
+		d.branches[0].answer = Answer{Vote: fsm.VoteAborted}
+		d.decision = &Decision{Reason: d.tooLate(d.rec.Branches[0].Participant)}
+	case now >= d.deadline:
+		d.withdraw(d.tooLate(d.rec.Branches[0].Participant))
 	}
 	if d.decision != nil {
 		return d.propose(now, Decide)
@@ -51,12 +58,16 @@ func (d *Driver) judge(now time.Duration) *Decision {
 	case now >= d.deadline && mutant.On("commit-at-deadline"):
 		return &Decision{Commit: true}
 	case now >= d.deadline:
-		return &Decision{Reason: &fsm.Reason{
-			Code: ReasonTimeout, Participant: missing,
-			Message: fmt.Sprintf("no vote within the prepare budget of %s", d.rec.Timeout()),
-		}}
+		return &Decision{Reason: d.tooLate(missing)}
 	}
 	return nil
+}
+
+func (d *Driver) tooLate(missing string) *fsm.Reason {
+	return &fsm.Reason{
+		Code: ReasonTimeout, Participant: missing,
+		Message: fmt.Sprintf("no vote within the prepare budget of %s", d.rec.Timeout()),
+	}
 }
 
 // complete tells every branch that owes, then finishes.
@@ -107,7 +118,7 @@ func (d *Driver) calls(now time.Duration) []Effect {
 func (d *Driver) call(i int) Op {
 	switch {
 	case d.rec.State == fsm.Preparing && d.decision == nil && d.branches[i].answer.Vote == fsm.VoteNone:
-		return Prepare
+		return d.firstCall()
 	case !d.owes(i):
 		return 0
 	case d.rec.State == fsm.Committing:

@@ -4,9 +4,10 @@ package conform
 type needs int
 
 const (
-	crash   needs = 1 << iota // a Process to kill
-	ask                       // a Listener where the participant asks
-	effects                   // operations whose effects can be read
+	crash    needs = 1 << iota // a Process to kill
+	ask                        // a Listener where the participant asks
+	effects                    // operations whose effects can be read
+	onePhase                   // a participant that commits in one phase
 )
 
 // Check is one demand of the suite.
@@ -40,7 +41,7 @@ func checks() []check {
 	var all []check
 	for _, group := range [][]check{
 		describeChecks(), prepareChecks(), commitChecks(), rollbackChecks(), attemptChecks(), inputChecks(),
-		crowdChecks(), fenceChecks(), floorChecks(), inquiryChecks(), crashChecks(), generationChecks(),
+		crowdChecks(), fenceChecks(), floorChecks(), inquiryChecks(), crashChecks(), onePhaseChecks(), generationChecks(),
 	} {
 		all = append(all, group...)
 	}

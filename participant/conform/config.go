@@ -103,14 +103,16 @@ func (c *Config) chosen() []check {
 }
 
 // missing says why a check cannot be made; empty if it can.
-func (c *Config) missing(one check) string {
-	switch {
+func (s *session) missing(one check) string {
+	switch c := s.cfg; {
 	case one.needs&crash != 0 && c.Process == nil:
 		return "needs the participant's command after --, to kill and restart it"
 	case one.needs&ask != 0 && c.Listener == nil:
 		return "needs --serve: the address that the participant asks as its cluster"
 	case one.needs&effects != 0 && c.Payload != "":
 		return "effects cannot be read with a payload of the participant's own"
+	case one.needs&onePhase != 0 && !s.onePhase:
+		return "Describe does not say one_phase: it is never called so"
 	}
 	return ""
 }

@@ -202,6 +202,9 @@ type altered struct {
 	pb.ParticipantServer
 	vote   func(*pb.PrepareResponse, error) (*pb.PrepareResponse, error)
 	settle func(*pb.SettleResponse, error) (*pb.SettleResponse, error)
+	once   func(*pb.CommitOnePhaseResponse, error) (*pb.CommitOnePhaseResponse, error)
+	// withdraw takes the place of a Rollback with one_phase.
+	withdraw func(context.Context, *pb.RollbackRequest) (*pb.SettleResponse, error)
 }
 
 func (a *altered) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.PrepareResponse, error) {
@@ -218,6 +221,42 @@ func (a *altered) Commit(ctx context.Context, req *pb.CommitRequest) (*pb.Settle
 		return a.settle(r, err)
 	}
 	return r, err
+}
+
+func (a *altered) Rollback(ctx context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
+	if a.withdraw != nil && req.GetOnePhase() {
+		return a.withdraw(ctx, req)
+	}
+	return a.ParticipantServer.Rollback(ctx, req)
+}
+
+func (a *altered) CommitOnePhase(ctx context.Context, req *pb.CommitOnePhaseRequest) (*pb.CommitOnePhaseResponse, error) {
+	r, err := a.ParticipantServer.CommitOnePhase(ctx, req)
+	if a.once != nil {
+		return a.once(r, err)
+	}
+	return r, err
+}
+
+// noTombstone acknowledges the Rollback of a branch in one phase and leaves nothing.
+func noTombstone(p *inProcess) {
+	p.wrap = func(s pb.ParticipantServer) pb.ParticipantServer {
+		return &altered{ParticipantServer: s, withdraw: func(_ context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
+			return &pb.SettleResponse{Branch: req.GetBranch(), Settled: pb.Settled_SETTLED_DONE}, nil
+		}}
+	}
+}
+
+// memoryOnly loses at a restart that a branch in one phase was given up.
+func memoryOnly(p *inProcess) {
+	first := p.path
+	p.wrap = func(s pb.ParticipantServer) pb.ParticipantServer {
+		return &altered{ParticipantServer: s, withdraw: func(ctx context.Context, req *pb.RollbackRequest) (*pb.SettleResponse, error) {
+			r, err := s.Rollback(ctx, req)
+			p.path = first + rand.Text() // where it starts next time
+			return r, err
+		}}
+	}
 }
 
 func votes(change func(*pb.PrepareResponse)) func(pb.ParticipantServer) pb.ParticipantServer {
@@ -276,7 +315,20 @@ func TestSuiteFindsFaults(t *testing.T) {
 				}}
 			}
 		}},
-		"asks nobody": {"inquiry/COMMIT settles", func(p *inProcess) { p.mute = true }},
+		"answers COMMITTED with an abort": {"once/twice", func(p *inProcess) {
+			p.wrap = func(s pb.ParticipantServer) pb.ParticipantServer {
+				return &altered{ParticipantServer: s, once: func(r *pb.CommitOnePhaseResponse, err error) (*pb.CommitOnePhaseResponse, error) {
+					if err == nil {
+						r.Vote = pb.Vote_VOTE_ABORTED
+					}
+					return r, err
+				}}
+			}
+		}},
+		"is given up without a tombstone":   {"once/after a rollback", noTombstone},
+		"is given up behind its commit":     {"once/against a rollback", noTombstone},
+		"has its tombstones in memory only": {"once/tombstone is durable", memoryOnly},
+		"asks nobody":                       {"inquiry/COMMIT settles", func(p *inProcess) { p.mute = true }},
 		"loses its data at a restart": {"crash/vote is durable", func(p *inProcess) {
 			first := p.path
 			p.wrap = func(s pb.ParticipantServer) pb.ParticipantServer {

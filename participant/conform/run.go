@@ -92,7 +92,7 @@ func (s *session) runGroup(ctx context.Context, group []check) []Result {
 // runCheck makes one check and leaves none of its branches prepared.
 func (s *session) runCheck(ctx context.Context, c check) Result {
 	result := Result{Check: c.Name, Rule: c.Rule, Status: Pass}
-	if why := s.cfg.missing(c); why != "" {
+	if why := s.missing(c); why != "" {
 		result.Status, result.Note = Skip, why
 		return result
 	}

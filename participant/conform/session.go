@@ -36,6 +36,7 @@ type session struct {
 
 	name, kind, clusterID, incarnation string
 	generation                         uint32
+	onePhase                           bool
 	run                                string // makes ids and keys of this run its own
 
 	reviving sync.Mutex // held while the participant is started again
@@ -128,7 +129,7 @@ func (s *session) meet(ctx context.Context) error {
 	if err := fsm.CheckParticipant("name that Describe says", s.name); err != nil {
 		return err
 	}
-	s.kind, s.incarnation = d.GetKind(), d.GetIncarnation()
+	s.kind, s.incarnation, s.onePhase = d.GetKind(), d.GetIncarnation(), d.GetOnePhase()
 	if s.cfg.Incarnation != "" && s.incarnation != s.cfg.Incarnation {
 		return fmt.Errorf("the data of %s have incarnation %q, want %q", s.name, s.incarnation, s.cfg.Incarnation)
 	}

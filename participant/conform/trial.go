@@ -36,6 +36,7 @@ type vote struct {
 	kind   pb.Vote
 	code   pb.Reason_Code
 	result []byte
+	lost   bool // the result was not kept
 	err    error
 }
 

@@ -3,9 +3,11 @@ package durable
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 // FormatVersion is that of the file. Every record begins with it, so that a
@@ -177,6 +179,14 @@ func (d *Decoder) Attempt() rpc.Attempt {
 func (d *Decoder) Digest() (digest rpc.Digest) {
 	copy(digest[:], d.take(uint64(len(digest))))
 	return digest
+}
+
+func (d *Decoder) reasonCode() pb.Reason_Code {
+	n := d.Uint()
+	if n > math.MaxUint32 {
+		d.bad, n = true, 0
+	}
+	return pb.Reason_Code(int32(uint32(n)))
 }
 
 func (d *Decoder) refs(id string) []participant.Ref {

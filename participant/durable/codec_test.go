@@ -54,6 +54,7 @@ func FuzzDecode(f *testing.F) {
 	ref := participant.Ref{ID: "id", Attempt: attempt(1)}
 	f.Add(Record{Entry: participant.Entry{Max: attempt(1), Refused: []participant.Ref{ref}}}.Encode())
 	f.Add(Record{Entry: participant.Entry{Held: &participant.HeldBranch{Attempt: attempt(1), Result: []byte("x")}}, Tail: []byte("tail")}.Encode())
+	f.Add(Record{Entry: participant.Entry{Committed: []participant.Ref{ref}, Kept: &participant.KeptAnswer{Attempt: attempt(1), Result: []byte("x")}}}.Encode())
 	f.Add(encodeBinding(participant.Binding{ClusterID: "c", Generation: 1, Term: 2, Floor: attempt(3)}))
 	f.Add([]byte{FormatVersion + 1})
 	f.Fuzz(func(t *testing.T, b []byte) {

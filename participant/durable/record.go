@@ -20,14 +20,21 @@ func (r Record) Encode() []byte {
 	e.Attempt(r.Entry.Max)
 	e.refs(r.Entry.Committed)
 	e.refs(r.Entry.Refused)
-	if h := r.Entry.Held; h == nil {
-		e.Byte(0)
-	} else {
+	switch h, kept := r.Entry.Held, r.Entry.Kept; {
+	case h != nil:
 		e.Byte(1)
 		e.Attempt(h.Attempt)
 		e.Digest(h.Digest)
 		e.Attempt(h.Priority)
 		e.Bytes(h.Result)
+	case kept != nil:
+		e.Byte(2)
+		e.Attempt(kept.Attempt)
+		e.Bytes(kept.Result)
+		e.Uint(uint64(uint32(kept.Code))) // of the wire, where it may be any number
+		e.Text(kept.Message)
+	default:
+		e.Byte(0)
 	}
 	return append(e.b, r.Tail...)
 }
@@ -53,6 +60,8 @@ func DecodeEntry(id string, b []byte) (participant.Entry, *Decoder) {
 	case 0:
 	case 1:
 		e.Held = &participant.HeldBranch{Attempt: d.Attempt(), Digest: d.Digest(), Priority: d.Attempt(), Result: d.Bytes()}
+	case 2:
+		e.Kept = &participant.KeptAnswer{Attempt: d.Attempt(), Result: d.Bytes(), Code: d.reasonCode(), Message: d.Text()}
 	default:
 		d.bad = true
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/concordat-tx/concordat/participant/durable"
 	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/kvop"
+	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
 func anyAttempt() *rapid.Generator[rpc.Attempt] {
@@ -48,7 +49,14 @@ func anyRecord(id string) *rapid.Generator[record] {
 			Committed: anyRefs(id).Draw(t, "committed"),
 			Refused:   anyRefs(id).Draw(t, "refused"),
 		}}
-		if !rapid.Bool().Draw(t, "held") {
+		switch rapid.IntRange(0, 2).Draw(t, "held or kept") {
+		case 0:
+			return r
+		case 1: // whatever a message says, the record must be read again
+			r.entry.Kept = &participant.KeptAnswer{Attempt: anyAttempt().Draw(t, "attempt"), Code: pb.Reason_Code(rapid.Int32().Draw(t, "code")), Message: rapid.String().Draw(t, "message")}
+			if b := rapid.SliceOf(rapid.Byte()).Draw(t, "result"); len(b) > 0 {
+				r.entry.Kept.Result = b
+			}
 			return r
 		}
 		r.entry.Held = &participant.HeldBranch{Attempt: anyAttempt().Draw(t, "attempt"), Digest: anyDigest().Draw(t, "digest"), Priority: anyAttempt().Draw(t, "priority")}
@@ -105,6 +113,11 @@ func TestFormatIsStable(t *testing.T) {
 	}
 	want := "\x01" + at(2) + "\x00\x00" + "\x01" + at(3) + "\x01" + string(make([]byte, 15)) + at(1) + "\x01r" +
 		"\x03" + "\x01a\x01\x02\x01" + "\x01b\x00" + "\x01c\x01\x03\x01\x01\x01x" + "\x02" + "\x01a\x02" + "\x01d\x01"
+	if got := string(encoded(r)); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	r = record{entry: participant.Entry{Max: attempt(2), Kept: &participant.KeptAnswer{Attempt: attempt(2), Result: []byte("r"), Code: 1, Message: "m"}}}
+	want = "\x01" + at(2) + "\x00\x00" + "\x02" + at(2) + "\x01r" + "\x01" + "\x01m"
 	if got := string(encoded(r)); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/concordat-tx/concordat/fsm/mutant"
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/durable"
+	"github.com/concordat-tx/concordat/rpc"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -57,12 +58,14 @@ func (s *Store) Prepare(ctx context.Context, w participant.Work) (participant.Vo
 	defer s.preparing.Leave(w.ID)
 
 	for {
-		execute, err := s.mustExecute(w)
+		execute, err := s.mustExecute(w, func(e participant.Entry, floor rpc.Attempt) bool {
+			return e.OnPrepare(w.Ref, floor).Step == participant.Execute
+		})
 		if err != nil {
 			return participant.Vote{}, err
 		}
 		if execute {
-			return s.execute(ctx, w)
+			return s.execute(ctx, w, s.hold)
 		}
 		// Repeat, TakeOver and Refuse need no locks, but do need to be judged
 		// by what is durable (I2).
@@ -74,20 +77,22 @@ func (s *Store) Prepare(ctx context.Context, w participant.Work) (participant.Vo
 }
 
 // mustExecute is the quick look at the journal before any lock is taken.
-func (s *Store) mustExecute(w participant.Work) (bool, error) {
+func (s *Store) mustExecute(w participant.Work, judge func(e participant.Entry, floor rpc.Attempt) bool) (execute bool, err error) {
 	floor := s.file.Bound().Floor
-	var step participant.PrepareStep
-	err := s.view(func(p pages) error {
+	err = s.view(func(p pages) error {
 		r, err := p.record(w.ID)
-		step = r.entry.OnPrepare(w.Ref, floor).Step
+		execute = judge(r.entry, floor)
 		return err
 	})
-	return step == participant.Execute, err
+	return execute, err
 }
+
+// makeDurable is the write that makes of an execution what it is for.
+type makeDurable func(context.Context, participant.Work, *execution) (participant.Vote, error)
 
 // execute does the work; whatever the end, locks are kept only by a branch
 // that is prepared.
-func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vote, error) {
+func (s *Store) execute(ctx context.Context, w participant.Work, then makeDurable) (participant.Vote, error) {
 	x := &execution{owner: newOwner(w)}
 	defer func() {
 		if !x.kept {
@@ -107,7 +112,7 @@ func (s *Store) execute(ctx context.Context, w participant.Work) (participant.Vo
 	}
 	x.redo, x.locks, x.result = tx.redo(), s.locks.sorted(x.owner), result
 	tx.err = errTxEnded
-	return s.hold(ctx, w, x)
+	return then(ctx, w, x)
 }
 
 // hold makes the vote durable: what OnPrepare allows is checked in the very

@@ -11,16 +11,26 @@ import (
 // Commit makes the held branch final. It fails with the end of ctx only if
 // nothing was written.
 func (s *Store) Commit(ctx context.Context, ref participant.Ref) (participant.Settlement, error) {
-	return s.settle(ctx, ref, true)
+	return s.settle(ctx, ref, participant.Entry.OnCommit, true)
 }
 
 // Rollback undoes the held branch, or leaves a tombstone. It fails with the
 // end of ctx only if nothing was written.
 func (s *Store) Rollback(ctx context.Context, ref participant.Ref) (participant.Settlement, error) {
-	return s.settle(ctx, ref, false)
+	return s.settle(ctx, ref, participant.Entry.OnRollback, false)
 }
 
-func (s *Store) settle(ctx context.Context, ref participant.Ref, commit bool) (participant.Settlement, error) {
+// Refuse is Rollback for a branch in one phase; its tombstone keeps why.
+func (s *Store) Refuse(ctx context.Context, ref participant.Ref, why participant.Vote) (participant.Settlement, error) {
+	return s.settle(ctx, ref, func(e participant.Entry, ref participant.Ref) participant.SettleVerdict {
+		return e.OnRefuse(ref, why)
+	}, false)
+}
+
+// judge is an Entry's word on a settlement.
+type judge func(participant.Entry, participant.Ref) participant.SettleVerdict
+
+func (s *Store) settle(ctx context.Context, ref participant.Ref, on judge, commit bool) (participant.Settlement, error) {
 	if err := checkID(ref.ID); err != nil {
 		return participant.Settlement{}, err
 	}
@@ -30,11 +40,7 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, commit bool) (p
 		if err != nil {
 			return err
 		}
-		if commit {
-			v = r.entry.OnCommit(ref)
-		} else {
-			v = r.entry.OnRollback(ref)
-		}
+		v = on(r.entry, ref)
 		if v.Step != participant.Apply && v.Step != participant.Tombstone {
 			return nil
 		}

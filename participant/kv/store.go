@@ -71,8 +71,8 @@ type Store struct {
 }
 
 var (
-	_ participant.ResourceManager = (*Store)(nil)
-	_ pb.KVServer                 = (*Store)(nil)
+	_ participant.OnePhase = (*Store)(nil)
+	_ pb.KVServer          = (*Store)(nil)
 )
 
 // Stats are counters since Open, and the locks of this moment.

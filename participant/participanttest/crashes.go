@@ -23,6 +23,14 @@ func older(s *subject, w participant.Work) participant.Work {
 	return s.work(w.ID, w.Attempt.Sequence-1, w.ID)
 }
 
+// steps are those of the resource manager.
+func (s *subject) steps() []step {
+	if s.canOnce() {
+		return append(steps(), onceSteps()...)
+	}
+	return steps()
+}
+
 func steps() []step {
 	prepare := func(s *subject, w participant.Work) error {
 		_, err := s.tryPrepare(w, callTimeout)
@@ -75,7 +83,7 @@ func mismatchOrSuperseded(s *subject, w participant.Work) pb.Reason_Code {
 func crashAroundWrites(s *subject) {
 	const maxWrites = 4 // of one step; more than any sensible resource manager makes
 	sequence := uint64(0)
-	for _, st := range steps() {
+	for _, st := range s.steps() {
 		for _, when := range []When{Before, After} {
 			for n := 1; n <= maxWrites; n++ {
 				sequence += 10
@@ -137,7 +145,7 @@ func (s *subject) commitIsWhole(w participant.Work, before bool) {
 // nothingBeforeDurable demands that no answer is given whose write did not
 // happen, and that what is answered outlives a crash at that very moment.
 func nothingBeforeDurable(s *subject) {
-	for i, st := range steps() {
+	for i, st := range s.steps() {
 		w := s.work(fmt.Sprintf("t%d", i), uint64(i)*10+10, fmt.Sprintf("t%d", i))
 		if st.setup != nil {
 			st.setup(s, w)

@@ -40,6 +40,24 @@ func (m *Model) Prepare(w participant.Ref) (pb.Vote, pb.Reason_Code) {
 	return yes, 0
 }
 
+// CommitOnePhase returns the vote for work that succeeds; UNSPECIFIED is that
+// nothing is told. An ABORTED has left a tombstone.
+func (m *Model) CommitOnePhase(w participant.Ref) pb.Vote {
+	other := func(o participant.Ref) bool { return o.Attempt == w.Attempt && o != w }
+	switch {
+	case slices.Contains(m.Committed, w):
+		return pb.Vote_VOTE_COMMITTED
+	case m.Held != nil, slices.ContainsFunc(m.Committed, other), slices.ContainsFunc(m.Refused, other):
+		return pb.Vote_VOTE_UNSPECIFIED
+	case !m.Newest.Less(w.Attempt), w.Attempt.Less(m.Floor):
+		m.refuse(w)
+		return pb.Vote_VOTE_ABORTED
+	}
+	m.Committed = append(m.Committed, w)
+	m.remember(w)
+	return pb.Vote_VOTE_COMMITTED
+}
+
 // Commit returns what a Commit must find; UNSPECIFIED is no acknowledgement.
 func (m *Model) Commit(r participant.Ref) pb.Settled {
 	switch {

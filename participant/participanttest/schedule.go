@@ -64,6 +64,9 @@ func (r *schedule) step() {
 	if r.s.h.CrashAtWrite != nil {
 		kinds = append(kinds, "prepare in crash", "commit in crash", "rollback in crash")
 	}
+	if r.s.canOnce() {
+		kinds = append(kinds, "once", "once", "once in crash")
+	}
 	kind := rapid.SampledFrom(kinds).Draw(r.T, "kind")
 	w, key := r.draw()
 	switch kind {
@@ -73,6 +76,13 @@ func (r *schedule) step() {
 		r.settle(w, key, true)
 	case "rollback":
 		r.settle(w, key, false)
+	case "once":
+		r.once(w, key)
+	case "once in crash":
+		if w.Attempt.Less(r.s.floor) {
+			return
+		}
+		r.inCrash(func() error { _, err := r.s.tryOnce(w); return err }, func() { r.once(w, key) })
 	case "forget":
 		r.forget()
 	case "crash":
@@ -145,6 +155,34 @@ func (r *schedule) settle(w participant.Work, key string, commit bool) {
 	}
 	if before, was := r.acknowledged[w.Ref]; was && before != commit {
 		r.Fatalf("attempt %s of %s was acknowledged as committed and as rolled back", w.Attempt, w.ID)
+	}
+	r.acknowledged[w.Ref] = commit
+	if commit && !r.committed[w.Ref] {
+		r.committed[w.Ref] = true
+		r.counts[key]++
+	}
+}
+
+// once sends a CommitOnePhase. The runtime answers one below the floor with an
+// error, and so leaves no tombstone: the model does not say more of it.
+func (r *schedule) once(w participant.Work, key string) {
+	if w.Attempt.Less(r.s.floor) {
+		return
+	}
+	want := r.model(w.ID).CommitOnePhase(w.Ref)
+	got, err := r.s.tryOnce(w)
+	if err != nil {
+		r.Fatalf("CommitOnePhase of %s %s: %v", w.ID, w.Attempt, err)
+	}
+	if got.Kind != want {
+		r.Fatalf("CommitOnePhase of %s %s answered %v (%s), want %v", w.ID, w.Attempt, got.Kind, got.Message, want)
+	}
+	if want == onceWaits {
+		return
+	}
+	commit := want == onceCommitted
+	if before, was := r.acknowledged[w.Ref]; was && before != commit {
+		r.Fatalf("attempt %s of %s was told as committed and as aborted", w.Attempt, w.ID)
 	}
 	r.acknowledged[w.Ref] = commit
 	if commit && !r.committed[w.Ref] {

@@ -7,7 +7,9 @@ type Check struct {
 	Name string
 	// crashes: it needs Harness.CrashAtWrite.
 	crashes bool
-	run     func(s *subject)
+	// once: it needs a participant.OnePhase.
+	once bool
+	run  func(s *subject)
 }
 
 // Run holds the resource managers that mk makes against every check, called
@@ -31,6 +33,9 @@ func (c Check) Run(t testing.TB, mk Make, wire bool) {
 	s := newSubject(t, mk, wire)
 	if c.crashes && s.h.CrashAtWrite == nil {
 		t.Skip("the harness has no CrashAtWrite: crashes around single writes are not checked")
+	}
+	if c.once && !s.canOnce() {
+		t.Skip("the resource manager does not commit in one phase, which is optional")
 	}
 	c.run(s)
 }
@@ -56,6 +61,13 @@ func Checks() []Check {
 		{Name: "attempt/newer with other content", run: mismatch},
 		{Name: "attempt/other content", run: otherContent},
 		{Name: "attempt/second life", run: secondLife},
+		{Name: "once/twice", once: true, run: onceTwice},
+		{Name: "once/refused is final", once: true, run: onceRefused},
+		{Name: "once/after a rollback", once: true, run: onceAfterRollback},
+		{Name: "once/waits for what is held", once: true, run: onceHeld},
+		{Name: "once/other content", once: true, run: onceOther},
+		{Name: "once/forgotten", once: true, run: onceForgotten},
+		{Name: "once/against a rollback", once: true, run: onceAgainstRollback},
 		{Name: "fence/outlives a crash", run: fenceOutlives},
 		{Name: "forget/only below the floor and named", run: forgetOnly},
 		{Name: "forget/the floor outlives a crash", run: floorOutlives},

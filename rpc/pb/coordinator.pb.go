@@ -2114,7 +2114,9 @@ type ParticipantInfo struct {
 	// Of the leader: whether it can reach the participant now.
 	Reachable bool `protobuf:"varint,8,opt,name=reachable,proto3" json:"reachable,omitempty"`
 	// Of the leader: branches that are decided and not applied there, and whose last call failed.
-	Undelivered   uint32 `protobuf:"varint,9,opt,name=undelivered,proto3" json:"undelivered,omitempty"`
+	Undelivered uint32 `protobuf:"varint,9,opt,name=undelivered,proto3" json:"undelivered,omitempty"`
+	// It can commit a transaction that has no other branch in one phase.
+	OnePhase      bool `protobuf:"varint,10,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2210,6 +2212,13 @@ func (x *ParticipantInfo) GetUndelivered() uint32 {
 		return x.Undelivered
 	}
 	return 0
+}
+
+func (x *ParticipantInfo) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
+	}
+	return false
 }
 
 type ListParticipantsRequest struct {
@@ -2765,7 +2774,7 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"\x0eneeds_operator\x18\x10 \x01(\x04R\rneedsOperator\x12\x16\n" +
 	"\x06alerts\x18\x11 \x03(\tR\x06alerts\x12\x18\n" +
 	"\aversion\x18\x12 \x01(\tR\aversion\x12'\n" +
-	"\x0fcontact_seconds\x18\x13 \x01(\x01R\x0econtactSeconds\"\xa0\x02\n" +
+	"\x0fcontact_seconds\x18\x13 \x01(\x01R\x0econtactSeconds\"\xbd\x02\n" +
 	"\x0fParticipantInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x02 \x03(\tR\tendpoints\x12\x12\n" +
@@ -2777,7 +2786,9 @@ const file_concordat_v1_coordinator_proto_rawDesc = "" +
 	"unfinished\x18\a \x01(\rR\n" +
 	"unfinished\x12\x1c\n" +
 	"\treachable\x18\b \x01(\bR\treachable\x12 \n" +
-	"\vundelivered\x18\t \x01(\rR\vundelivered\"\x19\n" +
+	"\vundelivered\x18\t \x01(\rR\vundelivered\x12\x1b\n" +
+	"\tone_phase\x18\n" +
+	" \x01(\bR\bonePhase\"\x19\n" +
 	"\x17ListParticipantsRequest\"]\n" +
 	"\x18ListParticipantsResponse\x12A\n" +
 	"\fparticipants\x18\x01 \x03(\v2\x1d.concordat.v1.ParticipantInfoR\fparticipants\"\x8c\x01\n" +

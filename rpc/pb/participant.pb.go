@@ -969,9 +969,15 @@ func (x *CommitRequest) GetBranch() *BranchRef {
 }
 
 type RollbackRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
-	Branch        *BranchRef             `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Fence  *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	Branch *BranchRef             `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The branch is one of CommitOnePhase, on which the leader gives up: a commit
+	// that is found is its decision, and nothing that an operator must look at.
+	// The answer is HEURISTIC_COMMIT all the same.
+	OnePhase bool `protobuf:"varint,3,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
+	// Why the leader gives up, for a later leader's CommitOnePhase to be told.
+	Reason        *Reason `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1020,6 +1026,188 @@ func (x *RollbackRequest) GetBranch() *BranchRef {
 	return nil
 }
 
+func (x *RollbackRequest) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
+	}
+	return false
+}
+
+func (x *RollbackRequest) GetReason() *Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+type CommitOnePhaseRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Fence  *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	Branch *BranchRef             `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The attempt of the transaction's first try: the older wins (P12).
+	Priority *Attempt `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	Payload  []byte   `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// What is left of the prepare budget, in milliseconds; then comes a Rollback.
+	BudgetMs      uint32 `protobuf:"varint,5,opt,name=budget_ms,json=budgetMs,proto3" json:"budget_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitOnePhaseRequest) Reset() {
+	*x = CommitOnePhaseRequest{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitOnePhaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitOnePhaseRequest) ProtoMessage() {}
+
+func (x *CommitOnePhaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitOnePhaseRequest.ProtoReflect.Descriptor instead.
+func (*CommitOnePhaseRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CommitOnePhaseRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseRequest) GetBranch() *BranchRef {
+	if x != nil {
+		return x.Branch
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseRequest) GetPriority() *Attempt {
+	if x != nil {
+		return x.Priority
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseRequest) GetBudgetMs() uint32 {
+	if x != nil {
+		return x.BudgetMs
+	}
+	return 0
+}
+
+type CommitOnePhaseResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Branch *BranchRef             `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	// COMMITTED: the work is durable, and so is the marker that says so. ABORTED:
+	// it left no effect, and a durable tombstone sees to it that it never does.
+	// Both are final; whatever is neither is an error, and the call comes again.
+	Vote Vote `protobuf:"varint,2,opt,name=vote,proto3,enum=concordat.v1.Vote" json:"vote,omitempty"`
+	// Set if the vote is ABORTED.
+	Reason *Reason `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What the branch read; at most 64 KiB.
+	Result      []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
+	Incarnation string `protobuf:"bytes,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// The branch was committed by an earlier call, and its result was not kept.
+	ResultUnavailable bool `protobuf:"varint,6,opt,name=result_unavailable,json=resultUnavailable,proto3" json:"result_unavailable,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *CommitOnePhaseResponse) Reset() {
+	*x = CommitOnePhaseResponse{}
+	mi := &file_concordat_v1_participant_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitOnePhaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitOnePhaseResponse) ProtoMessage() {}
+
+func (x *CommitOnePhaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_v1_participant_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitOnePhaseResponse.ProtoReflect.Descriptor instead.
+func (*CommitOnePhaseResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CommitOnePhaseResponse) GetBranch() *BranchRef {
+	if x != nil {
+		return x.Branch
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseResponse) GetVote() Vote {
+	if x != nil {
+		return x.Vote
+	}
+	return Vote_VOTE_UNSPECIFIED
+}
+
+func (x *CommitOnePhaseResponse) GetReason() *Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseResponse) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *CommitOnePhaseResponse) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *CommitOnePhaseResponse) GetResultUnavailable() bool {
+	if x != nil {
+		return x.ResultUnavailable
+	}
+	return false
+}
+
 type SettleResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Branch  *BranchRef             `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
@@ -1032,7 +1220,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[14]
+	mi := &file_concordat_v1_participant_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1232,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[14]
+	mi := &file_concordat_v1_participant_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1245,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{14}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SettleResponse) GetBranch() *BranchRef {
@@ -1090,7 +1278,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[15]
+	mi := &file_concordat_v1_participant_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1290,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[15]
+	mi := &file_concordat_v1_participant_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1303,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{15}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DescribeRequest) GetFence() *Fence {
@@ -1145,13 +1333,15 @@ type DescribeResponse struct {
 	// is believed until an operator accepts the new one. Empty: no database.
 	Instance      string `protobuf:"bytes,10,opt,name=instance,proto3" json:"instance,omitempty"`
 	BoundInstance string `protobuf:"bytes,11,opt,name=bound_instance,json=boundInstance,proto3" json:"bound_instance,omitempty"`
+	// CommitOnePhase is served.
+	OnePhase      bool `protobuf:"varint,12,opt,name=one_phase,json=onePhase,proto3" json:"one_phase,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_concordat_v1_participant_proto_msgTypes[16]
+	mi := &file_concordat_v1_participant_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1353,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_v1_participant_proto_msgTypes[16]
+	mi := &file_concordat_v1_participant_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1366,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{16}
+	return file_concordat_v1_participant_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -1256,6 +1446,13 @@ func (x *DescribeResponse) GetBoundInstance() string {
 	return ""
 }
 
+func (x *DescribeResponse) GetOnePhase() bool {
+	if x != nil {
+		return x.OnePhase
+	}
+	return false
+}
+
 var File_concordat_v1_participant_proto protoreflect.FileDescriptor
 
 const file_concordat_v1_participant_proto_rawDesc = "" +
@@ -1332,16 +1529,31 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"k\n" +
 	"\rCommitRequest\x12)\n" +
 	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\x12/\n" +
-	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\"m\n" +
+	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\"\xb8\x01\n" +
 	"\x0fRollbackRequest\x12)\n" +
 	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\x12/\n" +
-	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\"\x8c\x01\n" +
+	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\x12\x1b\n" +
+	"\tone_phase\x18\x03 \x01(\bR\bonePhase\x12,\n" +
+	"\x06reason\x18\x04 \x01(\v2\x14.concordat.v1.ReasonR\x06reason\"\xdd\x01\n" +
+	"\x15CommitOnePhaseRequest\x12)\n" +
+	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\x12/\n" +
+	"\x06branch\x18\x02 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\x121\n" +
+	"\bpriority\x18\x03 \x01(\v2\x15.concordat.v1.AttemptR\bpriority\x12\x18\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\x12\x1b\n" +
+	"\tbudget_ms\x18\x05 \x01(\rR\bbudgetMs\"\x88\x02\n" +
+	"\x16CommitOnePhaseResponse\x12/\n" +
+	"\x06branch\x18\x01 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\x12&\n" +
+	"\x04vote\x18\x02 \x01(\x0e2\x12.concordat.v1.VoteR\x04vote\x12,\n" +
+	"\x06reason\x18\x03 \x01(\v2\x14.concordat.v1.ReasonR\x06reason\x12\x16\n" +
+	"\x06result\x18\x04 \x01(\fR\x06result\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\tR\vincarnation\x12-\n" +
+	"\x12result_unavailable\x18\x06 \x01(\bR\x11resultUnavailable\"\x8c\x01\n" +
 	"\x0eSettleResponse\x12/\n" +
 	"\x06branch\x18\x01 \x01(\v2\x17.concordat.v1.BranchRefR\x06branch\x12/\n" +
 	"\asettled\x18\x02 \x01(\x0e2\x15.concordat.v1.SettledR\asettled\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"<\n" +
 	"\x0fDescribeRequest\x12)\n" +
-	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\"\xf3\x02\n" +
+	"\x05fence\x18\x01 \x01(\v2\x13.concordat.v1.FenceR\x05fence\"\x90\x03\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -1357,11 +1569,13 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\x06alerts\x18\t \x03(\v2\x13.concordat.v1.AlertR\x06alerts\x12\x1a\n" +
 	"\binstance\x18\n" +
 	" \x01(\tR\binstance\x12%\n" +
-	"\x0ebound_instance\x18\v \x01(\tR\rboundInstance2\x9b\x04\n" +
+	"\x0ebound_instance\x18\v \x01(\tR\rboundInstance\x12\x1b\n" +
+	"\tone_phase\x18\f \x01(\bR\bonePhase2\xf8\x04\n" +
 	"\vParticipant\x12F\n" +
 	"\aPrepare\x12\x1c.concordat.v1.PrepareRequest\x1a\x1d.concordat.v1.PrepareResponse\x12C\n" +
 	"\x06Commit\x12\x1b.concordat.v1.CommitRequest\x1a\x1c.concordat.v1.SettleResponse\x12G\n" +
-	"\bRollback\x12\x1d.concordat.v1.RollbackRequest\x1a\x1c.concordat.v1.SettleResponse\x12I\n" +
+	"\bRollback\x12\x1d.concordat.v1.RollbackRequest\x1a\x1c.concordat.v1.SettleResponse\x12[\n" +
+	"\x0eCommitOnePhase\x12#.concordat.v1.CommitOnePhaseRequest\x1a$.concordat.v1.CommitOnePhaseResponse\x12I\n" +
 	"\bDescribe\x12\x1d.concordat.v1.DescribeRequest\x1a\x1e.concordat.v1.DescribeResponse\x12C\n" +
 	"\x06Census\x12\x1b.concordat.v1.CensusRequest\x1a\x1c.concordat.v1.CensusResponse\x12I\n" +
 	"\bDiagnose\x12\x1d.concordat.v1.DiagnoseRequest\x1a\x1e.concordat.v1.DiagnoseResponse\x12[\n" +
@@ -1380,7 +1594,7 @@ func file_concordat_v1_participant_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_v1_participant_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_concordat_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_concordat_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_concordat_v1_participant_proto_goTypes = []any{
 	(PreparedTransaction_Owner)(0), // 0: concordat.v1.PreparedTransaction.Owner
 	(Finding_Level)(0),             // 1: concordat.v1.Finding.Level
@@ -1398,56 +1612,67 @@ var file_concordat_v1_participant_proto_goTypes = []any{
 	(*PrepareResponse)(nil),        // 13: concordat.v1.PrepareResponse
 	(*CommitRequest)(nil),          // 14: concordat.v1.CommitRequest
 	(*RollbackRequest)(nil),        // 15: concordat.v1.RollbackRequest
-	(*SettleResponse)(nil),         // 16: concordat.v1.SettleResponse
-	(*DescribeRequest)(nil),        // 17: concordat.v1.DescribeRequest
-	(*DescribeResponse)(nil),       // 18: concordat.v1.DescribeResponse
-	(*Attempt)(nil),                // 19: concordat.v1.Attempt
-	(Vote)(0),                      // 20: concordat.v1.Vote
-	(*Reason)(nil),                 // 21: concordat.v1.Reason
-	(Settled)(0),                   // 22: concordat.v1.Settled
-	(*Alert)(nil),                  // 23: concordat.v1.Alert
+	(*CommitOnePhaseRequest)(nil),  // 16: concordat.v1.CommitOnePhaseRequest
+	(*CommitOnePhaseResponse)(nil), // 17: concordat.v1.CommitOnePhaseResponse
+	(*SettleResponse)(nil),         // 18: concordat.v1.SettleResponse
+	(*DescribeRequest)(nil),        // 19: concordat.v1.DescribeRequest
+	(*DescribeResponse)(nil),       // 20: concordat.v1.DescribeResponse
+	(*Attempt)(nil),                // 21: concordat.v1.Attempt
+	(Vote)(0),                      // 22: concordat.v1.Vote
+	(*Reason)(nil),                 // 23: concordat.v1.Reason
+	(Settled)(0),                   // 24: concordat.v1.Settled
+	(*Alert)(nil),                  // 25: concordat.v1.Alert
 }
 var file_concordat_v1_participant_proto_depIdxs = []int32{
 	0,  // 0: concordat.v1.PreparedTransaction.owner:type_name -> concordat.v1.PreparedTransaction.Owner
-	19, // 1: concordat.v1.PreparedTransaction.attempt:type_name -> concordat.v1.Attempt
+	21, // 1: concordat.v1.PreparedTransaction.attempt:type_name -> concordat.v1.Attempt
 	3,  // 2: concordat.v1.CensusResponse.prepared:type_name -> concordat.v1.PreparedTransaction
 	1,  // 3: concordat.v1.Finding.level:type_name -> concordat.v1.Finding.Level
 	6,  // 4: concordat.v1.DiagnoseResponse.findings:type_name -> concordat.v1.Finding
-	19, // 5: concordat.v1.Fence.floor:type_name -> concordat.v1.Attempt
-	19, // 6: concordat.v1.BranchRef.attempt:type_name -> concordat.v1.Attempt
+	21, // 5: concordat.v1.Fence.floor:type_name -> concordat.v1.Attempt
+	21, // 6: concordat.v1.BranchRef.attempt:type_name -> concordat.v1.Attempt
 	10, // 7: concordat.v1.PrepareRequest.fence:type_name -> concordat.v1.Fence
 	11, // 8: concordat.v1.PrepareRequest.branch:type_name -> concordat.v1.BranchRef
-	19, // 9: concordat.v1.PrepareRequest.priority:type_name -> concordat.v1.Attempt
+	21, // 9: concordat.v1.PrepareRequest.priority:type_name -> concordat.v1.Attempt
 	11, // 10: concordat.v1.PrepareResponse.branch:type_name -> concordat.v1.BranchRef
-	20, // 11: concordat.v1.PrepareResponse.vote:type_name -> concordat.v1.Vote
-	21, // 12: concordat.v1.PrepareResponse.reason:type_name -> concordat.v1.Reason
+	22, // 11: concordat.v1.PrepareResponse.vote:type_name -> concordat.v1.Vote
+	23, // 12: concordat.v1.PrepareResponse.reason:type_name -> concordat.v1.Reason
 	10, // 13: concordat.v1.CommitRequest.fence:type_name -> concordat.v1.Fence
 	11, // 14: concordat.v1.CommitRequest.branch:type_name -> concordat.v1.BranchRef
 	10, // 15: concordat.v1.RollbackRequest.fence:type_name -> concordat.v1.Fence
 	11, // 16: concordat.v1.RollbackRequest.branch:type_name -> concordat.v1.BranchRef
-	11, // 17: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
-	22, // 18: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
-	10, // 19: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
-	23, // 20: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
-	12, // 21: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
-	14, // 22: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
-	15, // 23: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
-	17, // 24: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
-	2,  // 25: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
-	5,  // 26: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
-	8,  // 27: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
-	13, // 28: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
-	16, // 29: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
-	16, // 30: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
-	18, // 31: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
-	4,  // 32: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
-	7,  // 33: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
-	9,  // 34: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	23, // 17: concordat.v1.RollbackRequest.reason:type_name -> concordat.v1.Reason
+	10, // 18: concordat.v1.CommitOnePhaseRequest.fence:type_name -> concordat.v1.Fence
+	11, // 19: concordat.v1.CommitOnePhaseRequest.branch:type_name -> concordat.v1.BranchRef
+	21, // 20: concordat.v1.CommitOnePhaseRequest.priority:type_name -> concordat.v1.Attempt
+	11, // 21: concordat.v1.CommitOnePhaseResponse.branch:type_name -> concordat.v1.BranchRef
+	22, // 22: concordat.v1.CommitOnePhaseResponse.vote:type_name -> concordat.v1.Vote
+	23, // 23: concordat.v1.CommitOnePhaseResponse.reason:type_name -> concordat.v1.Reason
+	11, // 24: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
+	24, // 25: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
+	10, // 26: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
+	25, // 27: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
+	12, // 28: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
+	14, // 29: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
+	15, // 30: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
+	16, // 31: concordat.v1.Participant.CommitOnePhase:input_type -> concordat.v1.CommitOnePhaseRequest
+	19, // 32: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
+	2,  // 33: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
+	5,  // 34: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
+	8,  // 35: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
+	13, // 36: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
+	18, // 37: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
+	18, // 38: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
+	17, // 39: concordat.v1.Participant.CommitOnePhase:output_type -> concordat.v1.CommitOnePhaseResponse
+	20, // 40: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
+	4,  // 41: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
+	7,  // 42: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
+	9,  // 43: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_participant_proto_init() }
@@ -1462,7 +1687,7 @@ func file_concordat_v1_participant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_v1_participant_proto_rawDesc), len(file_concordat_v1_participant_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

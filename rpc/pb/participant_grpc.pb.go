@@ -25,6 +25,7 @@ const (
 	Participant_Prepare_FullMethodName        = "/concordat.v1.Participant/Prepare"
 	Participant_Commit_FullMethodName         = "/concordat.v1.Participant/Commit"
 	Participant_Rollback_FullMethodName       = "/concordat.v1.Participant/Rollback"
+	Participant_CommitOnePhase_FullMethodName = "/concordat.v1.Participant/CommitOnePhase"
 	Participant_Describe_FullMethodName       = "/concordat.v1.Participant/Describe"
 	Participant_Census_FullMethodName         = "/concordat.v1.Participant/Census"
 	Participant_Diagnose_FullMethodName       = "/concordat.v1.Participant/Diagnose"
@@ -42,6 +43,10 @@ type ParticipantClient interface {
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Rollback undoes a branch, or leaves a durable tombstone where there is none.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// CommitOnePhase does the work of a transaction's only branch and makes it
+	// final at once: here the participant decides, and the cluster learns of it
+	// (P17). It is called only where DescribeResponse.one_phase is set.
+	CommitOnePhase(ctx context.Context, in *CommitOnePhaseRequest, opts ...grpc.CallOption) (*CommitOnePhaseResponse, error)
 	// Describe says who this is; it is also the cheap probe for reachability.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 	// What follows is optional, for participants whose data are in a database
@@ -88,6 +93,16 @@ func (c *participantClient) Rollback(ctx context.Context, in *RollbackRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SettleResponse)
 	err := c.cc.Invoke(ctx, Participant_Rollback_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *participantClient) CommitOnePhase(ctx context.Context, in *CommitOnePhaseRequest, opts ...grpc.CallOption) (*CommitOnePhaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CommitOnePhaseResponse)
+	err := c.cc.Invoke(ctx, Participant_CommitOnePhase_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +160,10 @@ type ParticipantServer interface {
 	Commit(context.Context, *CommitRequest) (*SettleResponse, error)
 	// Rollback undoes a branch, or leaves a durable tombstone where there is none.
 	Rollback(context.Context, *RollbackRequest) (*SettleResponse, error)
+	// CommitOnePhase does the work of a transaction's only branch and makes it
+	// final at once: here the participant decides, and the cluster learns of it
+	// (P17). It is called only where DescribeResponse.one_phase is set.
+	CommitOnePhase(context.Context, *CommitOnePhaseRequest) (*CommitOnePhaseResponse, error)
 	// Describe says who this is; it is also the cheap probe for reachability.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	// What follows is optional, for participants whose data are in a database
@@ -175,6 +194,9 @@ func (UnimplementedParticipantServer) Commit(context.Context, *CommitRequest) (*
 }
 func (UnimplementedParticipantServer) Rollback(context.Context, *RollbackRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedParticipantServer) CommitOnePhase(context.Context, *CommitOnePhaseRequest) (*CommitOnePhaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CommitOnePhase not implemented")
 }
 func (UnimplementedParticipantServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
@@ -259,6 +281,24 @@ func _Participant_Rollback_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ParticipantServer).Rollback(ctx, req.(*RollbackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Participant_CommitOnePhase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CommitOnePhaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParticipantServer).CommitOnePhase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Participant_CommitOnePhase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParticipantServer).CommitOnePhase(ctx, req.(*CommitOnePhaseRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -353,6 +393,10 @@ var Participant_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Rollback",
 			Handler:    _Participant_Rollback_Handler,
+		},
+		{
+			MethodName: "CommitOnePhase",
+			Handler:    _Participant_CommitOnePhase_Handler,
 		},
 		{
 			MethodName: "Describe",

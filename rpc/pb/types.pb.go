@@ -33,6 +33,8 @@ const (
 	// The branch took no lock that matters and has nothing to commit: no phase 2.
 	Vote_VOTE_READ_ONLY Vote = 2
 	Vote_VOTE_ABORTED   Vote = 3
+	// The branch is committed: the answer to CommitOnePhase alone (P17).
+	Vote_VOTE_COMMITTED Vote = 4
 )
 
 // Enum value maps for Vote.
@@ -42,12 +44,14 @@ var (
 		1: "VOTE_PREPARED",
 		2: "VOTE_READ_ONLY",
 		3: "VOTE_ABORTED",
+		4: "VOTE_COMMITTED",
 	}
 	Vote_value = map[string]int32{
 		"VOTE_UNSPECIFIED": 0,
 		"VOTE_PREPARED":    1,
 		"VOTE_READ_ONLY":   2,
 		"VOTE_ABORTED":     3,
+		"VOTE_COMMITTED":   4,
 	}
 )
 
@@ -713,12 +717,13 @@ const file_concordat_v1_types_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aWARNING\x10\x01\x12\f\n" +
-	"\bCRITICAL\x10\x02*U\n" +
+	"\bCRITICAL\x10\x02*i\n" +
 	"\x04Vote\x12\x14\n" +
 	"\x10VOTE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rVOTE_PREPARED\x10\x01\x12\x12\n" +
 	"\x0eVOTE_READ_ONLY\x10\x02\x12\x10\n" +
-	"\fVOTE_ABORTED\x10\x03*\x85\x01\n" +
+	"\fVOTE_ABORTED\x10\x03\x12\x12\n" +
+	"\x0eVOTE_COMMITTED\x10\x04*\x85\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTATE_PREPARING\x10\x01\x12\x14\n" +

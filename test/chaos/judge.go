@@ -223,7 +223,9 @@ func (r *Report) count(record *load.Record) {
 		r.Transactions++
 		switch t.Outcome() {
 		case load.Commit:
-			r.Committed++
+			if r.Committed++; t.OnePhase() {
+				r.OnePhase++
+			}
 		case load.Abort:
 			r.Aborted++
 			reason, _, _ := strings.Cut(t.Why(), " ")
@@ -249,6 +251,9 @@ func (r *Report) count(record *load.Record) {
 		if t.Count == 0 {
 			r.problem("%s: no effect was seen, or no transaction was open, in %d tries", kind, t.Made)
 		}
+	}
+	if r.OnePhase == 0 {
+		r.problem("no transaction was committed in one phase")
 	}
 	r.CommittedShare = float64(r.Committed) / float64(max(1, r.Transactions))
 	if r.CommittedShare < minCommitted {

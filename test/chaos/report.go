@@ -46,6 +46,7 @@ type Report struct {
 	Transactions   int            `json:"transactions"`
 	LostTries      int            `json:"lost_tries"`
 	Committed      int            `json:"committed"`
+	OnePhase       int            `json:"committed_in_one_phase"`
 	Aborted        int            `json:"aborted"`
 	Refused        int            `json:"refused"`
 	Unknown        int            `json:"unknown"`
@@ -101,8 +102,8 @@ func (r *Report) String() string {
 	slices.Sort(kinds)
 	fmt.Fprintf(&b, "  %s\n", strings.Join(kinds, ", "))
 	share := func(n int) float64 { return 100 * float64(n) / float64(max(1, r.Transactions)) }
-	fmt.Fprintf(&b, "%d transactions: %.1f %% committed, %.1f %% aborted, %.1f %% refused, %.1f %% unknown (%d more were, and were learned by id); %d tries lost to an older transaction and were made again; %d plain reads, %d failed\n",
-		r.Transactions, share(r.Committed), share(r.Aborted), share(r.Refused), share(r.Unknown), r.Resolved, r.LostTries, r.Reads, r.ReadsFailed)
+	fmt.Fprintf(&b, "%d transactions: %.1f %% committed (%.1f %% in one phase), %.1f %% aborted, %.1f %% refused, %.1f %% unknown (%d more were, and were learned by id); %d tries lost to an older transaction and were made again; %d plain reads, %d failed\n",
+		r.Transactions, share(r.Committed), share(r.OnePhase), share(r.Aborted), share(r.Refused), share(r.Unknown), r.Resolved, r.LostTries, r.Reads, r.ReadsFailed)
 	fmt.Fprintf(&b, "  aborts: %v\n", r.AbortReasons)
 	fmt.Fprintf(&b, "commits went on within %.1f s after every fault, and nothing was left %.1f s after the last\n", r.Recovery, r.Settled)
 	fmt.Fprintf(&b, "checks: %v\nholdings: %v\n", r.Checks, r.Holdings)

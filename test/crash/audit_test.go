@@ -35,17 +35,28 @@ func (w *world) audit(txs []*tx, nodesOnly bool) {
 		return ""
 	})
 	txs = append(txs, later)
-	committed := map[string]bool{}
 	for _, x := range txs {
 		w.settle(x)
 		w.judge(x, nodesOnly)
-		committed[x.req.GetId()] = x.outcome == pb.Outcome_COMMIT && x.kind != "read"
 	}
 	for _, name := range []string{seats, payments} {
 		w.quiet(name)
-		w.sameMarks(name, committed)
+		w.sameMarks(name, committedAt(name, txs))
 	}
 	w.sameStates()
+}
+
+// committedAt is which transactions with a branch at a participant have left a mark there.
+func committedAt(name string, txs []*tx) map[string]bool {
+	committed := map[string]bool{}
+	for _, x := range txs {
+		for _, b := range x.req.GetBranches() {
+			if b.GetParticipant() == name {
+				committed[x.req.GetId()] = x.outcome == pb.Outcome_COMMIT && x.kind != "read"
+			}
+		}
+	}
+	return committed
 }
 
 // settle learns an outcome that its client did not, by id, and asks again for
@@ -77,7 +88,7 @@ func (w *world) settle(x *tx) {
 // judge says which outcomes are possible.
 func (w *world) judge(x *tx, nodesOnly bool) {
 	switch x.kind {
-	case "abort", "refuse":
+	case "abort", "refuse", "alone-abort":
 		if x.outcome != pb.Outcome_ABORT {
 			w.t.Errorf("%s must abort and came to %v", x.req.GetId(), x.outcome)
 		}

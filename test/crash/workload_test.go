@@ -36,8 +36,16 @@ func (w *world) transaction(kind, more, moreAtPayments string) *tx {
 	}}
 }
 
+// alone puts a mark at one participant, which commits it in one phase (P17).
+func (w *world) alone(kind, more string) *tx {
+	x := w.transaction(kind, more, "")
+	x.req.Branches = x.req.Branches[:1]
+	return x
+}
+
 // workload runs one of each kind at the same time: a commit, an abort, a read,
-// two in conflict, one through each node, and an id that its client refuses.
+// two in conflict, one through each node, an id that its client refuses, and two
+// in one phase, of which one aborts.
 func (w *world) workload() []*tx {
 	w.round++
 	count := `,{"op":"add","key":"total","delta":1}`
@@ -49,6 +57,8 @@ func (w *world) workload() []*tx {
 		w.transaction("one", count, ""),
 		w.transaction("other", count, ""),
 		w.transaction("refuse", "", ""),
+		w.alone("alone", ""),
+		w.alone("alone-abort", `,{"op":"check","key":"never","exists":true}`),
 	}
 	for _, n := range w.Nodes {
 		txs = append(txs, w.transaction("by-"+n.ID, "", ""))

@@ -189,7 +189,7 @@ func (w *world) scrapedAs(name string) string {
 var bound = map[string]int{
 	"participant": 6, "peer": 3, "node_id": 3, "cluster_id": 1, // the registry and the members
 	"version": 1, "go": 1,
-	"outcome": 2, "reason": 16, "vote": 3, "op": 3, "phase": 4, "answer": 6, "settled": 6, "decision": 2, "step": 3,
+	"outcome": 2, "reason": 16, "vote": 4, "op": 5, "phase": 4, "answer": 6, "settled": 6, "decision": 3, "step": 5,
 	"kind": 12, "state": 3, "role": 4, "whose": 4, // enumerations of ours
 	"result": 4, "method": 40, "code": 17, // registered methods and gRPC's codes
 }

@@ -35,14 +35,18 @@ func TestWatch(t *testing.T) {
 	w.commit(i, "b", "seats")
 	w.send(i, http.MethodPost, "/v1/transactions/c:abort", nil, "").expect(t, http.StatusOK)
 	release()
-	changes := func(id string) []string { return []string{id + " PREPARING", id + " COMMITTING", id + " COMMITTED"} }
-	everything := append(append(changes("a"), changes("b")...), "c ABORTED", "held COMMITTING", "held COMMITTED")
+	w.send(i, http.MethodPost, "/v1/transactions", nil, `{"id": "d", "branches": [
+		{"participant": "seats", "payload": {"ops": [{"op": "add", "key": "n", "delta": 1}]}},
+		{"participant": "payments", "payload": {"ops": [{"op": "add", "key": "n", "delta": 1}]}}]}`).expect(t, http.StatusOK, `"outcome":"COMMIT"`)
+	// One branch commits in one phase, which has no COMMITTING.
+	changes := func(id string) []string { return []string{id + " PREPARING", id + " COMMITTED"} }
+	everything := append(append(append(changes("a"), changes("b")...), changes("d")...), "c ABORTED", "d COMMITTING", "held COMMITTED")
 	for name, x := range map[string]struct {
 		e          *events
 		want, here []string
 	}{
 		"all": {all, everything, nil}, "one": {one, changes("b"), nil}, "what is there": {there, everything, []string{"held PREPARING"}},
-		"ends": {ends, []string{"a COMMITTED", "b COMMITTED"}, nil},
+		"ends": {ends, []string{"a COMMITTED", "b COMMITTED", "d COMMITTED"}, nil},
 	} {
 		w.eventually(name+": the events are there", func() bool { return len(x.e.lines("changed")) >= len(x.want) })
 		got := x.e.lines("changed")

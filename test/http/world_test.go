@@ -79,14 +79,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holds stop the Prepare of a participant while they are on.
+// holds stop the work of a participant, in one phase or two, while they are on.
 type holds struct {
 	mu  sync.Mutex
 	on  map[string]chan struct{}
 	hit map[string]int
 }
 
-// hold stops a participant's Prepares until the returned function is called.
+// hold stops a participant's work until the returned function is called.
 func (h *holds) hold(name string) (release func()) {
 	c := make(chan struct{})
 	h.mu.Lock()
@@ -100,7 +100,7 @@ func (h *holds) hold(name string) (release func()) {
 	})
 }
 
-// count is how many Prepares a participant was asked for.
+// count is how often a participant was asked for its work.
 func (h *holds) count(name string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -114,6 +114,16 @@ type held struct {
 }
 
 func (r held) Prepare(ctx context.Context, work participant.Work) (participant.Vote, error) {
+	r.wait(ctx)
+	return r.Store.Prepare(ctx, work)
+}
+
+func (r held) CommitOnePhase(ctx context.Context, work participant.Work) (participant.Vote, error) {
+	r.wait(ctx)
+	return r.Store.CommitOnePhase(ctx, work)
+}
+
+func (r held) wait(ctx context.Context) {
 	r.holds.mu.Lock()
 	wait := r.holds.on[r.name]
 	r.holds.hit[r.name]++
@@ -124,7 +134,6 @@ func (r held) Prepare(ctx context.Context, work participant.Work) (participant.V
 		case <-ctx.Done():
 		}
 	}
-	return r.Store.Prepare(ctx, work)
 }
 
 // newWorld starts three nodes and the participants, registered.

@@ -162,7 +162,7 @@ func TestResultsAfterFailover(t *testing.T) {
 // A caller that goes away changes nothing: the transaction goes on, and its
 // outcome is learned by id.
 func TestCallerGoesAway(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, participants: []string{"p"}})
+	w := newWorld(t, options{twoPhases: true, nodes: 3, participants: []string{"p"}})
 	hold := w.parties["p"].holdPrepare()
 	ctx, cancel := context.WithCancel(w.ctx())
 	end := make(chan error, 1)

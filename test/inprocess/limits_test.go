@@ -16,7 +16,7 @@ import (
 // At the limit of transactions in flight a new one is refused with a hint; a
 // repeated one still attaches, and all go through.
 func TestInFlightLimit(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, participants: []string{"p"}, node: func(c *node.Config) { c.Limits.InFlight = 4 }})
+	w := newWorld(t, options{twoPhases: true, nodes: 3, participants: []string{"p"}, node: func(c *node.Config) { c.Limits.InFlight = 4 }})
 	hold := w.parties["p"].holdPrepare()
 	submit := func(i int) *pb.SubmitRequest {
 		return budget(request(fmt.Sprintf("b%d", i), pb.Wait_DECIDED, branch("p", add(fmt.Sprintf("x%d", i), 1))), 20*time.Second)
@@ -45,7 +45,7 @@ func TestInFlightLimit(t *testing.T) {
 // One participant is dead: its own transactions are refused at once when its
 // limit is reached, with its name, while those over the others go on.
 func TestDeadParticipantStopsNobodyElse(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, participants: []string{"dead", "p", "q"}, node: func(c *node.Config) { c.Limits.Undelivered = 5 }})
+	w := newWorld(t, options{twoPhases: true, nodes: 3, participants: []string{"dead", "p", "q"}, node: func(c *node.Config) { c.Limits.Undelivered = 5 }})
 	l := newLoad(w, "p", "q")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

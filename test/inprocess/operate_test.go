@@ -123,7 +123,7 @@ func TestTransferToADeadNode(t *testing.T) {
 }
 
 func TestListFiltersAndOrders(t *testing.T) {
-	w := newWorld(t, options{nodes: 1, participants: []string{"seats", "payments"}})
+	w := newWorld(t, options{twoPhases: true, nodes: 1, participants: []string{"seats", "payments"}})
 	order := []string{"t-3", "t-1", "t-5", "t-2", "t-4"}
 	for i, id := range order {
 		w.commits(request(id, pb.Wait_COMPLETED, branch([]string{"seats", "payments"}[i%2], add("n", 1))))

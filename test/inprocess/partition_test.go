@@ -122,7 +122,7 @@ func TestOutcomeFromAFollower(t *testing.T) {
 // the survivor has applied is answered; one about an undecided one gets
 // UNAVAILABLE.
 func TestInquiryWithoutAQuorum(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, proxied: true, steady: true, participants: []string{"open", "doubtful"}})
+	w := newWorld(t, options{twoPhases: true, nodes: 3, proxied: true, steady: true, participants: []string{"open", "doubtful"}})
 	leader, open, end := w.inDoubt("decided")
 	doubtful := w.parties["doubtful"]
 	doubtful.cutOff(blackhole)
@@ -167,7 +167,7 @@ func TestInquiryWithoutAQuorum(t *testing.T) {
 // a call that a follower had forwarded to it is answered once another leads,
 // not when some connection times out.
 func TestForwardedToALeaderThatVanishes(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, proxied: true, participants: []string{"p"}})
+	w := newWorld(t, options{twoPhases: true, nodes: 3, proxied: true, participants: []string{"p"}})
 	hold := w.parties["p"].holdPrepare()
 	leader := w.leader()
 	follower := w.followers(leader)[0]

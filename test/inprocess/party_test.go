@@ -41,6 +41,7 @@ type party struct {
 // changed at any time.
 type hooks struct {
 	prepare  atomic.Pointer[func(context.Context, participant.Work, prepareFunc) (participant.Vote, error)]
+	once     atomic.Pointer[func(context.Context, participant.Work, prepareFunc) (participant.Vote, error)]
 	commit   atomic.Pointer[func(context.Context, participant.Ref, settleFunc) (participant.Settlement, error)]
 	rollback atomic.Pointer[func(context.Context, participant.Ref, settleFunc) (participant.Settlement, error)]
 }
@@ -54,6 +55,10 @@ func (h *hooks) onPrepare(f func(context.Context, participant.Work, prepareFunc)
 	h.prepare.Store(&f)
 }
 
+func (h *hooks) onOnce(f func(context.Context, participant.Work, prepareFunc) (participant.Vote, error)) {
+	h.once.Store(&f)
+}
+
 func (h *hooks) onCommit(f func(context.Context, participant.Ref, settleFunc) (participant.Settlement, error)) {
 	h.commit.Store(&f)
 }
@@ -64,6 +69,7 @@ func (h *hooks) onRollback(f func(context.Context, participant.Ref, settleFunc) 
 
 func (h *hooks) clear() {
 	h.prepare.Store(nil)
+	h.once.Store(nil)
 	h.commit.Store(nil)
 	h.rollback.Store(nil)
 }
@@ -79,6 +85,13 @@ func (r hooked) Prepare(ctx context.Context, work participant.Work) (participant
 		return (*f)(ctx, work, r.Store.Prepare)
 	}
 	return r.Store.Prepare(ctx, work)
+}
+
+func (r hooked) CommitOnePhase(ctx context.Context, work participant.Work) (participant.Vote, error) {
+	if f := r.hooks.once.Load(); f != nil {
+		return (*f)(ctx, work, r.Store.CommitOnePhase)
+	}
+	return r.Store.CommitOnePhase(ctx, work)
 }
 
 func (r hooked) Commit(ctx context.Context, ref participant.Ref) (participant.Settlement, error) {
@@ -103,12 +116,22 @@ type heard struct {
 
 func (h *heard) record(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	switch m := req.(type) {
-	case *pb.PrepareRequest, *pb.CommitRequest, *pb.RollbackRequest:
+	case *pb.PrepareRequest, *pb.CommitRequest, *pb.RollbackRequest, *pb.CommitOnePhaseRequest:
 		h.mu.Lock()
 		h.messages = append(h.messages, proto.Clone(m.(proto.Message)))
 		h.mu.Unlock()
 	}
 	return next(ctx, req)
+}
+
+// of are those about one id.
+func (h *heard) of(id string) (list []proto.Message) {
+	for _, m := range h.all() {
+		if b, ok := m.(interface{ GetBranch() *pb.BranchRef }); ok && b.GetBranch().GetId() == id {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 func (h *heard) all() []proto.Message {

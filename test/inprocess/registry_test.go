@@ -101,7 +101,7 @@ func TestGiveUp(t *testing.T) {
 // Data that were restored come back with another incarnation: they get no vote
 // and no registration until an operator accepts them.
 func TestOtherIncarnation(t *testing.T) {
-	w := newWorld(t, options{nodes: 3, participants: []string{"p"}})
+	w := newWorld(t, options{twoPhases: true, nodes: 3, participants: []string{"p"}})
 	p := w.parties["p"]
 	submit := func(id string) *pb.SubmitRequest {
 		return request(id, pb.Wait_COMPLETED, branch("p", add("x", 1)))

@@ -21,7 +21,7 @@ func narrow(c *node.Config) {
 // A participant votes, but cannot make commits durable, as with a full disk:
 // what waits for it is counted as waiting, and transactions over others go on.
 func TestFailingCommitsStopNobodyElse(t *testing.T) {
-	w := newWorld(t, options{steady: true, participants: []string{"sick", "well"}, node: narrow})
+	w := newWorld(t, options{twoPhases: true, steady: true, participants: []string{"sick", "well"}, node: narrow})
 	w.parties["sick"].hooks.onCommit(func(context.Context, participant.Ref, settleFunc) (participant.Settlement, error) {
 		return participant.Settlement{}, participant.Transient(errors.New("disk full"))
 	})
@@ -42,7 +42,7 @@ func TestFailingCommitsStopNobodyElse(t *testing.T) {
 // A participant answers probes but never votes: it may take up its own share
 // of what is active, and no more.
 func TestHangingPreparesStopNobodyElse(t *testing.T) {
-	w := newWorld(t, options{steady: true, participants: []string{"sick", "well"}, node: narrow})
+	w := newWorld(t, options{twoPhases: true, steady: true, participants: []string{"sick", "well"}, node: narrow})
 	w.parties["sick"].hooks.onPrepare(func(ctx context.Context, _ participant.Work, _ prepareFunc) (participant.Vote, error) {
 		<-ctx.Done()
 		return participant.Vote{}, ctx.Err()

@@ -179,7 +179,7 @@ func firstDifference(got, want []string) string {
 
 // The events of one transaction, each as of its state, and what was there before.
 func TestWatchOne(t *testing.T) {
-	w := newWorld(t, options{nodes: 1, participants: []string{"seats", "payments"}})
+	w := newWorld(t, options{twoPhases: true, nodes: 1, participants: []string{"seats", "payments"}})
 	gate := w.parties["seats"].holdCommit()
 	end := w.inBackground(request("held", pb.Wait_COMPLETED, branch("seats", add("n", 1)), branch("payments", get("n"))))
 	w.eventually("it is committing", gate.occupied)

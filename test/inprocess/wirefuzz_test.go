@@ -72,7 +72,7 @@ func FuzzWire(f *testing.F) {
 	if w.runs < wireSeeds {
 		return // some of the seeds alone
 	}
-	for _, way := range []string{"Submit ", "Submit ID_REUSED", "Resolve ", "Prepare ", "Commit ", "Rollback ", "Watch ", "Outcomes WRONG_CLUSTER"} {
+	for _, way := range []string{"Submit ", "Submit ID_REUSED", "Resolve ", "Prepare ", "CommitOnePhase ", "Commit ", "Rollback ", "Watch ", "Outcomes WRONG_CLUSTER"} {
 		if w.came[way] == 0 {
 			f.Errorf("the messages are too poor: no %q", way)
 		}

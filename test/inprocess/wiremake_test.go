@@ -134,6 +134,12 @@ func (m *wireMaker) mend(req proto.Message) {
 		}
 		r.Fence, r.Branch, r.Priority = m.fence(), m.branch(r.GetPayload()), &pb.Attempt{Generation: 1, Term: 1, Sequence: 1}
 		r.BudgetMs = uint32(m.byte())
+	case *pb.CommitOnePhaseRequest:
+		if m.byte()%4 > 0 {
+			r.Payload = m.bytes("payload")
+		}
+		r.Fence, r.Branch, r.Priority = m.fence(), m.branch(r.GetPayload()), &pb.Attempt{Generation: 1, Term: 1, Sequence: 1}
+		r.BudgetMs = uint32(m.byte())
 	case *pb.CommitRequest:
 		r.Fence, r.Branch = m.fence(), m.branch(m.bytes("payload"))
 	case *pb.RollbackRequest:

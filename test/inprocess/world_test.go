@@ -29,8 +29,10 @@ type options struct {
 	// steady gives Raft long timeouts, for tests that must not lose their leader
 	// to a busy machine.
 	steady bool
-	node   func(*node.Config)
-	party  func(*participant.Config)
+	// twoPhases has transactions with one branch prepare it, for tests of that.
+	twoPhases bool
+	node      func(*node.Config)
+	party     func(*participant.Config)
 }
 
 // world is one cluster with its participants and a client.
@@ -105,6 +107,7 @@ func (w *world) newMember(i int, peers []cluster.Peer, raft net.Listener) *membe
 	cfg.RPCListener = announcedListener{rpcListener, m.announced}
 	cfg.HTTPListen = "127.0.0.1:0"
 	cfg.DrainTimeout = 2 * time.Second
+	cfg.TwoPhasesOnly = w.options.twoPhases
 	if w.options.steady {
 		cfg.Cluster.Heartbeat, cfg.Cluster.Election, cfg.Cluster.Lease = time.Second, time.Second, time.Second
 	}

@@ -68,7 +68,7 @@ func put(cmd *exec.Cmd) (c conformed, err error) {
 }
 
 // TestConforms: the example and the program's own participant pass every check
-// of the suite; none is left out.
+// of the suite. None is left out but those of one phase, which the example does not offer.
 func TestConforms(t *testing.T) {
 	t.Parallel()
 	for name, subject := range map[string]participant{
@@ -83,12 +83,16 @@ func TestConforms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.status != 0 || c.report.Passed != len(conform.Checks()) || c.report.Failed+c.report.Skipped != 0 {
+			if c.status != 0 || len(c.report.Checks) != len(conform.Checks()) {
 				t.Errorf("status %d, %d of %d checks passed: %s", c.status, c.report.Passed, len(conform.Checks()), c.stderr)
 			}
 			for _, r := range c.report.Checks {
-				if r.Status != conform.Pass {
-					t.Errorf("%+v", r)
+				want := conform.Pass
+				if name == "the example" && r.Rule == "P17" {
+					want = conform.Skip
+				}
+				if r.Status != want {
+					t.Errorf("want %s: %+v", want, r)
 				}
 			}
 		})

@@ -36,6 +36,7 @@ type told struct {
 	outcome      pb.Outcome // OUTCOME_UNSPECIFIED: not known
 	reason       *pb.Reason
 	refused      bool // definitely never begun
+	once         bool // committed in one phase (P17)
 	err          error
 	began, ended time.Time
 	appended     []cell         // list elements, of this transaction's number
@@ -239,6 +240,7 @@ func (l *load) book(t *told, r *pb.TransactionResponse, err error) {
 		return
 	}
 	for _, b := range r.GetBranches() {
+		t.once = b.GetVote() == pb.Vote_VOTE_COMMITTED
 		results, err := kvop.ParseResults(b.GetResult())
 		if err != nil {
 			l.world.fail("%s: result of %s: %v", t.id, b.GetParticipant(), err)

@@ -30,6 +30,7 @@ const settleWithin = 5 * time.Second
 // summary is what a run came to.
 type summary struct {
 	committed, aborted, refused, unknown int
+	once                                 int // committed in one phase
 	faults, tried, failovers             int
 	virtual                              time.Duration
 	kinds                                map[string]int
@@ -37,6 +38,7 @@ type summary struct {
 
 func (s *summary) add(o summary) {
 	s.committed += o.committed
+	s.once += o.once
 	s.aborted += o.aborted
 	s.refused += o.refused
 	s.unknown += o.unknown
@@ -54,9 +56,9 @@ func (s *summary) add(o summary) {
 
 func (s *summary) String() string {
 	all := s.committed + s.aborted + s.refused + s.unknown
-	return fmt.Sprintf("%s virtual, %d faults seen of %d, %d failovers; %d transactions: %.1f %% committed, %.1f %% aborted, %.1f %% refused, %.1f %% unknown",
+	return fmt.Sprintf("%s virtual, %d faults seen of %d, %d failovers; %d transactions: %.1f %% committed (%.1f %% in one phase), %.1f %% aborted, %.1f %% refused, %.1f %% unknown",
 		s.virtual.Round(time.Second), s.faults, s.tried, s.failovers, all,
-		percent(s.committed, all), percent(s.aborted, all), percent(s.refused, all), percent(s.unknown, all))
+		percent(s.committed, all), percent(s.once, all), percent(s.aborted, all), percent(s.refused, all), percent(s.unknown, all))
 }
 
 func percent(n, of int) float64 { return 100 * float64(n) / float64(max(of, 1)) }
@@ -111,6 +113,9 @@ func runSeeds(t *testing.T, kinds []fault) {
 		t.Errorf("left open: %v", left)
 	}
 	t.Logf("%d seeds in %s: %s\nfaults seen: %v", len(list), time.Since(began).Round(time.Second), &total, total.kinds)
+	if total.once == 0 && total.committed >= 100 {
+		t.Errorf("%d committed, and none in one phase", total.committed)
+	}
 	if share := percent(total.committed, total.committed+total.aborted+total.refused+total.unknown); share < 70 && !t.Failed() {
 		t.Errorf("only %.1f %% committed: faults prove nothing to transactions that do not run", share)
 	}
@@ -198,6 +203,9 @@ func (w *world) play(kinds []fault) (s summary) {
 		switch {
 		case t.outcome == pb.Outcome_COMMIT:
 			s.committed++
+			if t.once {
+				s.once++
+			}
 		case t.outcome == pb.Outcome_ABORT:
 			s.aborted++
 		case t.refused:

@@ -82,6 +82,7 @@ func answer(call Call, resp *pb.TransactionResponse, err error) Answer {
 		a.Outcome, a.Why = Refused, err.Error()
 	case resp.GetOutcome() == pb.Outcome_COMMIT:
 		a.Outcome = Commit
+		a.OnePhase = slices.ContainsFunc(resp.GetBranches(), func(b *pb.BranchStatus) bool { return b.GetVote() == pb.Vote_VOTE_COMMITTED })
 		if a.Reads, err = readsOf(call, resp); err != nil {
 			a.Why = err.Error()
 		}

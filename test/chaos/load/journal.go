@@ -69,6 +69,8 @@ type Answer struct {
 	// Reads are the values found, in the order of the gets; not set if the
 	// answer did not have them. A number is a list of one, nothing an empty one.
 	Reads [][]int64 `json:"reads"`
+	// OnePhase: it was committed in one phase (P17).
+	OnePhase bool `json:"one_phase,omitempty"`
 
 	source string // the journal that has it
 }

@@ -40,6 +40,11 @@ func (t *Txn) Outcome() Outcome {
 	return Unknown
 }
 
+// OnePhase reports whether it is known to have been committed in one phase.
+func (t *Txn) OnePhase() bool {
+	return slices.ContainsFunc(t.Answers, func(a Answer) bool { return a.OnePhase })
+}
+
 // Open reports whether it was under way at a moment.
 func (t *Txn) Open(at int64) bool {
 	a := t.definite()

@@ -93,7 +93,7 @@ func (l *lead) submit(r *request) {
 	attempt := l.attempts.Make()
 	f := l.newFlight(id, r.content)
 	f.waiters = append(f.waiters, waiter{r: r})
-	c := drive.BeginCommand(r.submit, attempt, r.digests)
+	c := drive.BeginCommand(r.submit, attempt, r.digests, false)
 	if l.w.has(SinceIgnored) {
 		c.HasSince = false
 	}

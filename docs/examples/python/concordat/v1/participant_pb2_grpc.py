@@ -49,6 +49,11 @@ class ParticipantStub:
                 request_serializer=concordat_dot_v1_dot_participant__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=concordat_dot_v1_dot_participant__pb2.SettleResponse.FromString,
                 _registered_method=True)
+        self.CommitOnePhase = channel.unary_unary(
+                '/concordat.v1.Participant/CommitOnePhase',
+                request_serializer=concordat_dot_v1_dot_participant__pb2.CommitOnePhaseRequest.SerializeToString,
+                response_deserializer=concordat_dot_v1_dot_participant__pb2.CommitOnePhaseResponse.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/concordat.v1.Participant/Describe',
                 request_serializer=concordat_dot_v1_dot_participant__pb2.DescribeRequest.SerializeToString,
@@ -91,6 +96,15 @@ class ParticipantServicer:
 
     def Rollback(self, request, context):
         """Rollback undoes a branch, or leaves a durable tombstone where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitOnePhase(self, request, context):
+        """CommitOnePhase does the work of a transaction's only branch and makes it
+        final at once: here the participant decides, and the cluster learns of it
+        (P17). It is called only where DescribeResponse.one_phase is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +159,11 @@ def add_ParticipantServicer_to_server(servicer, server):
                     servicer.Rollback,
                     request_deserializer=concordat_dot_v1_dot_participant__pb2.RollbackRequest.FromString,
                     response_serializer=concordat_dot_v1_dot_participant__pb2.SettleResponse.SerializeToString,
+            ),
+            'CommitOnePhase': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitOnePhase,
+                    request_deserializer=concordat_dot_v1_dot_participant__pb2.CommitOnePhaseRequest.FromString,
+                    response_serializer=concordat_dot_v1_dot_participant__pb2.CommitOnePhaseResponse.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -248,6 +267,33 @@ class Participant:
             '/concordat.v1.Participant/Rollback',
             concordat_dot_v1_dot_participant__pb2.RollbackRequest.SerializeToString,
             concordat_dot_v1_dot_participant__pb2.SettleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitOnePhase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concordat.v1.Participant/CommitOnePhase',
+            concordat_dot_v1_dot_participant__pb2.CommitOnePhaseRequest.SerializeToString,
+            concordat_dot_v1_dot_participant__pb2.CommitOnePhaseResponse.FromString,
             options,
             channel_credentials,
             insecure,
