@@ -51,10 +51,11 @@ type Config struct {
 
 // branch is the volatile side of one branch: a new leader starts it afresh.
 type branch struct {
-	answer  Answer        // dropped once the decision is applied
 	retryAt time.Duration // when to call again; 0: nothing planned
+	more    *Answer       // the answer, if it is more than a vote; dropped once the decision is applied
 	failed  uint32        // calls that failed in a row
 	calling bool          // a call is out
+	vote    fsm.Vote
 	settled fsm.Settled
 }
 
@@ -113,7 +114,11 @@ func (d *Driver) Decision() *Decision { return d.decision }
 func (d *Driver) Answers() []Answer {
 	answers := make([]Answer, len(d.branches))
 	for i := range d.branches {
-		answers[i] = d.branches[i].answer
+		if b := &d.branches[i]; b.more != nil {
+			answers[i] = *b.more
+		} else {
+			answers[i].Vote = b.vote
+		}
 	}
 	return answers
 }
@@ -139,7 +144,11 @@ func (d *Driver) OnVote(now time.Duration, i int, a Answer) []Effect {
 	b := &d.branches[i]
 	b.calling, b.failed, b.retryAt = false, 0, 0
 	if d.decision == nil {
-		b.answer = a
+		b.vote = a.Vote
+		if a.Reason != nil || len(a.Result) > 0 {
+			more := a
+			b.more = &more
+		}
 		if a.Vote == fsm.VoteAborted {
 			reason := fsm.Reason{Participant: d.rec.Branches[i].Participant}
 			if a.Reason != nil {

@@ -40,7 +40,7 @@ func (d *Driver) prepare(now time.Duration) []Effect {
 func (d *Driver) judge(now time.Duration) *Decision {
 	missing := ""
 	for i := range d.branches {
-		if !d.branches[i].answer.Vote.Yes() {
+		if !d.branches[i].vote.Yes() {
 			missing = d.rec.Branches[i].Participant
 			break
 		}
@@ -106,7 +106,7 @@ func (d *Driver) calls(now time.Duration) []Effect {
 // call is what branch i has to be told now; 0 is nothing.
 func (d *Driver) call(i int) Op {
 	switch {
-	case d.rec.State == fsm.Preparing && d.decision == nil && d.branches[i].answer.Vote == fsm.VoteNone:
+	case d.rec.State == fsm.Preparing && d.decision == nil && d.branches[i].vote == fsm.VoteNone:
 		return Prepare
 	case !d.owes(i):
 		return 0
