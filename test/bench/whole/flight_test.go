@@ -77,18 +77,22 @@ func inFlight(b *testing.B, n int) {
 		begin(client, missing, 1000, budget)
 	}
 	b.ReportMetric(time.Since(begun).Seconds(), "s-to-begin")
-	until(b, "the other's votes", func() bool {
+	prepared := func() uint64 {
 		p, err := client.DescribeParticipant(context.Background(), "p1")
-		return err == nil && uint64(p.GetPrepared()) == status(b, client).GetPreparing()
-	})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return uint64(p.GetPrepared())
+	}
+	until(b, "the other's votes", func() bool { return prepared() == status(b, client).GetPreparing() })
 	each := float64(status(b, client).GetPreparing())
 	waiting := (heap(b, "waiting") - idle) / each
 	if late := time.Since(begun.Add(budget)); late > 0 {
 		b.Fatalf("the first budget ended %s ago", late)
 	}
-	time.Sleep(time.Until(begun.Add(budget)))
+	time.Sleep(time.Until(begun.Add(budget))) // paces: nothing happens before
 	until(b, "decisions", func() bool { return status(b, client).GetPreparing() == 0 })
-	time.Sleep(time.Second) // the other participant is told
+	until(b, "the other is told", func() bool { return prepared() == 0 })
 	decided := (heap(b, "decided") - idle) / each
 	signal(b, deaf, syscall.SIGCONT)
 	back := time.Now()
