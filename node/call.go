@@ -42,6 +42,23 @@ func matches(asked, got *pb.BranchRef) bool {
 		bytes.Equal(asked.GetDigest(), got.GetDigest())
 }
 
+// call makes the call of an effect, unless the branch's participant is down: of
+// 100,000 flights that wait for it, each tries every few seconds.
+func (f *flight) call(e drive.Effect) {
+	switch {
+	case f.legs[e.Branch].down.Load():
+		f.tell(event{op: e.Op, branch: e.Branch, err: errDown})
+	case e.Op == drive.Prepare:
+		f.prepare(e.Branch, e.Budget)
+	case e.Op == drive.CommitOnePhase:
+		f.commitOnePhase(e.Branch, e.Budget)
+	case e.Op == drive.Withdraw:
+		f.withdraw(e.Branch)
+	default:
+		f.settle(e.Branch, e.Op)
+	}
+}
+
 // prepare asks branch i for its vote.
 func (f *flight) prepare(i int, budget time.Duration) {
 	rec, k := f.d.Record(), f.legs[i].link

@@ -43,11 +43,16 @@ type flight struct {
 	running bool // somebody runs it, and will look into inbox before leaving
 	gone    bool
 	rec     *fsm.Txn // as last applied; nil until Begin is applied
-	results [][]byte // whole results, once decided here; nil: there are none
-	err     error    // why it ended without a record
-	// decided once the record is decided or err is set, completed when every
-	// branch has applied the decision.
+	ending  *ending  // nil: the record says everything
+	// decided once the record is decided or there will be none, completed when
+	// every branch has applied the decision.
 	decided, completed signal
+}
+
+// ending is what a flight came to beyond its record.
+type ending struct {
+	results [][]byte // whole ones, by branch, once it is decided here; nil: there are none
+	err     error    // why there is no record, or nobody knows it
 }
 
 // leg is how a branch is reached.
@@ -104,19 +109,13 @@ func (f *flight) run(first func() []drive.Effect) {
 // do carries one effect out.
 func (f *flight) do(e drive.Effect) {
 	switch e.Op {
-	case drive.Prepare:
+	case drive.Prepare, drive.CommitOnePhase, drive.Commit, drive.Rollback:
 		f.callBegins(e.Branch)
-		f.prepare(e.Branch, e.Budget)
-	case drive.CommitOnePhase:
-		f.callBegins(e.Branch)
-		f.commitOnePhase(e.Branch, e.Budget)
-	case drive.Commit, drive.Rollback:
-		f.callBegins(e.Branch)
-		f.settle(e.Branch, e.Op)
+		f.call(e)
 	case drive.Withdraw:
 		f.hangUp(e.Branch)
 		f.callBegins(e.Branch)
-		f.withdraw(e.Branch)
+		f.call(e)
 	case drive.Decide:
 		f.decide()
 	case drive.Finish:
@@ -145,9 +144,11 @@ func (f *flight) decide() {
 		}
 		f.phaseEnded(f.l.node.metrics.phases.prepare)
 	}
-	f.mu.Lock()
-	f.results = wholeResults(f.d.Answers())
-	f.mu.Unlock()
+	if results := wholeResults(f.d.Answers()); results != nil {
+		f.mu.Lock()
+		f.ends().results = results
+		f.mu.Unlock()
+	}
 	if mutant.On("commit-before-decide") && f.d.Decision().Commit {
 		for i := range f.legs {
 			f.settle(i, drive.Commit)

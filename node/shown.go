@@ -71,12 +71,20 @@ func (f *flight) nowCompleted() {
 	f.completed.set()
 }
 
+// ends is the flight's ending; with mu held.
+func (f *flight) ends() *ending {
+	if f.ending == nil {
+		f.ending = &ending{}
+	}
+	return f.ending
+}
+
 // fail ends the wait of every caller; after a decision there is nothing to fail.
 func (f *flight) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.decided.done {
-		f.err = err
+		f.ends().err = err
 		f.decided.set()
 	}
 }
@@ -110,7 +118,10 @@ func (f *flight) state() (rec *fsm.Txn, results [][]byte, err error) {
 	if rec = f.rec; rec != nil && f.heard() {
 		rec = drive.Acknowledged(rec, f.settled)
 	}
-	return rec, f.results, f.err
+	if f.ending != nil {
+		results, err = f.ending.results, f.ending.err
+	}
+	return rec, results, err
 }
 
 // stands is the state of the record that state would return; Unknown without one.

@@ -21,8 +21,9 @@ func BenchmarkDriver(b *testing.B) {
 			committing.State = fsm.Committing
 			over := preparing(names...)
 			over.State = fsm.Committed
+			cfg := config()
 			for b.Loop() {
-				d, _ := New(config(), begun, 1)
+				d, _ := New(cfg, begun, 1)
 				for i := range branches {
 					d.OnVote(2, i, Answer{Vote: fsm.VotePrepared})
 				}

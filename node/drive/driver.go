@@ -58,11 +58,20 @@ type Config struct {
 
 // branch is the volatile side of one branch: a new leader starts it afresh.
 type branch struct {
-	answer  Answer        // dropped once the decision is applied
 	retryAt time.Duration // when to call again; 0: nothing planned
+	more    *Answer       // the answer, if it is more than a vote; dropped once the decision is applied
 	failed  uint32        // calls that failed in a row
 	calling bool          // a call is out
+	vote    fsm.Vote
 	settled fsm.Settled
+}
+
+// answered keeps an answer.
+func (b *branch) answered(a Answer) {
+	b.vote, b.more = a.Vote, nil
+	if a.Reason != nil || len(a.Result) > 0 || a.ResultLost {
+		b.more = &a
+	}
 }
 
 // Driver runs one transaction of one leadership. Its methods take the time on
@@ -123,7 +132,11 @@ func (d *Driver) Decision() *Decision { return d.decision }
 func (d *Driver) Answers() []Answer {
 	answers := make([]Answer, len(d.branches))
 	for i := range d.branches {
-		answers[i] = d.branches[i].answer
+		if b := &d.branches[i]; b.more != nil {
+			answers[i] = *b.more
+		} else {
+			answers[i].Vote = b.vote
+		}
 	}
 	return answers
 }
@@ -149,7 +162,7 @@ func (d *Driver) OnVote(now time.Duration, i int, a Answer) []Effect {
 	b := &d.branches[i]
 	b.calling, b.failed, b.retryAt = false, 0, 0
 	if d.decision == nil {
-		b.answer = a
+		b.answered(a)
 		if a.Vote == fsm.VoteCommitted {
 			d.decision = &Decision{Commit: true}
 		}

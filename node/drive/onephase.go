@@ -41,7 +41,7 @@ func (d *Driver) OnWithdrawn(now time.Duration, i int, committed bool) []Effect 
 		return d.OnVote(now, i, Answer{Vote: fsm.VoteCommitted, ResultLost: true})
 	}
 	if d.rec.State == fsm.Preparing && d.decision == nil {
-		d.branches[i].answer = Answer{Vote: fsm.VoteAborted, Reason: d.withdrawn}
+		d.branches[i].answered(Answer{Vote: fsm.VoteAborted, Reason: d.withdrawn})
 		d.decision = &Decision{Reason: d.withdrawn}
 	}
 	return d.step(now)

@@ -32,7 +32,7 @@ func (d *Driver) prepare(now time.Duration) []Effect {
 	case !d.rec.OnePhase:
 		d.decision = d.judge(now)
 	case now >= d.deadline && mutant.On("gives-up-alone"):
-		d.branches[0].answer = Answer{Vote: fsm.VoteAborted}
+		d.branches[0].answered(Answer{Vote: fsm.VoteAborted})
 		d.decision = &Decision{Reason: d.tooLate(d.rec.Branches[0].Participant)}
 	case now >= d.deadline:
 		d.withdraw(d.tooLate(d.rec.Branches[0].Participant))
@@ -47,7 +47,7 @@ func (d *Driver) prepare(now time.Duration) []Effect {
 func (d *Driver) judge(now time.Duration) *Decision {
 	missing := ""
 	for i := range d.branches {
-		if !d.branches[i].answer.Vote.Yes() {
+		if !d.branches[i].vote.Yes() {
 			missing = d.rec.Branches[i].Participant
 			break
 		}
@@ -117,7 +117,7 @@ func (d *Driver) calls(now time.Duration) []Effect {
 // call is what branch i has to be told now; 0 is nothing.
 func (d *Driver) call(i int) Op {
 	switch {
-	case d.rec.State == fsm.Preparing && d.decision == nil && d.branches[i].answer.Vote == fsm.VoteNone:
+	case d.rec.State == fsm.Preparing && d.decision == nil && d.branches[i].vote == fsm.VoteNone:
 		return d.firstCall()
 	case !d.owes(i):
 		return 0
