@@ -43,9 +43,10 @@ type Config struct {
 	RetryMin, RetryMax time.Duration
 	// CallTimeout bounds one Commit or Rollback call.
 	CallTimeout time.Duration
-	// TwoPhasesOnly has transactions with one branch prepare it as all others do,
-	// though its participant could commit it in one phase (P17).
-	TwoPhasesOnly bool
+	// OnePhase has the only branch of a transaction committed in one phase by a
+	// participant that can (P17). It takes the log twice in a row where two phases
+	// take it once, so it is off.
+	OnePhase bool
 	// DiskReserve is the share of the disk that is kept free for draining, 0 to 1.
 	DiskReserve float64
 	// Profiling serves Go's profiles under /debug/pprof on the HTTP listener.

@@ -15,7 +15,7 @@ import (
 // before it is logged, from the registry and from what the participant said since.
 // The caller holds l.mu.
 func (l *leader) inOnePhase(participants []*fsm.Participant) bool {
-	if len(participants) != 1 || !participants[0].OnePhase || l.node.cfg.TwoPhasesOnly {
+	if len(participants) != 1 || !participants[0].OnePhase || !l.node.cfg.OnePhase {
 		return false
 	}
 	k := l.links[participants[0].Name]

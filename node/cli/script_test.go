@@ -43,7 +43,7 @@ func newStage(t *testing.T) *stage {
 	defer cancel()
 	c, err := local.Start(ctx, local.Config{
 		Binary: binary, Dir: t.TempDir(), Nodes: 3, Participants: []string{"seats", "payments"},
-		ServerArgs: []string{"--log-format", "json", "--alert-after", "1s", "--two-phases-only"}, // many a script holds the only branch of a transaction
+		ServerArgs: []string{"--log-format", "json", "--alert-after", "1s"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -90,7 +90,7 @@ func limitFlags(cmd *cobra.Command, cfg *node.Config) {
 	flags.DurationVar(&cfg.AlertAfter, "alert-after", cfg.AlertAfter, "how long anything may be unsettled before it alerts")
 	flags.StringVar(&cfg.AlertWebhook, "alert-webhook", "", "the URL that alerts are posted to, as Alertmanager's http://host:9093/api/v2/alerts (default: nowhere)")
 	flags.DurationVar(&cfg.AlertRepeat, "alert-repeat", cfg.AlertRepeat, "how often an alert that stands is posted again; it expires at the receiver after four times that")
-	flags.BoolVar(&cfg.TwoPhasesOnly, "two-phases-only", false, "prepare the branch of a transaction that has only one, though its participant could commit it in one phase")
+	flags.BoolVar(&cfg.OnePhase, "one-phase", false, "have the only branch of a transaction committed in one phase by a participant that can: fewer writes there, more in the log")
 	flags.Float64Var(&cfg.DiskReserve, "disk-reserve", cfg.DiskReserve, "share of the disk kept free: below it no new transactions")
 }
 

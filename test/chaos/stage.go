@@ -74,7 +74,7 @@ func OpenStage(ctx context.Context, cfg Config) (s *Stage, err error) {
 	defer cancel()
 	s.cluster, err = local.Start(ready, local.Config{
 		Binary: s.binary, Dir: s.dir, Nodes: nodes, Participants: s.names, Place: s.placeOf, Relayed: s.network == nil,
-		ServerArgs: []string{"--insecure"}, ParticipantArgs: []string{"--insecure"},
+		ServerArgs: []string{"--insecure", "--one-phase"}, ParticipantArgs: []string{"--insecure"},
 	})
 	if err != nil {
 		return s, err

@@ -63,6 +63,13 @@ func pointsAreComplete(t *testing.T, store cluster.LogStore) {
 	for deadline := time.Now().Add(time.Minute); w.newestSnapshot("n1") == before && time.Now().Before(deadline); {
 		w.workload()
 	}
+	// One by one: some messages of each kind go out with no other, and what follows
+	// a snapshot comes into the trace as well.
+	for range 3 {
+		w.round++
+		w.run(w.transaction("abort", "", `,{"op":"check","key":"never","exists":true}`))
+		w.run(w.alone("alone", ""))
+	}
 	traces := tr.stop()
 	k := newChecker(w, log)
 	for _, odd := range k.check(traces, "") {

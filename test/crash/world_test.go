@@ -46,7 +46,7 @@ func inStore(store cluster.LogStore) string { return "CONCORDAT_LOG_STORE=" + st
 func config(dir string) local.Config {
 	return local.Config{
 		Binary: binary, Dir: dir, Nodes: 3, Participants: []string{seats, payments},
-		ServerArgs:      []string{"--snapshot-threshold", "60", "--snapshot-interval", "200ms", "--trailing-logs", "20", "--segment-bytes", segmentBytes},
+		ServerArgs:      []string{"--one-phase", "--snapshot-threshold", "60", "--snapshot-interval", "200ms", "--trailing-logs", "20", "--segment-bytes", segmentBytes},
 		ParticipantArgs: []string{"--forget-every", "500ms"},
 	}
 }

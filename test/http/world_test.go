@@ -169,7 +169,7 @@ func (w *world) startNodes() {
 	var all sync.WaitGroup
 	for i, cfg := range configs {
 		cfg.Cluster.NodeID, cfg.Cluster.DataDir, cfg.Cluster.Peers = peers[i].ID, filepath.Join(dir, peers[i].ID), peers
-		cfg.Listen, cfg.HTTPListen = "127.0.0.1:0", "127.0.0.1:0"
+		cfg.Listen, cfg.HTTPListen, cfg.OnePhase = "127.0.0.1:0", "127.0.0.1:0", true
 		cfg.Cluster.Heartbeat, cfg.Cluster.Election, cfg.Cluster.Lease = time.Second, time.Second, time.Second
 		cfg.Cluster.Fatal = func(err error) { w.t.Errorf("node %s: fatal: %v", peers[i].ID, err) }
 		cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: peers[i].ID, Output: w.logs, Level: hclog.Debug})

@@ -59,8 +59,8 @@ func TestOneBranchCommitsInOnePhase(t *testing.T) {
 	}
 }
 
-// What does not say that it can is asked to prepare, and so is everybody where
-// the node says so.
+// What does not say that it can is asked to prepare, and so is everybody by a
+// node that was not told to have it otherwise, as none is by default.
 func TestOnePhaseIsForThoseThatCan(t *testing.T) {
 	w := newWorld(t, options{})
 	w.addParty("plain", func(c *participant.Config) { c.ResourceManager = plain{c.ResourceManager} })
@@ -74,7 +74,7 @@ func TestOnePhaseIsForThoseThatCan(t *testing.T) {
 	off := newWorld(t, options{twoPhases: true, participants: []string{"able"}})
 	off.commits(request("off", pb.Wait_COMPLETED, branch("able", add("x", 1))))
 	if off.state(0, "off").OnePhase {
-		t.Error("in one phase at a node that has it switched off")
+		t.Error("in one phase at a node that was not told to")
 	}
 }
 

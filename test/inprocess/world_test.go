@@ -107,7 +107,7 @@ func (w *world) newMember(i int, peers []cluster.Peer, raft net.Listener) *membe
 	cfg.RPCListener = announcedListener{rpcListener, m.announced}
 	cfg.HTTPListen = "127.0.0.1:0"
 	cfg.DrainTimeout = 2 * time.Second
-	cfg.TwoPhasesOnly = w.options.twoPhases
+	cfg.OnePhase = !w.options.twoPhases
 	if w.options.steady {
 		cfg.Cluster.Heartbeat, cfg.Cluster.Election, cfg.Cluster.Lease = time.Second, time.Second, time.Second
 	}

@@ -150,6 +150,7 @@ func (p *process) startNode(d *disk) (*node.Node, error) {
 	cfg.Dial = p.dialOptions()
 	cfg.Retention = node.Retention{Age: w.profile.retention, Count: 200_000}
 	cfg.DiskReserve = 0
+	cfg.OnePhase = p.host != "n3" // who leads may differ from who led
 	var err error
 	if cfg.RPCListener, err = w.net.listen(p.host, rpcAddress(p.host)); err != nil {
 		return nil, err

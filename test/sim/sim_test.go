@@ -113,7 +113,7 @@ func runSeeds(t *testing.T, kinds []fault) {
 		t.Errorf("left open: %v", left)
 	}
 	t.Logf("%d seeds in %s: %s\nfaults seen: %v", len(list), time.Since(began).Round(time.Second), &total, total.kinds)
-	if total.once == 0 && total.committed >= 100 {
+	if total.once == 0 && total.committed >= 1000 {
 		t.Errorf("%d committed, and none in one phase", total.committed)
 	}
 	if share := percent(total.committed, total.committed+total.aborted+total.refused+total.unknown); share < 70 && !t.Failed() {
