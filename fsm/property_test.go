@@ -207,7 +207,8 @@ func (r *replicas) judge(t *rapid.T, c *fsmpb.Command, result Result) {
 	if x == nil {
 		return
 	}
-	if changes := c.GetBegin() != nil || c.GetDecide() != nil || c.GetFinish() != nil || c.GetRefuse() != nil; changes && result.Rejection == nil {
+	givenUp := c.GetResolve() != nil && !c.GetResolve().GetAcknowledge() && x.unheard() // in one phase: that ends it
+	if changes := givenUp || c.GetBegin() != nil || c.GetDecide() != nil || c.GetFinish() != nil || c.GetRefuse() != nil; changes && result.Rejection == nil {
 		r.changes = append(r.changes, Position{r.index, x.ID, x.State})
 	}
 	if x.State.Decided() && !x.Refused {
