@@ -27,6 +27,8 @@ const (
 	keptDelay = 30 * time.Second
 	// heardPause is the shortest time between inquiries that messages of the cluster set off.
 	heardPause = 100 * time.Millisecond
+	// gatherLast is the longest pause between two rounds of inquiries for the sake of the work that a round is.
+	gatherLast = 100 * time.Millisecond
 )
 
 // inquireLoop asks the cluster about branches in doubt until ctx ends (P7).
@@ -42,13 +44,17 @@ func (s *Server) inquireLoop(ctx context.Context) {
 		case <-timer.C:
 		case <-s.doubt.wakeup:
 		}
-		if now := time.Now(); s.doubt.takeLook(now) || now.After(resync) {
-			resync = now.Add(resyncEvery)
+		begun := time.Now()
+		if s.doubt.takeLook(begun) || begun.After(resync) {
+			resync = begun.Add(resyncEvery)
 			s.resync(ctx)
 		}
 		s.inquire(ctx)
 		s.alertOverdue()
-		timer.Reset(time.Until(s.doubt.next(time.Now().Add(tick))))
+		// Of 100,000 branches some are due at any time, and each round looks through
+		// all of them: it waits for more of them the longer it takes.
+		gather := min(8*time.Since(begun), gatherLast)
+		timer.Reset(max(time.Until(s.doubt.next(time.Now().Add(tick))), gather))
 	}
 }
 
