@@ -198,7 +198,7 @@ func (r *Report) judgeMoney(ctx context.Context, s *Stage, record *load.Record) 
 
 // count fills in how the transactions ended, and which faults count.
 func (r *Report) count(record *load.Record) {
-	r.AbortReasons = map[string]int{}
+	r.AbortReasons, r.RefusalReasons = map[string]int{}, map[string]int{}
 	r.Kinds = map[string]Tally{}
 	again := map[string]bool{}
 	for _, t := range record.Txns {
@@ -232,6 +232,8 @@ func (r *Report) count(record *load.Record) {
 			r.AbortReasons[reason]++
 		case load.Refused:
 			r.Refused++
+			reason, _, _ := strings.Cut(t.Why(), ":")
+			r.RefusalReasons[reason]++
 		case load.Unknown:
 			r.Unknown++
 		}

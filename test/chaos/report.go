@@ -55,6 +55,7 @@ type Report struct {
 	ReadsFailed    int            `json:"plain_reads_failed"`
 	CommittedShare float64        `json:"committed_share"`
 	AbortReasons   map[string]int `json:"abort_reasons"`
+	RefusalReasons map[string]int `json:"refusal_reasons"`
 	// Recovery is the longest time from the end of a fault until commits went on, Settled from the
 	// end of the last one until nothing was left.
 	Recovery float64             `json:"longest_recovery_seconds"`
@@ -104,7 +105,7 @@ func (r *Report) String() string {
 	share := func(n int) float64 { return 100 * float64(n) / float64(max(1, r.Transactions)) }
 	fmt.Fprintf(&b, "%d transactions: %.1f %% committed (%.1f %% in one phase), %.1f %% aborted, %.1f %% refused, %.1f %% unknown (%d more were, and were learned by id); %d tries lost to an older transaction and were made again; %d plain reads, %d failed\n",
 		r.Transactions, share(r.Committed), share(r.OnePhase), share(r.Aborted), share(r.Refused), share(r.Unknown), r.Resolved, r.LostTries, r.Reads, r.ReadsFailed)
-	fmt.Fprintf(&b, "  aborts: %v\n", r.AbortReasons)
+	fmt.Fprintf(&b, "  aborts: %v, refusals: %v\n", r.AbortReasons, r.RefusalReasons)
 	fmt.Fprintf(&b, "commits went on within %.1f s after every fault, and nothing was left %.1f s after the last\n", r.Recovery, r.Settled)
 	fmt.Fprintf(&b, "checks: %v\nholdings: %v\n", r.Checks, r.Holdings)
 	fmt.Fprintf(&b, "problems: %d", len(r.Problems))
