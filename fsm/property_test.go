@@ -207,7 +207,8 @@ func (r *replicas) judge(t *rapid.T, c *fsmpb.Command, result Result) {
 	if x == nil {
 		return
 	}
-	if changes := c.GetBegin() != nil || c.GetDecide() != nil || c.GetFinish() != nil || c.GetRefuse() != nil; changes && result.Rejection == nil {
+	ended := len(c.GetResolve().GetGiveUp()) > 0 && x.State.Finished() // in one phase, and nobody ever heard of it
+	if changes := ended || c.GetBegin() != nil || c.GetDecide() != nil || c.GetFinish() != nil || c.GetRefuse() != nil; changes && result.Rejection == nil {
 		r.changes = append(r.changes, Position{r.index, x.ID, x.State})
 	}
 	if x.State.Decided() && !x.Refused {
