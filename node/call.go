@@ -116,15 +116,21 @@ func voteOf(r *pb.PrepareResponse, participant string) (drive.Answer, error) {
 	return drive.Answer{}, fmt.Errorf("the participant answered with vote %d", r.GetVote())
 }
 
-// settle tells branch i the decision.
+// settle tells branch i the decision. Of a participant that comes back, 100,000
+// such calls may wait for their turn: each is made of the record when it goes out.
 func (f *flight) settle(i int, op drive.Op) {
 	rec := f.d.Record()
-	b, ref, answer := &rec.Branches[i], branchRef(rec, i), &pb.SettleResponse{}
-	c := &call{op: op, timeout: f.l.node.cfg.CallTimeout, answer: answer}
-	if op == drive.Commit {
-		c.method, c.request = pb.Participant_Commit_FullMethodName, &pb.CommitRequest{Fence: f.l.fence(b.Participant), Branch: ref}
-	} else {
-		c.method, c.request = pb.Participant_Rollback_FullMethodName, &pb.RollbackRequest{Fence: f.l.fence(b.Participant), Branch: ref}
+	var ref *pb.BranchRef
+	var answer *pb.SettleResponse
+	c := &call{op: op, timeout: f.l.node.cfg.CallTimeout}
+	c.make = func() {
+		ref, answer = branchRef(rec, i), &pb.SettleResponse{}
+		fence := f.l.fence(rec.Branches[i].Participant)
+		if c.answer = answer; op == drive.Commit {
+			c.method, c.request = pb.Participant_Commit_FullMethodName, &pb.CommitRequest{Fence: fence, Branch: ref}
+		} else {
+			c.method, c.request = pb.Participant_Rollback_FullMethodName, &pb.RollbackRequest{Fence: fence, Branch: ref}
+		}
 	}
 	c.done = func(err error) {
 		ev := event{op: op, branch: i, err: err}

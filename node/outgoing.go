@@ -24,6 +24,7 @@ type call struct {
 	op              drive.Op
 	method          string
 	request, answer proto.Message
+	make            func()        // makes method, request and answer, if they are not there yet
 	timeout         time.Duration // the callee's; of a Commit or Rollback also ours
 	done            func(error)
 
@@ -137,6 +138,9 @@ func (k *link) send(c *call) {
 			c.done(err)
 		}
 		return
+	}
+	if c.make != nil {
+		c.make()
 	}
 	forget := conn.Begin(c.method, c.request, c.answer, c.timeout, func(err error) { k.ended(c, err) })
 	o.mu.Lock()

@@ -15,6 +15,10 @@ const (
 	// due anyhow: while an older transaction keeps the floor down, each would look at
 	// the same branches.
 	forgetRest = 50 * time.Millisecond
+	// After a round the next one waits for forgetShare times as long as it took, at most
+	// forgetPause: of 100,000 branches there are always some to look at.
+	forgetShare = 15
+	forgetPause = 200 * time.Millisecond
 	// maxForgetScan bounds what one round looks at; a multiple of maxBatch by a power of two.
 	maxForgetScan = 16 * maxBatch
 	// maxForgetBatches bounds the questions of one round, and with them what it
@@ -40,16 +44,16 @@ func (s *Server) forgetLoop(ctx context.Context) {
 			continue
 		}
 		s.metrics.settledSince.Store(0)
+		began := time.Now()
 		dropped, more, err := s.forget(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Debug("cannot forget finished branches now, trying again later", "error", err)
 		}
-		if dropped > 0 {
-			now, rest = s.forgetNow, 0
-		} else {
-			now, rest = nil, min(max(2*rest, forgetRest), s.cfg.ForgetEvery)
-			rested.Reset(rest)
+		if rest = min(max(2*rest, forgetRest), s.cfg.ForgetEvery); dropped > 0 {
+			rest = 0
 		}
+		now = nil
+		rested.Reset(max(rest, min(forgetShare*time.Since(began), forgetPause)))
 		if more {
 			wake(s.forgetNow)
 		}
