@@ -46,7 +46,7 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 
 // priority is inherited from the aborted try that is named (P12).
 func (m *Machine) priority(retryOf string, own Attempt) Attempt {
-	if t := m.txns[retryOf]; t != nil && (t.State == Aborting || t.State == Aborted) && !t.Refused {
+	if t := m.Txn(retryOf); t != nil && (t.State == Aborting || t.State == Aborted) && !t.Refused {
 		return t.Priority
 	}
 	return own
@@ -111,7 +111,7 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 	if c.GetCommit() {
 		event = EventDecideCommit
 	}
-	old := m.txns[id]
+	old := m.Txn(id)
 	if old != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
 		return m.reject(id, KindOtherAttempt, old.Attempt.String())
 	}
@@ -190,7 +190,7 @@ func (t *Txn) owesAny() bool {
 
 func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
 	id := m.subject(c.GetId(), attemptFrom(c.GetAttempt()))
-	old := m.txns[id]
+	old := m.Txn(id)
 	if old != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
 		return m.reject(id, KindOtherAttempt, old.Attempt.String())
 	}
@@ -227,27 +227,27 @@ func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
 func (m *Machine) applyForget(c *fsmpb.Forget) Result {
 	n, stays := 0, Result{}
 	for _, item := range c.GetItems() {
-		id := item.GetId()
-		t := m.txns[id]
+		id, finish := item.GetId(), item.GetFinishIndex()
 		_, kind, ok := next(m.stateOf(id), EventForget)
-		switch {
-		case !ok:
-		case t.FinishIndex != item.GetFinishIndex(): // the id has been used again
-			kind, ok = KindNotFinished, false
-		case t.NeedsOperator():
-			kind, ok = KindNeedsOperator, false
+		if ok {
+			index, needsOperator := m.finished.finishOf(id)
+			switch {
+			case index != finish: // the id has been used again
+				kind, ok = KindNotFinished, false
+			case needsOperator:
+				kind, ok = KindNeedsOperator, false
+			}
 		}
 		if !ok {
 			if stays.Rejection == nil {
-				stays = m.reject(id, kind, fmt.Sprintf("Finish index %d", item.GetFinishIndex()))
+				stays = m.reject(id, kind, fmt.Sprintf("Finish index %d", finish))
 			}
 			continue
 		}
-		delete(m.txns, id)
-		m.forgottenFinish = max(m.forgottenFinish, t.FinishIndex)
+		m.finished.forget(id)
+		m.forgottenFinish = max(m.forgottenFinish, finish)
 		n++
 	}
-	m.finished.forgotten(n, m.txns)
 	if n == 0 {
 		return stays
 	}
@@ -279,7 +279,7 @@ func (m *Machine) applyRefuse(index uint64, c *fsmpb.Refuse) Result {
 // nothing; a leader asks before it logs one.
 func (m *Machine) CheckResolve(c *fsmpb.Resolve) (to State, refused Result) {
 	id := c.GetId()
-	old := m.txns[id]
+	old := m.Txn(id)
 	if old != nil && c.GetAttempt() != nil && old.Attempt != attemptFrom(c.GetAttempt()) {
 		return Unknown, m.reject(id, KindOtherAttempt, old.Attempt.String())
 	}
@@ -310,7 +310,7 @@ func (m *Machine) applyResolve(index uint64, c *fsmpb.Resolve) Result {
 	if refused.Rejection != nil {
 		return refused
 	}
-	t := m.txns[c.GetId()].clone()
+	t := m.Txn(c.GetId()).clone()
 	if t.State == Preparing { // one phase, and unheard of
 		t.Branches[0].Detail = nil // the payload, which only an undecided one has
 		t.DecideIndex, t.DecidedAfterMS = index, t.after(m.at)

@@ -223,7 +223,7 @@ func render(t fataler, r Result) string {
 		fmt.Fprintf(&b, " %x", raw)
 	}
 	if r.Txn != nil {
-		marshal(r.Txn.proto())
+		fmt.Fprintf(&b, " %x", appendTxn(nil, r.Txn))
 	}
 	if r.Participant != nil {
 		marshal(r.Participant.proto())
@@ -253,10 +253,20 @@ func checkOnePhase(t *Txn, b Branch) error {
 	return nil
 }
 
+// everything is every transaction by the id that it is found under.
+func everything(m *Machine) map[string]*Txn {
+	all := maps.Clone(m.txns)
+	for p := range m.finished.packed.all() {
+		all[string(p.id())] = m.Txn(string(p.id()))
+	}
+	maps.Copy(all, m.finished.loose)
+	return all
+}
+
 // checkDerived compares everything derived with a recount, and checks I3 and I4.
 func checkDerived(m *Machine) error {
 	live, operator, unfinished, finished := map[Attempt]*Txn{}, map[string]struct{}{}, map[string]int{}, map[string]uint64{}
-	for id, t := range m.txns {
+	for id, t := range everything(m) {
 		if t.ID != id {
 			return fmt.Errorf("record of %q under %q", t.ID, id)
 		}
@@ -295,18 +305,25 @@ func checkDerived(m *Machine) error {
 		}
 	}
 	queued, last := map[string]uint64{}, uint64(0)
-	for _, item := range m.finished.items[m.finished.head:] {
-		if item.FinishIndex < last {
-			return fmt.Errorf("finished queue is out of order at %q", item.ID)
+	for p := range m.finished.packed.all() {
+		id := string(p.id())
+		if p.finishIndex() < last {
+			return fmt.Errorf("finished are out of order at %q", id)
 		}
-		last = item.FinishIndex
-		if !stands(item, m.txns) {
-			continue
+		last = p.finishIndex()
+		if _, twice := queued[id]; twice {
+			return fmt.Errorf("%q is packed twice", id)
 		}
-		if _, twice := queued[item.ID]; twice {
-			return fmt.Errorf("%q is queued twice", item.ID)
+		queued[id] = p.finishIndex()
+	}
+	if n := m.finished.packed.count; n != len(queued) || n != len(m.finished.packed.index) {
+		return fmt.Errorf("%d are packed, counted as %d, and the index has %d", len(queued), n, len(m.finished.packed.index))
+	}
+	for id, t := range m.finished.loose {
+		if _, twice := queued[id]; twice {
+			return fmt.Errorf("%q is packed and loose", id)
 		}
-		queued[item.ID] = item.FinishIndex
+		queued[id] = t.FinishIndex
 	}
 	switch {
 	case !maps.Equal(live, m.live):
@@ -317,8 +334,8 @@ func checkDerived(m *Machine) error {
 		return fmt.Errorf("unfinished is %v, recounted %v", m.unfinished, unfinished)
 	case !maps.Equal(finished, queued):
 		return fmt.Errorf("finished queue holds %v, the records say %v", queued, finished)
-	case m.finished.count != len(finished):
-		return fmt.Errorf("finished count is %d, recounted %d", m.finished.count, len(finished))
+	case m.FinishedCount() != len(finished):
+		return fmt.Errorf("finished count is %d, recounted %d", m.FinishedCount(), len(finished))
 	}
 	newest := uint64(0)
 	for _, index := range finished {

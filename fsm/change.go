@@ -88,7 +88,16 @@ func (m *Machine) Changes(behind Position, limit int) (list []Change, more bool,
 	for _, t := range m.live { // order does not matter: the selection sorts
 		s.look(t)
 	}
-	m.finished.behind(behind.Index, m.txns, s.look)
+	for p := range m.finished.packed.behind(behind.Index) {
+		if _, _, begun := p.peek(); !s.beyond(begun) {
+			s.look(p.txn(m.participants))
+		}
+	}
+	for _, t := range m.finished.loose { // order does not matter: the selection sorts
+		if t.FinishIndex >= behind.Index {
+			s.look(t)
+		}
+	}
 	s.trim()
 	if len(s.list) > limit {
 		return s.list[:limit], true, nil
@@ -102,6 +111,12 @@ type selection struct {
 	keep   int
 	full   bool // list[keep-1] is the last one that can still be among the first
 	list   []Change
+}
+
+// beyond reports whether changes at or behind a log index are too late to be
+// among the first.
+func (s *selection) beyond(index uint64) bool {
+	return s.full && index > s.list[s.keep-1].Position.Index
 }
 
 // look takes the changes of one record.

@@ -2,99 +2,126 @@ package fsm
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
 )
 
-// finishedQueue holds finished records in the order of their Finish, so that
-// retention takes the oldest first without a scan.
-type finishedQueue struct {
-	items []*Txn // ascending by FinishIndex from head on
-	head  int
-	count int // finished transactions in the state
+// finished are the finished transactions in the order of their Finish, so that
+// retention takes the oldest first without a scan. Nearly all are packed.
+type finished struct {
+	packed packed
+	// loose are those that wait for an operator or did, which changes them and
+	// may keep them for long, and those whose id has the hash of another.
+	loose map[string]*Txn
 }
 
-func (q *finishedQueue) push(t *Txn) {
-	q.items = append(q.items, t)
-	q.count++
+func newFinished() finished { return finished{packed: newPacked(), loose: map[string]*Txn{}} }
+
+func (f *finished) count() int { return f.packed.count + len(f.loose) }
+
+// add takes a transaction that finishes now.
+func (f *finished) add(t *Txn) {
+	if !f.pack(t) {
+		f.loose[t.ID] = t
+	}
 }
 
-// replace puts t in the place of old, a record of the same Finish.
-func (q *finishedQueue) replace(old, t *Txn) {
-	items := q.items[q.head:]
-	i, _ := slices.BinarySearchFunc(items, old.FinishIndex, func(item *Txn, index uint64) int {
-		return cmp.Compare(item.FinishIndex, index)
-	})
-	for ; i < len(items) && items[i].FinishIndex == old.FinishIndex; i++ {
-		if items[i] == old {
-			items[i] = t
-			return
+// replace makes t the record of a transaction that is here.
+func (f *finished) replace(t *Txn) {
+	f.forget(t.ID)
+	f.loose[t.ID] = t
+}
+
+// pack packs t, of which it keeps nothing then; false if t has to be kept itself.
+func (f *finished) pack(t *Txn) bool { return !t.NeedsOperator() && f.packed.push(t) }
+
+func (f *finished) txn(id string, registry map[string]*Participant) *Txn {
+	if p := f.packed.find(id); p != nil {
+		return p.txn(registry)
+	}
+	return f.loose[id]
+}
+
+// stateOf is the state of a finished transaction, or Unknown.
+func (f *finished) stateOf(id string) State {
+	if p := f.packed.find(id); p != nil {
+		_, state, _ := p.peek()
+		return state
+	}
+	if t := f.loose[id]; t != nil {
+		return t.State
+	}
+	return Unknown
+}
+
+// finishOf is when a transaction that is here finished, and whether it may be forgotten.
+func (f *finished) finishOf(id string) (index uint64, needsOperator bool) {
+	if p := f.packed.find(id); p != nil {
+		return p.finishIndex(), false
+	}
+	t := f.loose[id]
+	return t.FinishIndex, t.NeedsOperator()
+}
+
+// forget drops a transaction that is here.
+func (f *finished) forget(id string) {
+	if _, ok := f.loose[id]; ok {
+		delete(f.loose, id)
+		return
+	}
+	f.packed.take(id)
+}
+
+// last is the Finish index of the newest, 0 if there is none.
+func (f *finished) last() uint64 {
+	index := f.packed.last()
+	for _, t := range f.loose { // order does not matter: a maximum
+		index = max(index, t.FinishIndex)
+	}
+	return index
+}
+
+// forgettable lists, oldest first, up to limit transactions that may be
+// forgotten: those finished at or before index upTo, and beyond that as many as
+// exceed keep.
+func (f *finished) forgettable(upTo uint64, keep, limit int) (list []forgettable) {
+	excess := f.count() - keep
+	next, stop := iter.Pull(f.packed.all())
+	defer stop()
+	p, more := next()
+	take := func(id string, index uint64) bool {
+		if len(list) >= limit || index > upTo && len(list) >= excess {
+			return false
 		}
+		list = append(list, forgettable{id, index})
+		return true
 	}
-}
-
-// stands reports whether the item is still the record of its id.
-func stands(item *Txn, txns map[string]*Txn) bool { return txns[item.ID] == item }
-
-// forgotten takes n records out of the count and drops the items that are no
-// record any more: at the head always, elsewhere (behind a record that waits
-// for an operator) once they are an eighth of the rest.
-func (q *finishedQueue) forgotten(n int, txns map[string]*Txn) {
-	q.count -= n
-	for q.head < len(q.items) && !stands(q.items[q.head], txns) {
-		q.items[q.head] = nil
-		q.head++
-	}
-	const slack = 1024
-	waste := q.count/8 + slack
-	switch {
-	case len(q.items)-q.head-q.count > waste:
-		kept := make([]*Txn, 0, q.count+waste)
-		for _, item := range q.items[q.head:] {
-			if stands(item, txns) {
-				kept = append(kept, item)
+	for _, t := range sortedLoose(f.loose) {
+		for ; more && p.finishIndex() <= t.FinishIndex; p, more = next() {
+			if !take(string(p.id()), p.finishIndex()) {
+				return list
 			}
 		}
-		q.items, q.head = kept, 0
-	case q.head > waste: // no look at the records: a copy takes far less time
-		q.items, q.head = append(make([]*Txn, 0, q.count+2*waste), q.items[q.head:]...), 0
+		if !t.NeedsOperator() && !take(t.ID, t.FinishIndex) {
+			return list
+		}
 	}
+	for ; more && take(string(p.id()), p.finishIndex()); p, more = next() {
+	}
+	return list
 }
 
-// last is the index of the newest record, 0 if there is none.
-func (q *finishedQueue) last(txns map[string]*Txn) uint64 {
-	for i := len(q.items) - 1; i >= q.head; i-- {
-		if stands(q.items[i], txns) {
-			return q.items[i].FinishIndex
-		}
-	}
-	return 0
+type forgettable struct {
+	id          string
+	finishIndex uint64
 }
 
-// behind shows the records that were finished at or behind an index.
-func (q *finishedQueue) behind(index uint64, txns map[string]*Txn, look func(*Txn)) {
-	items := q.items[q.head:]
-	i, _ := slices.BinarySearchFunc(items, index, func(item *Txn, index uint64) int {
-		return cmp.Compare(item.FinishIndex, index)
-	})
-	for _, item := range items[i:] {
-		if stands(item, txns) {
-			look(item)
-		}
-	}
+func sortedLoose(loose map[string]*Txn) []*Txn {
+	return slices.SortedFunc(maps.Values(loose), compareFinish)
 }
 
-// forgettable lists, oldest first, up to limit records that may be forgotten:
-// those finished at or before index upTo, and beyond that as many as exceed keep.
-func (q *finishedQueue) forgettable(txns map[string]*Txn, upTo uint64, keep, limit int) []*Txn {
-	var items []*Txn
-	excess := q.count - keep
-	for _, item := range q.items[q.head:] {
-		if len(items) >= limit || (item.FinishIndex > upTo && len(items) >= excess) {
-			break
-		}
-		if stands(item, txns) && !item.NeedsOperator() {
-			items = append(items, item)
-		}
-	}
-	return items
+// compareFinish is by Finish, then by id, since one entry may finish many.
+func compareFinish(a, b *Txn) int {
+	return cmp.Or(cmp.Compare(a.FinishIndex, b.FinishIndex), cmp.Compare(a.ID, b.ID))
 }

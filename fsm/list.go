@@ -45,11 +45,13 @@ func (o Order) compare(a, b place) int {
 	return c
 }
 
-func (o Order) placeOf(t *Txn) place {
+func (o Order) placeOf(t *Txn) place { return o.place(t.ID, t.BeginIndex) }
+
+func (o Order) place(id string, beginIndex uint64) place {
 	if o == ByID {
-		return place{id: t.ID}
+		beginIndex = 0
 	}
-	return place{t.BeginIndex, t.ID}
+	return place{beginIndex, id}
 }
 
 // Place is a transaction's place in the order, for After.
@@ -85,17 +87,33 @@ func (s *Snapshot) List(q ListQuery) (list []*Txn, more bool, err error) {
 			return nil, false, err
 		}
 	}
-	keep := min(q.Limit, len(s.txns)) + 1 // one more than asked for tells that there are others
+	keep := min(q.Limit, s.Len()) + 1 // one more than asked for tells that there are others
 	compare := func(a, b *Txn) int { return q.Order.compare(q.Order.placeOf(a), q.Order.placeOf(b)) }
-	full := false              // list[keep-1] is the last one that can still be among the first
-	for _, t := range s.txns { // order does not matter: the first ones in the order asked for are kept
-		behind := q.After == "" || q.Order.compare(q.Order.placeOf(t), after) > 0
-		if !behind || full && compare(t, list[keep-1]) > 0 || !q.Match(t) {
-			continue
-		}
+	full := false // list[keep-1] is the last one that can still be among the first
+	possible := func(p place) bool {
+		return (q.After == "" || q.Order.compare(p, after) > 0) && (!full || q.Order.compare(p, q.Order.placeOf(list[keep-1])) <= 0)
+	}
+	take := func(t *Txn) {
 		if list = append(list, t); len(list) == 2*keep {
 			slices.SortFunc(list, compare)
 			list, full = list[:keep], true
+		}
+	}
+	// The order does not matter: the first ones in the order asked for are kept.
+	for t := range s.objects() {
+		if possible(q.Order.placeOf(t)) && q.Match(t) {
+			take(t)
+		}
+	}
+	scratch := new(Txn)
+	for p := range s.finished.all() {
+		id, _, begun := p.peek()
+		if !possible(q.Order.place(string(id), begun)) {
+			continue
+		}
+		if p.read(scratch, s.participants); q.Match(scratch) {
+			take(scratch)
+			scratch = new(Txn)
 		}
 	}
 	slices.SortFunc(list, compare)

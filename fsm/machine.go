@@ -17,16 +17,16 @@ type Machine struct {
 	forgottenFinish uint64
 	nodes           map[string]NodeAddress
 	participants    map[string]*Participant
-	txns            map[string]*Txn
+	txns            map[string]*Txn // not finished
+	finished        finished
 	begun           begun
 	alerts          map[alertKey]AlertMark
 
 	at int64 // wall clock of the entry that is being applied, in milliseconds; 0 if it has none
 
 	// Derived from the above, rebuilt by Restore.
-	live       map[Attempt]*Txn // not finished
-	preparing  int              // of them, those that are not decided
-	finished   finishedQueue
+	live       map[Attempt]*Txn    // not finished, as txns are
+	preparing  int                 // of them, those that are not decided
 	unfinished map[string]int      // branches that owe something, by participant
 	operator   map[string]struct{} // ids whose branches wait for a person
 }
@@ -47,6 +47,7 @@ func New() *Machine {
 		nodes:        map[string]NodeAddress{},
 		participants: map[string]*Participant{},
 		txns:         map[string]*Txn{},
+		finished:     newFinished(),
 		live:         map[Attempt]*Txn{},
 		unfinished:   map[string]int{},
 		operator:     map[string]struct{}{},
@@ -112,9 +113,8 @@ func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (
 
 // store makes t the record of its id.
 func (m *Machine) store(t *Txn) {
-	old := m.txns[t.ID]
+	old := m.Txn(t.ID)
 	invariant(old == nil || !old.State.Decided() || old.State.Commit() == t.State.Commit(), "I1: a decision changed: "+t.ID)
-	m.txns[t.ID] = t
 	if old != nil && old.State == Preparing {
 		m.preparing--
 	}
@@ -128,14 +128,15 @@ func (m *Machine) store(t *Txn) {
 	}
 	if t.State.Finished() {
 		delete(m.live, t.Attempt)
-		if old == nil || !old.State.Finished() {
-			m.finished.push(t)
+		delete(m.txns, t.ID)
+		if old != nil && old.State.Finished() {
+			m.finished.replace(t)
 		} else {
-			m.finished.replace(old, t)
+			m.finished.add(t)
 		}
 		return
 	}
-	m.live[t.Attempt] = t
+	m.live[t.Attempt], m.txns[t.ID] = t, t
 }
 
 // subject is the id that a Decide or Finish is about: the one that it names, or
@@ -151,11 +152,11 @@ func (m *Machine) stateOf(id string) State {
 	if t := m.txns[id]; t != nil {
 		return t.State
 	}
-	return Unknown
+	return m.finished.stateOf(id)
 }
 
 func (m *Machine) reject(id string, kind Kind, detail string) Result {
-	return Result{Txn: m.txns[id], Rejection: &Rejection{Kind: kind, State: m.stateOf(id), Detail: detail}}
+	return Result{Txn: m.Txn(id), Rejection: &Rejection{Kind: kind, State: m.stateOf(id), Detail: detail}}
 }
 
 func malformed(detail string) Result {

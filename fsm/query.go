@@ -49,7 +49,12 @@ func (m *Machine) Participants() []*Participant {
 func (m *Machine) Unfinished(participant string) int { return m.unfinished[participant] }
 
 // Txn is the record of an id, or nil.
-func (m *Machine) Txn(id string) *Txn { return m.txns[id] }
+func (m *Machine) Txn(id string) *Txn {
+	if t := m.txns[id]; t != nil {
+		return t
+	}
+	return m.finished.txn(id, m.participants)
+}
 
 // Live lists every transaction that is not finished, oldest attempt first.
 func (m *Machine) Live() []*Txn {
@@ -63,20 +68,18 @@ func (m *Machine) LiveCount() int { return len(m.live) }
 func (m *Machine) PreparingCount() int { return m.preparing }
 
 // FinishedCount counts finished transactions that are kept.
-func (m *Machine) FinishedCount() int { return m.finished.count }
+func (m *Machine) FinishedCount() int { return m.finished.count() }
 
 // LastFinish is the Finish index of the newest finished transaction, 0 if there is none.
-func (m *Machine) LastFinish() uint64 {
-	return m.finished.last(m.txns)
-}
+func (m *Machine) LastFinish() uint64 { return m.finished.last() }
 
 // Forgettable lists, oldest first, up to limit finished transactions for a
 // Forget: those finished at or before index upTo, and as many more as exceed keep.
 func (m *Machine) Forgettable(upTo uint64, keep, limit int) []*fsmpb.ForgetItem {
-	found := m.finished.forgettable(m.txns, upTo, keep, limit)
+	found := m.finished.forgettable(upTo, keep, limit)
 	items := make([]*fsmpb.ForgetItem, len(found))
 	for i, f := range found {
-		items[i] = &fsmpb.ForgetItem{Id: f.ID, FinishIndex: f.FinishIndex}
+		items[i] = &fsmpb.ForgetItem{Id: f.id, FinishIndex: f.finishIndex}
 	}
 	return items
 }
@@ -107,7 +110,7 @@ const (
 // Stands looks one branch of one attempt up. finished tells that no branch of
 // it owes an acknowledgement any more.
 func (m *Machine) Stands(id string, a Attempt, participant string, digest Digest) (s Standing, finished bool) {
-	t := m.txns[id]
+	t := m.Txn(id)
 	if t == nil || t.Attempt != a && !mutant.On("stands-by-id") || t.Refused {
 		if m.begun.has(a) {
 			return Forgotten, true

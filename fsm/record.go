@@ -34,23 +34,3 @@ func (t begunTerm) protos() iter.Seq[*fsmpb.BegunTerm] {
 		}
 	}
 }
-
-func (t *Txn) proto() *fsmpb.Transaction {
-	p := &fsmpb.Transaction{
-		Id: t.ID, Digest: t.Digest[:], State: uint32(t.State), Reason: t.Reason.proto(),
-		BeginIndex: t.BeginIndex, DecideIndex: t.DecideIndex, FinishIndex: t.FinishIndex,
-		TimeoutMs: t.TimeoutMS, Refused: t.Refused, Acknowledged: t.Acknowledged, OnePhase: t.OnePhase,
-		BegunMs: t.BegunMS, DecidedAfterMs: t.DecidedAfterMS, FinishedAfterMs: t.FinishedAfterMS,
-	}
-	if !t.Refused {
-		p.Attempt, p.Priority = t.Attempt.proto(), t.Priority.proto()
-	}
-	for i := range t.Branches {
-		b := &t.Branches[i]
-		p.Branches = append(p.Branches, &fsmpb.Branch{
-			Participant: b.Participant, Digest: b.Digest[:], Payload: t.Payload(i), Vote: uint32(b.Vote),
-			Settled: uint32(b.Settled), Reason: b.Reason().proto(), Result: t.Result(i), Truncated: b.Truncated,
-		})
-	}
-	return p
-}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -21,31 +20,29 @@ import (
 // Machine writes (records out of order, a broken invariant) is refused even
 // where the checksums are right.
 func Restore(r io.Reader) (*Machine, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	if err := readMagic(br); err != nil {
+	br := &frameReader{r: bufio.NewReaderSize(r, 64<<10)}
+	version, err := readMagic(br.r)
+	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	header := new(fsmpb.SnapshotHeader)
-	if err := readFrame(br, header); err != nil {
+	if err := br.message(header); err != nil {
 		return nil, fmt.Errorf("snapshot header: %w", err)
 	}
-	m := New()
+	b := builder{Machine: New(), byFinish: version >= versionByFinish}
+	m := b.Machine
 	m.clusterID, m.generation = header.GetClusterId(), header.GetGeneration()
 	m.index, m.term, m.leaderID = header.GetIndex(), header.GetTerm(), header.GetLeaderId()
 	m.forgottenFinish = header.GetForgottenFinish()
 	var last recordKey
 	for n := uint64(0); ; n++ {
-		rec := new(fsmpb.SnapshotRecord)
-		if err := readFrame(br, rec); err != nil {
-			return nil, fmt.Errorf("snapshot record %d: %w", n, err)
-		}
-		if t := rec.GetTrailer(); t != nil {
-			if t.GetRecords() != n {
-				return nil, fmt.Errorf("snapshot: %d records, should be %d: %w", n, t.GetRecords(), ErrCorrupt)
+		key, err := b.record(br)
+		if err == nil && b.trailer != nil {
+			if b.trailer.GetRecords() != n {
+				return nil, fmt.Errorf("snapshot: %d records, should be %d: %w", n, b.trailer.GetRecords(), ErrCorrupt)
 			}
 			break
 		}
-		key, err := m.restoreRecord(rec)
 		if err == nil && last.compare(key) >= 0 {
 			err = fmt.Errorf("out of order: %w", ErrCorrupt)
 		}
@@ -54,10 +51,10 @@ func Restore(r io.Reader) (*Machine, error) {
 		}
 		last = key
 	}
-	if _, err := br.ReadByte(); !errors.Is(err, io.EOF) {
+	if _, err := br.r.ReadByte(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("snapshot: bytes behind its end: %w", ErrCorrupt)
 	}
-	m.rebuild()
+	b.finish()
 	for _, p := range m.Participants() {
 		drained, n := p.State == ParticipantRemoved, m.unfinished[p.Name]
 		if p.State != ParticipantActive && drained != (n == 0) {
@@ -67,19 +64,20 @@ func Restore(r io.Reader) (*Machine, error) {
 	return m, nil
 }
 
-func readMagic(r io.Reader) error {
+// readMagic is the format version.
+func readMagic(r io.Reader) (byte, error) {
 	magic := make([]byte, len(snapshotMagic))
 	if err := readFull(r, magic); err != nil {
-		return err
+		return 0, err
 	}
 	n := len(magic) - 1
 	switch {
 	case string(magic[:n]) != string(snapshotMagic[:n]):
-		return fmt.Errorf("not one of ours: %w", ErrCorrupt)
+		return 0, fmt.Errorf("not one of ours: %w", ErrCorrupt)
 	case magic[n] == 0 || magic[n] > snapshotMagic[n]:
-		return fmt.Errorf("format version %d, this program knows %d: run the newer program", magic[n], snapshotMagic[n])
+		return 0, fmt.Errorf("format version %d, this program knows %d: run the newer program", magic[n], snapshotMagic[n])
 	}
-	return nil
+	return magic[n], nil
 }
 
 // readFull tells a snapshot that ends too early from a reader that failed.
@@ -91,23 +89,41 @@ func readFull(r io.Reader, b []byte) error {
 	return err
 }
 
-func readFrame(r io.Reader, msg proto.Message) error {
+// frameReader reads frames, each into the place of the one before.
+type frameReader struct {
+	r   *bufio.Reader
+	buf []byte
+}
+
+func (f *frameReader) frame() ([]byte, error) {
 	var head [8]byte
-	if err := readFull(r, head[:]); err != nil {
-		return err
+	if err := readFull(f.r, head[:]); err != nil {
+		return nil, err
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if size > maxFrame {
-		return fmt.Errorf("a length of %d: %w", size, ErrCorrupt)
+		return nil, fmt.Errorf("a length of %d: %w", size, ErrCorrupt)
 	}
-	body := make([]byte, size)
-	if err := readFull(r, body); err != nil {
-		return err
+	f.buf = slices.Grow(f.buf[:0], int(size))[:size]
+	if err := readFull(f.r, f.buf); err != nil {
+		return nil, err
 	}
 	want := binary.BigEndian.Uint32(head[4:])
-	if got := crc32.Checksum(body, castagnoli); got != want {
-		return fmt.Errorf("CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
+	if got := crc32.Checksum(f.buf, castagnoli); got != want {
+		return nil, fmt.Errorf("CRC-32C is %08x, should be %08x: %w", got, want, ErrCorrupt)
 	}
+	return f.buf, nil
+}
+
+func (f *frameReader) message(msg proto.Message) error {
+	body, err := f.frame()
+	if err != nil {
+		return err
+	}
+	return unmarshal(body, msg)
+}
+
+func unmarshal(body []byte, msg proto.Message) error {
 	if err := proto.Unmarshal(body, msg); err != nil {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
@@ -116,50 +132,128 @@ func readFrame(r io.Reader, msg proto.Message) error {
 
 // recordKey is a record's place in the order of a snapshot.
 type recordKey struct {
-	kind    int // 1 nodes, 2 participants, 3 begun terms, 4 transactions, 5 alerts
+	kind    int // 1 nodes, 2 participants, 3 begun terms, 4 transactions, 5 finished ones, 6 alerts
+	index   uint64
 	name    string
 	attempt Attempt
 }
 
 func (k recordKey) compare(o recordKey) int {
-	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.name, o.name), k.attempt.Compare(o.attempt))
+	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.index, o.index), cmp.Compare(k.name, o.name), k.attempt.Compare(o.attempt))
 }
 
-func (m *Machine) restoreRecord(rec *fsmpb.SnapshotRecord) (recordKey, error) {
+// builder makes a machine of the records of a snapshot.
+type builder struct {
+	*Machine
+	byFinish bool
+	scratch  Txn
+	// old are the finished transactions of a snapshot that has them by id.
+	old     []*Txn
+	trailer *fsmpb.SnapshotTrailer
+}
+
+// record takes the next record, or the trailer.
+func (b *builder) record(r *frameReader) (recordKey, error) {
+	body, err := r.frame()
+	if err != nil {
+		return recordKey{}, err
+	}
+	if w := (wire{rest: body}); w.next() && w.field == fieldRecordTransaction {
+		return b.transaction(body)
+	}
+	rec := new(fsmpb.SnapshotRecord)
+	if err := unmarshal(body, rec); err != nil {
+		return recordKey{}, err
+	}
 	switch k := rec.GetKind().(type) {
 	case *fsmpb.SnapshotRecord_Node:
 		if k.Node.GetId() == "" {
 			return recordKey{}, fmt.Errorf("node without an id: %w", ErrCorrupt)
 		}
-		m.announce(k.Node)
+		b.announce(k.Node)
 		return recordKey{kind: 1, name: k.Node.GetId()}, nil
 	case *fsmpb.SnapshotRecord_Participant:
 		p, err := participantFrom(k.Participant)
 		if err != nil {
 			return recordKey{}, err
 		}
-		m.participants[p.Name] = p
+		b.participants[p.Name] = p
 		return recordKey{kind: 2, name: p.Name}, nil
 	case *fsmpb.SnapshotRecord_Begun:
-		first, err := m.begun.restore(k.Begun)
+		first, err := b.begun.restore(k.Begun)
 		return recordKey{kind: 3, attempt: first}, err
-	case *fsmpb.SnapshotRecord_Transaction:
-		t, err := m.txnFrom(k.Transaction)
-		if err != nil {
-			return recordKey{}, fmt.Errorf("transaction %q: %w", k.Transaction.GetId(), err)
-		}
-		m.txns[t.ID] = t
-		return recordKey{kind: 4, name: t.ID}, nil
 	case *fsmpb.SnapshotRecord_Alert:
 		mark, err := markFrom(k.Alert)
 		if err != nil {
 			return recordKey{}, err
 		}
-		m.alerts[mark.key()] = mark
+		b.alerts[mark.key()] = mark
 		// A space sorts before every byte of a kind.
-		return recordKey{kind: 5, name: mark.Kind + " " + mark.Participant}, nil
+		return recordKey{kind: 6, name: mark.Kind + " " + mark.Participant}, nil
+	case *fsmpb.SnapshotRecord_Trailer:
+		b.trailer = k.Trailer
+		return recordKey{}, nil
 	}
 	return recordKey{}, fmt.Errorf("unknown kind: run the newer program")
+}
+
+// transaction takes one. It is read into the same place as the one before: of a
+// million, nearly all are packed again at once.
+func (b *builder) transaction(body []byte) (recordKey, error) {
+	t := &b.scratch
+	err := readTxn(t, body, b.participants)
+	if err == nil {
+		err = b.checkRestored(t)
+	}
+	if err == nil && b.stateOf(t.ID) != Unknown {
+		err = fmt.Errorf("two records of one id: %w", ErrCorrupt)
+	}
+	switch {
+	case err != nil:
+		return recordKey{}, fmt.Errorf("transaction %q: %w", t.ID, err)
+	case !t.State.Finished():
+		b.restoreLive(t.clone())
+	case !b.byFinish:
+		b.old = append(b.old, t.clone())
+	default:
+		b.restoreFinished(t)
+		return recordKey{kind: 5, index: t.FinishIndex, name: t.ID}, nil
+	}
+	return recordKey{kind: 4, name: t.ID}, nil
+}
+
+func (m *Machine) restoreLive(t *Txn) {
+	m.txns[t.ID], m.live[t.Attempt] = t, t
+	if t.State == Preparing {
+		m.preparing++
+	}
+	if t.NeedsOperator() {
+		m.operator[t.ID] = struct{}{}
+	}
+	for i := range t.Branches {
+		if t.Branches[i].Settled == Unsettled {
+			m.unfinished[t.Branches[i].Participant]++
+		}
+	}
+}
+
+// restoreFinished keeps nothing of t but what it copies.
+func (m *Machine) restoreFinished(t *Txn) {
+	if t.NeedsOperator() {
+		m.operator[t.ID] = struct{}{}
+	}
+	if !m.finished.pack(t) {
+		m.finished.add(t.clone())
+	}
+}
+
+// finish takes the finished transactions of an older format, in the order of the new.
+func (b *builder) finish() {
+	slices.SortFunc(b.old, compareFinish)
+	for _, t := range b.old {
+		b.restoreFinished(t)
+	}
+	b.old = nil
 }
 
 func participantFrom(p *fsmpb.Participant) (*Participant, error) {
@@ -203,44 +297,6 @@ func (b *begun) restore(p *fsmpb.BegunTerm) (first Attempt, err error) {
 	return first, nil
 }
 
-// txnFrom is the record again; participants' names are the registry's strings.
-func (m *Machine) txnFrom(p *fsmpb.Transaction) (*Txn, error) {
-	digest, ok := DigestFrom(p.GetDigest())
-	if !ok || p.GetState() > uint32(Aborted) {
-		return nil, fmt.Errorf("state %d, digest of %d bytes: %w", p.GetState(), len(p.GetDigest()), ErrCorrupt)
-	}
-	t := &Txn{
-		ID: p.GetId(), Attempt: attemptFrom(p.GetAttempt()), Priority: attemptFrom(p.GetPriority()),
-		Digest: digest, State: State(p.GetState()), Reason: reasonFrom(p.GetReason()),
-		BeginIndex: p.GetBeginIndex(), DecideIndex: p.GetDecideIndex(), FinishIndex: p.GetFinishIndex(),
-		TimeoutMS: p.GetTimeoutMs(), Refused: p.GetRefused(), Acknowledged: p.GetAcknowledged(), OnePhase: p.GetOnePhase(),
-		BegunMS: p.GetBegunMs(), DecidedAfterMS: p.GetDecidedAfterMs(), FinishedAfterMS: p.GetFinishedAfterMs(),
-		Branches: make([]Branch, len(p.GetBranches())),
-	}
-	for i, b := range p.GetBranches() {
-		bd, ok := DigestFrom(b.GetDigest())
-		known := m.participants[b.GetParticipant()]
-		if !ok || known == nil || b.GetVote() > uint32(VoteCommitted) || b.GetSettled() > uint32(GivenUp) {
-			return nil, fmt.Errorf("branch %d of %q: %w", i, b.GetParticipant(), ErrCorrupt)
-		}
-		t.Branches[i] = Branch{
-			Participant: known.Name, Digest: bd, Vote: Vote(b.GetVote()), Settled: Settled(b.GetSettled()), Truncated: b.GetTruncated(),
-		}
-		content, none := b.GetPayload(), b.GetResult()
-		if t.State.Decided() {
-			content, none = none, content
-		}
-		if len(none) > 0 {
-			return nil, fmt.Errorf("branch %d of %q has what its state excludes: %w", i, b.GetParticipant(), ErrCorrupt)
-		}
-		reason := reasonFrom(b.GetReason())
-		if len(content) > 0 || reason != nil || t.State == Preparing {
-			t.Branches[i].Detail = &Detail{Content: content, Reason: reason}
-		}
-	}
-	return t, m.checkRestored(t)
-}
-
 // checkRestored holds a record against what every record in a Machine has.
 func (m *Machine) checkRestored(t *Txn) error {
 	broken := func(what string) error { return fmt.Errorf("%s: %w", what, ErrCorrupt) }
@@ -274,32 +330,4 @@ func (m *Machine) checkRestored(t *Txn) error {
 		}
 	}
 	return nil
-}
-
-// rebuild makes what is derived from the records.
-func (m *Machine) rebuild() {
-	var finished []*Txn
-	for _, id := range slices.Sorted(maps.Keys(m.txns)) {
-		t := m.txns[id]
-		if t.NeedsOperator() {
-			m.operator[id] = struct{}{}
-		}
-		if t.State.Finished() {
-			finished = append(finished, t)
-			continue
-		}
-		m.live[t.Attempt] = t
-		if t.State == Preparing {
-			m.preparing++
-		}
-		for i := range t.Branches {
-			if t.Branches[i].Settled == Unsettled {
-				m.unfinished[t.Branches[i].Participant]++
-			}
-		}
-	}
-	slices.SortStableFunc(finished, func(a, b *Txn) int { return cmp.Compare(a.FinishIndex, b.FinishIndex) })
-	for _, t := range finished {
-		m.finished.push(t)
-	}
 }

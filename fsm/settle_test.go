@@ -247,17 +247,17 @@ func TestForgettable(t *testing.T) {
 	})
 }
 
-// The finished queue stays in proportion to what is kept, also behind a record
-// that waits for an operator.
-func TestFinishedQueueIsCompacted(t *testing.T) {
+// What is kept for finished transactions stays in proportion to their number,
+// also behind a record that waits for an operator.
+func TestPackedStaysSmallBehindWhatWaits(t *testing.T) {
 	w := newWorld(t)
 	w.ok(finish("w", w.to("w", Committing), HeuristicHazard, SettledDone))
 	for range 5000 {
 		w.ok(refuse("x"))
 		w.ok(forget("x", w.index))
 	}
-	if n := len(w.m.finished.items); n > 1100 {
-		t.Errorf("%d items for one record", n)
+	if n := packedSize(&w.m.finished.packed.run); n > blockBytes {
+		t.Errorf("%d bytes for no record", n)
 	}
 	if err := checkDerived(w.m); err != nil {
 		t.Error(err)
@@ -265,7 +265,7 @@ func TestFinishedQueueIsCompacted(t *testing.T) {
 }
 
 // Also where the oldest leave and new ones come, as retention has it.
-func TestFinishedQueueMovesOn(t *testing.T) {
+func TestPackedMovesOn(t *testing.T) {
 	w := newWorld(t)
 	for i := range 5000 {
 		w.ok(refuse(fmt.Sprintf("t-%d", i)))
@@ -273,8 +273,8 @@ func TestFinishedQueueMovesOn(t *testing.T) {
 			w.ok(forget(item.GetId(), item.GetFinishIndex()))
 		}
 	}
-	if n := len(w.m.finished.items); n > 1300 || w.m.FinishedCount() != 100 {
-		t.Errorf("%d items for %d records", n, w.m.FinishedCount())
+	if n := packedSize(&w.m.finished.packed.run); n > 2*blockBytes || w.m.FinishedCount() != 100 {
+		t.Errorf("%d bytes for %d records", n, w.m.FinishedCount())
 	}
 	if w.m.Forgettable(0, 0, 1)[0].GetId() != "t-4900" {
 		t.Error("the oldest is not the first")

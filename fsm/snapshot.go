@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,11 +22,16 @@ import (
 // A snapshot is the magic, then frames: four bytes of length, four bytes of
 // CRC-32C over the frame, the frame. The first frame is the header, then come
 // nodes, participants, begun terms (a large one in several records),
-// transactions and alert marks, each sorted, and a trailer with their number. The bytes depend
-// on the state alone.
+// transactions that are not finished, finished ones and alert marks, each
+// sorted, the finished ones by their Finish, and a trailer with the number of
+// records. The bytes depend on the state alone.
 //
-// The last byte of the magic is the format version; older ones are read as well.
-var snapshotMagic = []byte("CCDSNAP\x02")
+// The last byte of the magic is the format version; older ones are read as
+// well. Up to version 2 all transactions were sorted by id.
+var snapshotMagic = []byte("CCDSNAP\x03")
+
+// versionByFinish is the first version that has finished transactions by their Finish.
+const versionByFinish = 3
 
 // maxFrame bounds one record, and so what Restore allocates for it. The limits
 // that commands are checked against and maxBegunRanges keep every record far
@@ -36,13 +43,16 @@ type Snapshot struct {
 	header       *fsmpb.SnapshotHeader
 	nodes        map[string]NodeAddress
 	participants map[string]*Participant
-	txns         map[string]*Txn
+	txns         map[string]*Txn // not finished
+	finished     run
+	loose        map[string]*Txn // finished, and not in the run
 	begun        begun
 	alerts       map[alertKey]AlertMark
 }
 
-// Snapshot copies the state: maps of pointers to immutable records, so it is
-// quick beside the Applies that wait for it.
+// Snapshot copies the state: maps of pointers to immutable records, and blocks
+// of bytes that are not written again, so it is quick beside the Applies that
+// wait for it, however many finished transactions there are.
 func (m *Machine) Snapshot() *Snapshot {
 	return &Snapshot{
 		header: &fsmpb.SnapshotHeader{
@@ -52,6 +62,8 @@ func (m *Machine) Snapshot() *Snapshot {
 		nodes:        maps.Clone(m.nodes),
 		participants: maps.Clone(m.participants),
 		txns:         maps.Clone(m.txns),
+		finished:     m.finished.packed.view(),
+		loose:        maps.Clone(m.finished.loose),
 		begun:        m.begun.clone(),
 		alerts:       maps.Clone(m.alerts),
 	}
@@ -68,6 +80,49 @@ func (s *Snapshot) Hash() (index uint64, hash string) {
 		panic("fsm: a hash took no bytes: " + err.Error()) // hash.Hash never fails
 	}
 	return s.Index(), hex.EncodeToString(h.Sum(nil))
+}
+
+// Len is how many transactions there are.
+func (s *Snapshot) Len() int { return len(s.txns) + len(s.loose) + s.finished.count }
+
+// objects are the transactions that are no packed bytes, in no order.
+func (s *Snapshot) objects() iter.Seq[*Txn] {
+	return func(yield func(*Txn) bool) {
+		for _, txns := range []map[string]*Txn{s.txns, s.loose} {
+			for _, t := range txns { // order does not matter: it is said to be none
+				if !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// writeFinished writes finished transactions by Finish, then by id.
+func (s *Snapshot) writeFinished(fw *frameWriter) {
+	loose := sortedLoose(s.loose)
+	var equal []packedTxn // of one Finish
+	flush := func() {
+		slices.SortFunc(equal, func(a, b packedTxn) int { return strings.Compare(string(a.id()), string(b.id())) })
+		for _, p := range equal {
+			for len(loose) > 0 && (loose[0].FinishIndex < p.finishIndex() || loose[0].FinishIndex == p.finishIndex() && loose[0].ID < string(p.id())) {
+				fw.txn(loose[0])
+				loose = loose[1:]
+			}
+			fw.packed(p)
+		}
+		equal = equal[:0]
+	}
+	for p := range s.finished.all() {
+		if len(equal) > 0 && equal[0].finishIndex() != p.finishIndex() {
+			flush()
+		}
+		equal = append(equal, p)
+	}
+	flush()
+	for _, t := range loose {
+		fw.txn(t)
+	}
 }
 
 // WriteTo streams the snapshot.
@@ -90,8 +145,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.txns)) {
-		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Transaction{Transaction: s.txns[id].proto()}})
+		fw.txn(s.txns[id])
 	}
+	s.writeFinished(fw)
 	for _, mark := range sortedMarks(s.alerts) {
 		fw.record(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Alert{Alert: mark.proto()}})
 	}
@@ -124,6 +180,22 @@ func (f *frameWriter) record(r *fsmpb.SnapshotRecord) {
 	f.frame(r)
 }
 
+func (f *frameWriter) txn(t *Txn) {
+	f.records++
+	f.buf = appendTxn(f.buf[:0], t)
+	f.body(f.buf)
+}
+
+// packed writes what is a frame already.
+func (f *frameWriter) packed(p packedTxn) {
+	f.records++
+	if f.err == nil {
+		f.err = checkFrame(len(p.record()))
+	}
+	f.raw(p.sum())
+	f.raw(p.record())
+}
+
 func (f *frameWriter) frame(msg proto.Message) {
 	if f.err != nil {
 		return
@@ -134,15 +206,26 @@ func (f *frameWriter) frame(msg proto.Message) {
 		return
 	}
 	f.buf = body
-	if len(body) > maxFrame { // better no snapshot than one that Restore refuses
-		f.err = fmt.Errorf("snapshot record of %d bytes, at most %d can be read back", len(body), maxFrame)
-		return
+	f.body(body)
+}
+
+func (f *frameWriter) body(body []byte) {
+	if f.err == nil {
+		f.err = checkFrame(len(body))
 	}
 	var head [8]byte
 	binary.BigEndian.PutUint32(head[:], uint32(len(body)))
 	binary.BigEndian.PutUint32(head[4:], crc32.Checksum(body, castagnoli))
 	f.raw(head[:])
 	f.raw(body)
+}
+
+// checkFrame: better no snapshot than one that Restore refuses.
+func checkFrame(size int) error {
+	if size > maxFrame {
+		return fmt.Errorf("snapshot record of %d bytes, at most %d can be read back", size, maxFrame)
+	}
+	return nil
 }
 
 // begunTerms is which attempts began.

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -55,17 +56,30 @@ func full(t testing.TB) *world {
 // What a program of format version 1 wrote is read, and lacks only what it did
 // not write: times and alerts.
 func TestSnapshotOfVersion1IsRead(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join("testdata", "snapshot.v1.golden"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := Restore(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := restore(t, testdata(t, "snapshot.v1.golden"))
 	if x := m.Txn("x-COMMITTED"); x == nil || x.State != Committed || x.BegunMS != 0 || len(m.Alerts()) != 0 {
 		t.Errorf("got %+v, alerts %v", x, m.Alerts())
 	}
+}
+
+// Version 2 had all transactions by id, and is the same state.
+func TestSnapshotOfVersion2IsRead(t *testing.T) {
+	m := restore(t, testdata(t, "snapshot.v2.golden"))
+	if got := snapshotBytes(t, m.Snapshot()); !bytes.Equal(got, testdata(t, "snapshot.golden")) {
+		t.Error("it is another state")
+	}
+	if err := checkDerived(m); err != nil {
+		t.Error(err)
+	}
+}
+
+func testdata(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestSnapshotFormatIsGolden(t *testing.T) {
@@ -138,15 +152,15 @@ func TestSnapshotOfANewerProgramIsTold(t *testing.T) {
 // records takes a snapshot apart.
 func records(t testing.TB, b []byte) (*fsmpb.SnapshotHeader, []*fsmpb.SnapshotRecord) {
 	t.Helper()
-	r := bytes.NewReader(b[len(snapshotMagic):])
+	r := &frameReader{r: bufio.NewReader(bytes.NewReader(b[len(snapshotMagic):]))}
 	header := new(fsmpb.SnapshotHeader)
-	if err := readFrame(r, header); err != nil {
+	if err := r.message(header); err != nil {
 		t.Fatal(err)
 	}
 	var list []*fsmpb.SnapshotRecord
-	for r.Len() > 0 {
+	for len(list) == 0 || list[len(list)-1].GetTrailer() == nil {
 		rec := new(fsmpb.SnapshotRecord)
-		if err := readFrame(r, rec); err != nil {
+		if err := r.message(rec); err != nil {
 			t.Fatal(err)
 		}
 		list = append(list, rec)
@@ -248,6 +262,8 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"a hostile id":              change("y", func(x *fsmpb.Transaction) { x.Id = "y/" }),
 		"finished with no Finish":   change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex = 0 }),
 		"refused and not aborted":   change("x-PREPARING", func(x *fsmpb.Transaction) { x.Refused = true }),
+		"an id twice":               change("x-COMMITTED", func(x *fsmpb.Transaction) { x.Id = "x-ABORTING" }),
+		"finished out of order":     change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex += 1000 }),
 		"a participant twice":       change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1] = x.Branches[0] }),
 		"a participant unknown":     change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1].Participant = "z" }),
 		"drained and not removed": edit(func(l []*fsmpb.SnapshotRecord) {
