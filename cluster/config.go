@@ -49,7 +49,10 @@ type Config struct {
 	TransportTimeout time.Duration
 	// SnapshotThreshold is how many entries since the last snapshot call for another.
 	SnapshotThreshold uint64
-	// SnapshotInterval is how often that is looked at.
+	// SnapshotCommands is how many commands since then do, if they are as many as
+	// of a quarter of the transactions that a snapshot has.
+	SnapshotCommands uint64
+	// SnapshotInterval is how often the entries are looked at.
 	SnapshotInterval time.Duration
 	// TrailingLogs is how many entries are kept behind a snapshot.
 	TrailingLogs uint64
@@ -116,6 +119,7 @@ func DefaultConfig() Config {
 		CommitTimeout:     20 * time.Millisecond,
 		TransportTimeout:  2 * time.Second,
 		SnapshotThreshold: 8192,
+		SnapshotCommands:  600_000,
 		SnapshotInterval:  2 * time.Minute,
 		TrailingLogs:      10240,
 		LogStore:          Bolt,
@@ -170,6 +174,7 @@ func (c Config) Validate() error {
 		value, lo, hi int
 	}{
 		{"snapshot threshold", int(c.SnapshotThreshold), 1, 1 << 30},
+		{"snapshot commands", int(c.SnapshotCommands), 1, 1 << 40},
 		// Fewer trailing logs than twice what is in flight invite raft#697.
 		{"trailing logs", int(c.TrailingLogs), 2 * maxInFlight, 1 << 30},
 		{"segment bytes", c.SegmentBytes, 4 << 10, 1 << 30},
@@ -288,7 +293,7 @@ func (c Config) raftConfig() *raft.Config {
 func (c Config) logEffective() {
 	c.Logger.Info("configuration", "node", c.NodeID, "data_dir", c.DataDir, "peers", peerList(c.Peers),
 		"heartbeat", c.Heartbeat, "election", c.Election, "lease", c.Lease, "commit_timeout", c.CommitTimeout,
-		"transport_timeout", c.TransportTimeout, "snapshot_threshold", c.SnapshotThreshold,
+		"transport_timeout", c.TransportTimeout, "snapshot_threshold", c.SnapshotThreshold, "snapshot_commands", c.SnapshotCommands,
 		"snapshot_interval", c.SnapshotInterval, "trailing_logs", c.TrailingLogs, "log_store", c.LogStore, "segment_bytes", c.SegmentBytes, "disk_deadline", c.DiskDeadline,
 		"max_append_entries", maxAppendEntries, "max_batch_commands", c.MaxBatchCommands,
 		"max_batch_bytes", c.MaxBatchBytes, "follow_commands", c.FollowCommands, "queue_commands", c.QueueCommands, "queue_bytes", c.QueueBytes,

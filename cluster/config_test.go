@@ -58,6 +58,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"transport timeout", func(c *Config) { c.TransportTimeout = 0 }},
 		{"snapshot interval", func(c *Config) { c.SnapshotInterval = 0 }},
 		{"snapshot threshold", func(c *Config) { c.SnapshotThreshold = 0 }},
+		{"snapshot commands", func(c *Config) { c.SnapshotCommands = 0 }},
 		{"trailing logs", func(c *Config) { c.TrailingLogs = 2*maxInFlight - 1 }},
 		{"disk deadline", func(c *Config) { c.DiskDeadline = 0 }},
 		{"batch commands", func(c *Config) { c.MaxBatchCommands = 0 }},

@@ -28,6 +28,7 @@ type machine struct {
 	mu       sync.RWMutex // guards what follows
 	state    *fsm.Machine
 	index    uint64        // of the last entry applied
+	commands uint64        // applied since the last snapshot was begun or restored
 	restores uint64        // snapshots taken over since the start
 	moved    chan struct{} // closed and replaced when index moves and somebody waits
 }
@@ -62,6 +63,7 @@ func (m *machine) apply(log *raft.Log) ([]fsm.Result, error) {
 	results, err := m.state.Apply(log.Index, log.Term, log.Data)
 	id := m.state.ClusterID()
 	if err == nil {
+		m.commands += uint64(len(results))
 		m.advance(log.Index)
 	}
 	m.mu.Unlock()
@@ -85,8 +87,9 @@ func (m *machine) advance(index uint64) {
 
 // Snapshot implements raft.FSM.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.commands = 0
 	return machineSnapshot{m.state.Snapshot(), m.space, m.log}, nil
 }
 
@@ -100,6 +103,7 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.mu.Lock()
 	m.state = state
+	m.commands = 0
 	m.restores++
 	m.advance(state.Index())
 	m.mu.Unlock()
@@ -113,6 +117,14 @@ func (m *machine) view(f func(*fsm.Machine)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	f(m.state)
+}
+
+// progress is the last entry applied, the commands since the last snapshot, and
+// how many finished transactions one has now.
+func (m *machine) progress() (index, commands uint64, finished int) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.index, m.commands, m.state.FinishedCount()
 }
 
 func (m *machine) applied() (index, restores uint64) {

@@ -72,7 +72,7 @@ func (r *Replica) open() error {
 	r.proposer = newProposer(r.cfg, r.submitBatch)
 	r.tasks.Go(r.greetPeers)
 	r.tasks.Go(r.recordCluster)
-	r.tasks.Go(r.snapshotEarly)
+	r.tasks.Go(r.snapshotWhenDue)
 	r.tasks.Go(r.succeedLeaders)
 	return nil
 }

@@ -117,6 +117,35 @@ func TestRestartedNodeTakesASnapshot(t *testing.T) {
 	eventually(t, "snapshot", func() bool { return node.replica.Status().SnapshotIndex > 16 })
 }
 
+// Many commands call for a snapshot, however few entries they are in; and another
+// when as many have come again, not before.
+func TestManyCommandsCallForASnapshot(t *testing.T) {
+	c := newTestCluster(t, 1)
+	node := c.nodes[0]
+	node.config = func(cfg *Config) {
+		cfg.SnapshotCommands, cfg.SnapshotThreshold, cfg.SnapshotInterval = 40, 1<<20, 24*time.Hour
+	}
+	c.start(node)
+	announce := func(n int) {
+		for i := range n {
+			c.announce(fmt.Sprintf("node-%d", i))
+		}
+	}
+	announce(20)
+	due := func() uint64 { _, commands, _ := node.replica.machine.progress(); return commands }
+	if n := due(); n < 20 || n > 30 {
+		t.Fatalf("%d commands are counted", n)
+	}
+	announce(20)
+	eventually(t, "snapshot", func() bool { return node.replica.Status().SnapshotIndex > 20 })
+	taken := node.replica.Status().SnapshotIndex
+	if n := due(); n != 0 {
+		t.Errorf("%d commands behind the snapshot", n)
+	}
+	announce(41)
+	eventually(t, "another", func() bool { return node.replica.Status().SnapshotIndex > taken+20 })
+}
+
 // A snapshot for which there is no room is not begun, since it would take the
 // log's: the node goes on, and takes one when there is.
 func TestNoSnapshotWithoutRoom(t *testing.T) {

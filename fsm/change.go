@@ -89,7 +89,7 @@ func (m *Machine) Changes(behind Position, limit int) (list []Change, more bool,
 		s.look(t)
 	}
 	for p := range m.finished.packed.behind(behind.Index) {
-		if _, _, begun := p.peek(); !s.beyond(begun) {
+		if _, begun, _ := p.peek(); !s.beyond(begun) {
 			s.look(p.txn(m.participants))
 		}
 	}

@@ -2,8 +2,8 @@ package fsm
 
 import (
 	"cmp"
-	"iter"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -46,7 +46,7 @@ func (f *finished) txn(id string, registry map[string]*Participant) *Txn {
 // stateOf is the state of a finished transaction, or Unknown.
 func (f *finished) stateOf(id string) State {
 	if p := f.packed.find(id); p != nil {
-		_, state, _ := p.peek()
+		state, _, _ := p.peek()
 		return state
 	}
 	if t := f.loose[id]; t != nil {
@@ -87,9 +87,6 @@ func (f *finished) last() uint64 {
 // exceed keep.
 func (f *finished) forgettable(upTo uint64, keep, limit int) (list []forgettable) {
 	excess := f.count() - keep
-	next, stop := iter.Pull(f.packed.all())
-	defer stop()
-	p, more := next()
 	take := func(id string, index uint64) bool {
 		if len(list) >= limit || index > upTo && len(list) >= excess {
 			return false
@@ -97,18 +94,22 @@ func (f *finished) forgettable(upTo uint64, keep, limit int) (list []forgettable
 		list = append(list, forgettable{id, index})
 		return true
 	}
-	for _, t := range sortedLoose(f.loose) {
-		for ; more && p.finishIndex() <= t.FinishIndex; p, more = next() {
-			if !take(string(p.id()), p.finishIndex()) {
-				return list
+	loose := sortedLoose(f.loose)
+	takeLoose := func(before uint64) bool {
+		for ; len(loose) > 0 && loose[0].FinishIndex < before; loose = loose[1:] {
+			if t := loose[0]; !t.NeedsOperator() && !take(t.ID, t.FinishIndex) {
+				return false
 			}
 		}
-		if !t.NeedsOperator() && !take(t.ID, t.FinishIndex) {
+		return true
+	}
+	for p := range f.packed.all() {
+		index := p.finishIndex()
+		if !takeLoose(index) || !take(string(p.id()), index) {
 			return list
 		}
 	}
-	for ; more && take(string(p.id()), p.finishIndex()); p, more = next() {
-	}
+	takeLoose(math.MaxUint64)
 	return list
 }
 

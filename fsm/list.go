@@ -107,8 +107,8 @@ func (s *Snapshot) List(q ListQuery) (list []*Txn, more bool, err error) {
 	}
 	scratch := new(Txn)
 	for p := range s.finished.all() {
-		id, _, begun := p.peek()
-		if !possible(q.Order.place(string(id), begun)) {
+		_, begun, _ := p.peek()
+		if !possible(q.Order.place(string(p.id()), begun)) {
 			continue
 		}
 		if p.read(scratch, s.participants); q.Match(scratch) {

@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"encoding/binary"
-	"hash/crc32"
 	"iter"
 	"maps"
 	"slices"
@@ -15,74 +13,84 @@ import (
 // written are never changed, so a snapshot shares the blocks.
 type packed struct {
 	run
-	// index finds a record by the hash of its id. A second id of the same hash
-	// is refused, and kept elsewhere.
-	index map[uint64]spot
+	// index finds a record by the hash of its id. A second id of the same hash is
+	// refused, and kept elsewhere: of a million about a hundred.
+	index map[uint32]spot
 	buf   []byte
 }
 
 // run is what a snapshot needs of packed.
 type run struct {
 	blocks []block
-	first  uint64 // number of blocks[0]
-	head   uint32 // where the oldest record stands in blocks[0]
+	first  uint16 // number of blocks[0]; numbers come again after 65,536
+	head   int    // where the oldest record stands in blocks[0]
 	count  int
 	// holes are records behind the head that have been taken out.
 	holes map[spot]struct{}
 }
 
-// block is records, each behind its head.
+// block is records.
 type block []byte
 
-// blockBytes is how long a block grows; a longer record has one for itself.
-const blockBytes = 64 << 10
+const (
+	// blockBytes is how long a block grows; a longer record has one for itself.
+	blockBytes = 64 << 10
+	// maxBlocks keeps a number from meaning two blocks; there is room for 4 GiB.
+	maxBlocks = 1<<16 - 1
+)
 
-// recordHead stands before each record: Finish index, length and CRC-32C.
-const recordHead = 8 + 4 + 4
-
-// spot is where a record's head is: the number of the block and the offset in it.
-type spot uint64
-
-func spotAt(number uint64, offset uint32) spot { return spot(number<<32 | uint64(offset)) }
+// spot is where a record begins: the number of the block, 16 bits, and the offset in it.
+type spot uint32
 
 func newPacked() packed {
-	return packed{run: run{holes: map[spot]struct{}{}}, index: map[uint64]spot{}}
+	return packed{run: run{holes: map[spot]struct{}{}}, index: map[uint32]spot{}}
 }
 
-// packedTxn is one finished transaction: its head and its record.
+func (p *run) spotAt(i, offset int) spot { return spot(uint32(p.first+uint16(i))<<16 | uint32(offset)) }
+
+func (p *run) at(s spot) packedTxn {
+	return firstIn(p.blocks[uint16(s>>16)-p.first][s&0xffff:])
+}
+
+// packedTxn is the record of one finished transaction, as appendTxn makes it.
 type packedTxn []byte
 
-func (p packedTxn) finishIndex() uint64 { return binary.BigEndian.Uint64(p) }
-
-// sum is the length and the checksum, as they stand in a snapshot.
-func (p packedTxn) sum() []byte { return p[8:recordHead] }
-
-func (p packedTxn) record() []byte { return p[recordHead:] }
+// firstIn is the first of records that stand one behind the other.
+func firstIn(b []byte) packedTxn {
+	w := wire{rest: b}
+	w.next()
+	return packedTxn(b[:len(b)-len(w.rest)])
+}
 
 // peek reads what stands before the branches.
-func (p packedTxn) peek() (id []byte, state State, beginIndex uint64) {
-	for w := insideRecord(p.record()); w.next() && w.field <= fieldTxnBeginIndex; {
+func (p packedTxn) peek() (state State, beginIndex, finishIndex uint64) {
+	for w := insideRecord(p); w.next() && w.field <= fieldTxnFinishIndex; {
 		switch w.field {
-		case fieldTxnID:
-			id = w.bytes()
 		case fieldTxnState:
 			state = State(w.value)
 		case fieldTxnBeginIndex:
 			beginIndex = w.value
+		case fieldTxnFinishIndex:
+			finishIndex = w.value
 		}
 	}
-	return id, state, beginIndex
+	return state, beginIndex, finishIndex
+}
+
+func (p packedTxn) finishIndex() uint64 {
+	_, _, index := p.peek()
+	return index
 }
 
 func (p packedTxn) id() []byte {
-	w := insideRecord(p.record())
+	w := insideRecord(p)
 	w.next()
 	return w.bytes()
 }
 
 // read fills t with the transaction.
 func (p packedTxn) read(t *Txn, registry map[string]*Participant) {
-	err := readTxn(t, p.record(), registry)
+	err := readTxn(t, p, registry)
 	invariant(err == nil, "a finished record cannot be read") // appendTxn wrote it
 }
 
@@ -92,68 +100,59 @@ func (p packedTxn) txn(registry map[string]*Participant) *Txn {
 	return t
 }
 
-// idHash is FNV-1a, 64 bits. Who makes ids that collide spoils nothing but the
-// memory of their own transactions.
-func idHash[T string | []byte](id T) uint64 {
+// idHash is FNV-1a of 64 bits, folded. Who makes ids that collide spoils nothing
+// but the memory of their own transactions.
+func idHash(id string) uint32 {
 	h := uint64(14695981039346656037)
 	for i := range len(id) {
 		h = (h ^ uint64(id[i])) * 1099511628211
 	}
-	return h
+	return uint32(h>>32) ^ uint32(h)
 }
 
 // push adds a transaction that finished after all that are here; false if
 // another id has its hash.
 func (p *packed) push(t *Txn) bool {
 	hash := idHash(t.ID)
-	if _, taken := p.index[hash]; taken {
+	if _, taken := p.index[hash]; taken || len(p.blocks) == maxBlocks {
 		return false
 	}
-	p.buf = appendTxn(append(p.buf[:0], make([]byte, recordHead)...), t)
-	record := p.buf[recordHead:]
-	binary.BigEndian.PutUint64(p.buf, t.FinishIndex)
-	binary.BigEndian.PutUint32(p.buf[8:], uint32(len(record)))
-	binary.BigEndian.PutUint32(p.buf[12:], crc32.Checksum(record, castagnoli))
-	number, last := p.room(len(p.buf))
-	p.index[hash] = spotAt(number, uint32(len(*last)))
-	*last = append(*last, p.buf...)
+	p.buf = appendTxn(p.buf[:0], t)
+	i := p.room(len(p.buf))
+	p.index[hash] = p.spotAt(i, len(p.blocks[i]))
+	p.blocks[i] = append(p.blocks[i], p.buf...)
 	p.count++
 	return true
 }
 
-// room is the last block with n bytes free, and its number.
-func (p *run) room(n int) (uint64, *block) {
-	if i := len(p.blocks) - 1; i >= 0 {
-		last := &p.blocks[i]
-		switch need := len(*last) + n; {
-		case need <= cap(*last):
-			return p.first + uint64(i), last
+// room makes room for n bytes in the last block, and tells which that is.
+func (p *run) room(n int) int {
+	i := len(p.blocks) - 1
+	if i >= 0 {
+		last := p.blocks[i]
+		switch need := len(last) + n; {
+		case need <= cap(last):
+			return i
 		case need <= blockBytes: // the first block of a small state
-			*last = append(make(block, 0, min(2*need, blockBytes)), *last...)
-			return p.first + uint64(i), last
+			p.blocks[i] = append(make(block, 0, min(2*need, blockBytes)), last...)
+			return i
 		}
 	}
-	size := max(n, blockBytes)
-	if len(p.blocks) == 0 {
-		size = max(n, 1<<10)
+	size := blockBytes
+	if i < 0 {
+		size = 1 << 10
 	}
-	p.blocks = append(p.blocks, make(block, 0, size))
-	i := len(p.blocks) - 1
-	return p.first + uint64(i), &p.blocks[i]
-}
-
-func (p *run) at(place spot) packedTxn {
-	b := p.blocks[uint64(place>>32)-p.first][uint32(place):]
-	return packedTxn(b[:recordHead+int(binary.BigEndian.Uint32(b[8:]))])
+	p.blocks = append(p.blocks, make(block, 0, max(n, size)))
+	return i + 1
 }
 
 // find is the transaction of an id, or nil.
 func (p *packed) find(id string) packedTxn {
-	place, ok := p.index[idHash(id)]
+	s, ok := p.index[idHash(id)]
 	if !ok {
 		return nil
 	}
-	found := p.at(place)
+	found := p.at(s)
 	if string(found.id()) != id {
 		return nil
 	}
@@ -172,8 +171,8 @@ func (p *packed) take(id string) {
 // advance moves the head behind what was taken, and lets go of blocks of which
 // nothing is left, but for the last, which has room for what comes.
 func (p *run) advance() {
-	for len(p.blocks) > 0 {
-		if int(p.head) == len(p.blocks[0]) {
+	for {
+		if p.head == len(p.blocks[0]) {
 			if len(p.blocks) == 1 {
 				return
 			}
@@ -181,29 +180,29 @@ func (p *run) advance() {
 			p.blocks, p.first, p.head = p.blocks[1:], p.first+1, 0
 			continue
 		}
-		at := spotAt(p.first, p.head)
+		at := p.spotAt(0, p.head)
 		if _, hole := p.holes[at]; !hole {
 			return
 		}
 		delete(p.holes, at)
-		p.head += uint32(len(p.at(at)))
+		p.head += len(p.at(at))
 	}
 }
 
-// from are the transactions that stand, in the order of their Finish, from the
-// block on whose number is given.
-func (p *run) from(number uint64) iter.Seq[packedTxn] {
+// from are the transactions that stand, in the order of their Finish, from a
+// block on.
+func (p *run) from(i int) iter.Seq[packedTxn] {
 	return func(yield func(packedTxn) bool) {
-		for ; number < p.first+uint64(len(p.blocks)); number++ {
-			offset, end := uint32(0), uint32(len(p.blocks[number-p.first]))
-			if number == p.first {
+		for ; i < len(p.blocks); i++ {
+			offset := 0
+			if i == 0 {
 				offset = p.head
 			}
-			for offset < end {
-				at := spotAt(number, offset)
-				t := p.at(at)
-				offset += uint32(len(t))
-				if _, hole := p.holes[at]; !hole && !yield(t) {
+			for offset < len(p.blocks[i]) {
+				t := firstIn(p.blocks[i][offset:])
+				_, hole := p.holes[p.spotAt(i, offset)]
+				offset += len(t)
+				if !hole && !yield(t) {
 					return
 				}
 			}
@@ -211,19 +210,19 @@ func (p *run) from(number uint64) iter.Seq[packedTxn] {
 	}
 }
 
-func (p *run) all() iter.Seq[packedTxn] { return p.from(p.first) }
+func (p *run) all() iter.Seq[packedTxn] { return p.from(0) }
 
 // behind are those that were finished at or behind a log index.
 func (p *run) behind(index uint64) iter.Seq[packedTxn] {
 	// The block before the first one that begins behind it may end behind it.
 	i, _ := slices.BinarySearchFunc(p.blocks, index, func(b block, index uint64) int {
-		if packedTxn(b).finishIndex() < index {
+		if firstIn(b).finishIndex() < index {
 			return -1
 		}
 		return 1
 	})
 	return func(yield func(packedTxn) bool) {
-		for t := range p.from(p.first + uint64(max(i, 1)-1)) {
+		for t := range p.from(max(i, 1) - 1) {
 			if t.finishIndex() >= index && !yield(t) {
 				return
 			}
@@ -234,7 +233,7 @@ func (p *run) behind(index uint64) iter.Seq[packedTxn] {
 // last is the Finish index of the newest, 0 if there is none.
 func (p *run) last() (index uint64) {
 	for i := len(p.blocks) - 1; i >= 0 && index == 0; i-- {
-		for t := range p.from(p.first + uint64(i)) {
+		for t := range p.from(i) {
 			index = t.finishIndex()
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -102,10 +101,11 @@ func (s *Snapshot) objects() iter.Seq[*Txn] {
 func (s *Snapshot) writeFinished(fw *frameWriter) {
 	loose := sortedLoose(s.loose)
 	var equal []packedTxn // of one Finish
+	index := uint64(0)
 	flush := func() {
-		slices.SortFunc(equal, func(a, b packedTxn) int { return strings.Compare(string(a.id()), string(b.id())) })
+		slices.SortFunc(equal, func(a, b packedTxn) int { return compareIDs(a.id(), b.id()) })
 		for _, p := range equal {
-			for len(loose) > 0 && (loose[0].FinishIndex < p.finishIndex() || loose[0].FinishIndex == p.finishIndex() && loose[0].ID < string(p.id())) {
+			for len(loose) > 0 && (loose[0].FinishIndex < index || loose[0].FinishIndex == index && loose[0].ID < string(p.id())) {
 				fw.txn(loose[0])
 				loose = loose[1:]
 			}
@@ -114,8 +114,9 @@ func (s *Snapshot) writeFinished(fw *frameWriter) {
 		equal = equal[:0]
 	}
 	for p := range s.finished.all() {
-		if len(equal) > 0 && equal[0].finishIndex() != p.finishIndex() {
+		if at := p.finishIndex(); at != index {
 			flush()
+			index = at
 		}
 		equal = append(equal, p)
 	}
@@ -123,6 +124,17 @@ func (s *Snapshot) writeFinished(fw *frameWriter) {
 	for _, t := range loose {
 		fw.txn(t)
 	}
+}
+
+// compareIDs orders as strings are ordered, without making any.
+func compareIDs(a, b []byte) int {
+	switch {
+	case string(a) < string(b):
+		return -1
+	case string(a) > string(b):
+		return 1
+	}
+	return 0
 }
 
 // WriteTo streams the snapshot.
@@ -186,14 +198,9 @@ func (f *frameWriter) txn(t *Txn) {
 	f.body(f.buf)
 }
 
-// packed writes what is a frame already.
 func (f *frameWriter) packed(p packedTxn) {
 	f.records++
-	if f.err == nil {
-		f.err = checkFrame(len(p.record()))
-	}
-	f.raw(p.sum())
-	f.raw(p.record())
+	f.body(p)
 }
 
 func (f *frameWriter) frame(msg proto.Message) {
@@ -210,22 +217,14 @@ func (f *frameWriter) frame(msg proto.Message) {
 }
 
 func (f *frameWriter) body(body []byte) {
-	if f.err == nil {
-		f.err = checkFrame(len(body))
+	if f.err == nil && len(body) > maxFrame { // better no snapshot than one that Restore refuses
+		f.err = fmt.Errorf("snapshot record of %d bytes, at most %d can be read back", len(body), maxFrame)
 	}
 	var head [8]byte
 	binary.BigEndian.PutUint32(head[:], uint32(len(body)))
 	binary.BigEndian.PutUint32(head[4:], crc32.Checksum(body, castagnoli))
 	f.raw(head[:])
 	f.raw(body)
-}
-
-// checkFrame: better no snapshot than one that Restore refuses.
-func checkFrame(size int) error {
-	if size > maxFrame {
-		return fmt.Errorf("snapshot record of %d bytes, at most %d can be read back", size, maxFrame)
-	}
-	return nil
 }
 
 // begunTerms is which attempts began.

@@ -15,8 +15,10 @@ const leastHeap = 64 << 20
 // maxGCPercent keeps a heap of next to nothing from an absurd setting.
 const maxGCPercent = 1600
 
-// collectLess has the garbage collector begin at leastHeap, or when the heap has
-// doubled, as usual, whichever is more. Who sets GOGC has it as set.
+// collectLess has the garbage collector begin at leastHeap, or when as much garbage
+// has come as there is for the collector to look through, as usual, whichever is
+// more. Finished transactions, which a node keeps as bytes, it does not look
+// through, and so they are no reason to let garbage lie. Who sets GOGC has it as set.
 func collectLess() {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -33,9 +35,9 @@ func afterCollection(percent int) {
 // setGCPercent sets what fits the heap that the last collection left, unless it is
 // nearly so already: each change stops everything for a moment. It returns what is set.
 func setGCPercent(now int) int {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	want := gcPercent(live[0].Value.Uint64())
+	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/heap:bytes"}}
+	metrics.Read(heap)
+	want := gcPercent(heap[0].Value.Uint64(), heap[1].Value.Uint64())
 	if want > now-now/8 && want < now+now/8 {
 		return now
 	}
@@ -43,10 +45,12 @@ func setGCPercent(now int) int {
 	return want
 }
 
-// gcPercent is by how much a heap of live bytes may grow, in percent.
-func gcPercent(live uint64) int {
-	if live >= leastHeap/2 {
-		return 100
+// gcPercent is by how much a heap of live bytes may grow, in percent; scanned is
+// how much of it the collector looks through.
+func gcPercent(live, scanned uint64) int {
+	garbage := max(scanned, leastHeap/2, live/8)
+	if live < leastHeap {
+		garbage = max(garbage, leastHeap-live)
 	}
-	return int(min(maxGCPercent, leastHeap*100/max(live, 1)-100))
+	return int(min(maxGCPercent, garbage*100/max(live, 1)))
 }
