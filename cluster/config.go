@@ -267,6 +267,12 @@ func (c Config) address() string {
 	return c.Peers[i].Address
 }
 
+// rank is the share of the peers that come before this node: 0 of the first one.
+func (c Config) rank() float64 {
+	i := slices.IndexFunc(c.Peers, func(p Peer) bool { return p.ID == c.NodeID })
+	return float64(i) / float64(len(c.Peers))
+}
+
 // raftConfig leaves nothing to the library's defaults.
 func (c Config) raftConfig() *raft.Config {
 	return &raft.Config{

@@ -25,9 +25,11 @@ const (
 // The others keep what a restart has to apply in proportion: an entry can carry
 // one command or hundreds, a command takes microseconds, and a record of a
 // snapshot a fraction of one. So one is due after SnapshotCommands, or when the log
-// has a quarter as many transactions as the snapshot.
+// has a quarter as many transactions as the snapshot. The nodes count alike, so each
+// takes its first one at another time: at once, all would be slow.
 func (r *Replica) snapshotWhenDue() {
 	began, first := snapshotIndex(r.raft.Load()), true
+	ahead := r.cfg.rank()
 	tick := time.NewTicker(dueLook)
 	defer tick.Stop()
 	for {
@@ -42,11 +44,12 @@ func (r *Replica) snapshotWhenDue() {
 		applied, commands, finished := r.machine.progress()
 		first = first && snapshotIndex(running) == began
 		late := first && applied >= began+r.cfg.SnapshotThreshold
-		many := commands >= max(r.cfg.SnapshotCommands, commandsEach*uint64(finished)/4)
+		due := float64(max(r.cfg.SnapshotCommands, commandsEach*uint64(finished)/4))
+		many := float64(commands) >= due-ahead*due
 		if !late && !many || applied+dueLag < running.CommitIndex() {
 			continue
 		}
-		first = false
+		first, ahead = false, 0
 		if err := r.Snapshot(context.Background()); err != nil { // it ends with the replica
 			r.cfg.Logger.Warn("a snapshot that was due was not taken; it is taken in time", "error", err)
 		}

@@ -59,6 +59,7 @@ func openStore(path string, covered uint64) (*raftboltdb.BoltStore, error) {
 	if err != nil {
 		return nil, storeError(path, err)
 	}
+	letGo(path)
 	return store, nil
 }
 

@@ -54,7 +54,9 @@ func Restore(r io.Reader) (*Machine, error) {
 	if _, err := br.r.ReadByte(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("snapshot: bytes behind its end: %w", ErrCorrupt)
 	}
-	b.finish()
+	if err := b.finish(); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
 	for _, p := range m.Participants() {
 		drained, n := p.State == ParticipantRemoved, m.unfinished[p.Name]
 		if p.State != ParticipantActive && drained != (n == 0) {
@@ -205,21 +207,21 @@ func (b *builder) transaction(body []byte) (recordKey, error) {
 	if err == nil {
 		err = b.checkRestored(t)
 	}
-	if err == nil && b.stateOf(t.ID) != Unknown {
-		err = fmt.Errorf("two records of one id: %w", ErrCorrupt)
-	}
+	key := recordKey{kind: 4, name: t.ID}
 	switch {
 	case err != nil:
-		return recordKey{}, fmt.Errorf("transaction %q: %w", t.ID, err)
 	case !t.State.Finished():
 		b.restoreLive(t.clone())
 	case !b.byFinish:
 		b.old = append(b.old, t.clone())
 	default:
-		b.restoreFinished(t)
-		return recordKey{kind: 5, index: t.FinishIndex, name: t.ID}, nil
+		key = recordKey{kind: 5, index: t.FinishIndex, name: t.ID}
+		err = b.restoreFinished(t)
 	}
-	return recordKey{kind: 4, name: t.ID}, nil
+	if err != nil {
+		return recordKey{}, fmt.Errorf("transaction %q: %w", t.ID, err)
+	}
+	return key, nil
 }
 
 func (m *Machine) restoreLive(t *Txn) {
@@ -237,23 +239,37 @@ func (m *Machine) restoreLive(t *Txn) {
 	}
 }
 
-// restoreFinished keeps nothing of t but what it copies.
-func (m *Machine) restoreFinished(t *Txn) {
+// restoreFinished keeps nothing of t but what it copies. Those that are not
+// finished are here before.
+func (m *Machine) restoreFinished(t *Txn) error {
+	if m.txns[t.ID] != nil || m.finished.loose[t.ID] != nil {
+		return errTwice
+	}
 	if t.NeedsOperator() {
 		m.operator[t.ID] = struct{}{}
 	}
-	if !m.finished.pack(t) {
-		m.finished.add(t.clone())
+	if m.finished.pack(t) { // no other has the hash of its id, so no other has the id
+		return nil
 	}
+	if m.finished.packed.find(t.ID) != nil {
+		return errTwice
+	}
+	m.finished.add(t.clone())
+	return nil
 }
 
+var errTwice = fmt.Errorf("two records of one id: %w", ErrCorrupt)
+
 // finish takes the finished transactions of an older format, in the order of the new.
-func (b *builder) finish() {
+func (b *builder) finish() error {
 	slices.SortFunc(b.old, compareFinish)
 	for _, t := range b.old {
-		b.restoreFinished(t)
+		if err := b.restoreFinished(t); err != nil {
+			return fmt.Errorf("transaction %q: %w", t.ID, err)
+		}
 	}
 	b.old = nil
+	return nil
 }
 
 func participantFrom(p *fsmpb.Participant) (*Participant, error) {

@@ -263,6 +263,7 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"finished with no Finish":   change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex = 0 }),
 		"refused and not aborted":   change("x-PREPARING", func(x *fsmpb.Transaction) { x.Refused = true }),
 		"an id twice":               change("x-COMMITTED", func(x *fsmpb.Transaction) { x.Id = "x-ABORTING" }),
+		"a finished id twice":       change("x-ABORTED", func(x *fsmpb.Transaction) { x.Id = "x-COMMITTED" }),
 		"finished out of order":     change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex += 1000 }),
 		"a participant twice":       change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1] = x.Branches[0] }),
 		"a participant unknown":     change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[1].Participant = "z" }),
