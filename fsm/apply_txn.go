@@ -22,7 +22,7 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	case m.begun.has(attempt):
 		return m.reject(id, KindAttemptBegun, attempt.String())
 	}
-	digest, branches, rejected := m.beginBranches(c)
+	branches, rejected := m.beginBranches(c)
 	if rejected == nil && c.GetOnePhase() && len(branches) != 1 {
 		rejected = &Rejection{Kind: KindMalformed, Detail: fmt.Sprintf("one phase is for one branch, got %d", len(branches))}
 	}
@@ -32,10 +32,13 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	}
 	m.begun.add(attempt)
 	t := &Txn{
-		ID: id, Attempt: attempt, Priority: m.priority(c.GetRetryOf(), attempt), Digest: digest, State: to,
+		ID: id, Attempt: attempt, Priority: m.priority(c.GetRetryOf(), attempt), State: to,
 		TimeoutMS: c.GetTimeoutMs(), BeginIndex: index, BegunMS: m.at, Branches: branches,
 		// The leader asked the registry a moment ago; what it says now counts (P18).
 		OnePhase: c.GetOnePhase() && m.participants[branches[0].Participant].OnePhase,
+	}
+	if logged, ok := DigestFrom(c.GetDigest()); ok {
+		t.setDigest(logged)
 	}
 	for i := range branches {
 		m.unfinished[branches[i].Participant]++
@@ -53,9 +56,9 @@ func (m *Machine) priority(retryOf string, own Attempt) Attempt {
 }
 
 // beginBranches checks a Begin against limits and registry (P18).
-func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
-	broken := func(err string) (Digest, []Branch, *Rejection) {
-		return Digest{}, nil, &Rejection{Kind: KindMalformed, Detail: err}
+func (m *Machine) beginBranches(c *fsmpb.Begin) ([]Branch, *Rejection) {
+	broken := func(err string) ([]Branch, *Rejection) {
+		return nil, &Rejection{Kind: KindMalformed, Detail: err}
 	}
 	if err := CheckID("id", c.GetId()); err != nil {
 		return broken(err.Error())
@@ -67,10 +70,10 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 	for i, b := range c.GetBranches() {
 		p := m.participants[b.GetParticipant()]
 		if p == nil {
-			return Digest{}, nil, &Rejection{Kind: KindParticipantUnknown, Detail: b.GetParticipant()}
+			return nil, &Rejection{Kind: KindParticipantUnknown, Detail: b.GetParticipant()}
 		}
 		if !p.Open() {
-			return Digest{}, nil, &Rejection{Kind: KindParticipantClosed, Detail: b.GetParticipant()}
+			return nil, &Rejection{Kind: KindParticipantClosed, Detail: b.GetParticipant()}
 		}
 		bd, ok := digestOr(b.GetDigest(), func() Digest { return DigestOf(b.GetPayload()) })
 		if !ok || len(b.GetPayload()) > MaxPayloadBytes {
@@ -87,13 +90,10 @@ func (m *Machine) beginBranches(c *fsmpb.Begin) (Digest, []Branch, *Rejection) {
 		// The registry's string is shared by all transactions.
 		branches[i] = Branch{Participant: p.Name, Digest: bd, Detail: &Detail{Content: b.GetPayload()}}
 	}
-	digest, ok := digestOr(c.GetDigest(), func() Digest {
-		return DigestOfContent(len(branches), func(i int) (string, Digest) { return branches[i].Participant, branches[i].Digest })
-	})
-	if !ok {
+	if n := len(c.GetDigest()); n != 0 && n != DigestBytes {
 		return broken("digest: 16 bytes or none")
 	}
-	return digest, branches, nil
+	return branches, nil
 }
 
 // digestOr is a digest that a command has, or the one that follows from its

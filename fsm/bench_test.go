@@ -18,6 +18,16 @@ func benchMachine(b *testing.B) *world {
 	return w
 }
 
+// beginLogged is a Begin as leaders log it: without what follows from the rest.
+func beginLogged(id string, a Attempt, participants ...string) *fsmpb.Command {
+	return beginWith(id, a, func(c *fsmpb.Begin) {
+		c.Digest = nil
+		for _, b := range c.GetBranches() {
+			b.Digest = nil
+		}
+	}, participants...)
+}
+
 // fill logs n finished two-branch transactions, a hundred commands an entry,
 // with ids of 36 bytes as clients make them.
 func fill(w *world, n int) {
@@ -26,7 +36,7 @@ func fill(w *world, n int) {
 		var begins, commits, finishes []*fsmpb.Command
 		for i := range batch {
 			id, a := fmt.Sprintf("0190d5a0-0000-7000-8000-%012d", done+i), w.attempt()
-			begins = append(begins, begin(id, a, "seats", "payments"))
+			begins = append(begins, beginLogged(id, a, "seats", "payments"))
 			commits = append(commits, commit(id, a, VotePrepared, VotePrepared))
 			finishes = append(finishes, finish(id, a, SettledDone, SettledDone))
 		}
@@ -37,7 +47,7 @@ func fill(w *world, n int) {
 }
 
 // BenchmarkRetained reports what a finished transaction costs in memory while
-// it is kept, everything included. The bar is 600 bytes.
+// it is kept, everything included. The bar is 200 bytes.
 func BenchmarkRetained(b *testing.B) {
 	var per float64
 	for b.Loop() {
@@ -89,7 +99,7 @@ func BenchmarkApply(b *testing.B) {
 		entries := make([][]*fsmpb.Command, 3)
 		for i := range batch {
 			id, a := fmt.Sprintf("t-%d-%d", round, i), w.attempt()
-			entries[0] = append(entries[0], begin(id, a, "seats", "payments"))
+			entries[0] = append(entries[0], beginLogged(id, a, "seats", "payments"))
 			entries[1] = append(entries[1], commit(id, a, VotePrepared, VotePrepared))
 			entries[2] = append(entries[2], finish(id, a, SettledDone, SettledDone))
 		}

@@ -257,7 +257,7 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"an attempt never begun":    change("x-PREPARING", func(x *fsmpb.Transaction) { x.Attempt.Sequence = 99 }),
 		"a payload once decided":    change("x-COMMITTING", func(x *fsmpb.Transaction) { x.Branches[0].Payload = []byte("work") }),
 		"a result while preparing":  change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches[0].Result = []byte("seat") }),
-		"a digest cut":              change("x-PREPARING", func(x *fsmpb.Transaction) { x.Digest = x.Digest[:15] }),
+		"a digest cut":              change("x-PREPARING", func(x *fsmpb.Transaction) { x.Digest = make([]byte, 15) }),
 		"no branches":               change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches = nil }),
 		"a hostile id":              change("y", func(x *fsmpb.Transaction) { x.Id = "y/" }),
 		"finished with no Finish":   change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex = 0 }),

@@ -92,9 +92,7 @@ type Txn struct {
 	ID       string
 	Attempt  Attempt
 	Priority Attempt
-	// Digest is over the content: the branches, in order, with their payloads.
-	Digest Digest
-	State  State
+	State    State
 	// Refused: aborted by a client before anybody began it; there are no branches.
 	Refused bool
 	// Acknowledged: an operator has seen its heuristic or given-up branches.
@@ -112,6 +110,8 @@ type Txn struct {
 	BegunMS                         int64
 	DecidedAfterMS, FinishedAfterMS uint32
 	Branches                        []Branch
+	// digest is nil but where a log has another one than follows from the branches.
+	digest *Digest
 }
 
 // Branch is one participant's part of a transaction.
@@ -131,6 +131,25 @@ type Detail struct {
 	// Content is the payload until the decision, which drops it, and the result after it.
 	Content []byte
 	Reason  *Reason
+}
+
+// Digest is over the content: the branches, in order, with their payloads. One
+// that was refused has no content that anybody knows.
+func (t *Txn) Digest() Digest {
+	switch {
+	case t.Refused:
+		return Digest{}
+	case t.digest != nil:
+		return *t.digest
+	}
+	return DigestOfContent(len(t.Branches), func(i int) (string, Digest) { return t.Branches[i].Participant, t.Branches[i].Digest })
+}
+
+// setDigest keeps a digest only if it is not the one that follows from the branches.
+func (t *Txn) setDigest(d Digest) {
+	if t.Digest() != d {
+		t.digest = &d
+	}
 }
 
 // Payload is branch i's work; nil after the decision.

@@ -11,6 +11,7 @@ import (
 // the record is whole and right, checkRestored says.
 func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 	*t = Txn{Branches: t.Branches[:0]}
+	var digest Digest
 	digested, prioritized := false, false
 	w := insideRecord(b)
 	for w.next() {
@@ -22,7 +23,7 @@ func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 		case fieldTxnPriority:
 			t.Priority, prioritized = w.attempt(), true
 		case fieldTxnDigest:
-			t.Digest, digested = w.digest(), true
+			digest, digested = w.digest(), true
 		case fieldTxnState:
 			t.State = State(w.number(uint64(Aborted)))
 		case fieldTxnReason:
@@ -56,8 +57,8 @@ func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 	if !prioritized {
 		t.Priority = t.Attempt
 	}
-	if !digested {
-		w.broken("is the last, and there was no digest")
+	if digested {
+		t.setDigest(digest)
 	}
 	return w.err
 }

@@ -52,8 +52,9 @@ const (
 	fieldBranchTruncated   protowire.Number = 8
 )
 
-// appendTxn appends t as a SnapshotRecord. The bytes depend on t alone. The
-// priority is left out where it is the attempt, as of all but retries.
+// appendTxn appends t as a SnapshotRecord. The bytes depend on t alone. What
+// follows from the rest is left out: the digest, and the priority where it is the
+// attempt, as of all but retries.
 func appendTxn(b []byte, t *Txn) []byte {
 	b, at := openMessage(b, fieldRecordTransaction)
 	b = appendBytes(b, fieldTxnID, t.ID)
@@ -63,7 +64,9 @@ func appendTxn(b []byte, t *Txn) []byte {
 			b = appendAttempt(b, fieldTxnPriority, t.Priority)
 		}
 	}
-	b = appendBytes(b, fieldTxnDigest, t.Digest[:])
+	if t.digest != nil {
+		b = appendBytes(b, fieldTxnDigest, t.digest[:])
+	}
 	b = appendVarint(b, fieldTxnState, uint64(t.State))
 	b = appendReason(b, fieldTxnReason, t.Reason)
 	b = appendVarint(b, fieldTxnBeginIndex, t.BeginIndex)

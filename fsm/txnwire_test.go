@@ -18,10 +18,13 @@ import (
 // written by hand must not differ from.
 func generated(t *Txn) *fsmpb.SnapshotRecord {
 	p := &fsmpb.Transaction{
-		Id: t.ID, Digest: t.Digest[:], State: uint32(t.State), Reason: t.Reason.proto(),
+		Id: t.ID, State: uint32(t.State), Reason: t.Reason.proto(),
 		BeginIndex: t.BeginIndex, DecideIndex: t.DecideIndex, FinishIndex: t.FinishIndex,
 		TimeoutMs: t.TimeoutMS, Refused: t.Refused, Acknowledged: t.Acknowledged, OnePhase: t.OnePhase,
 		BegunMs: t.BegunMS, DecidedAfterMs: t.DecidedAfterMS, FinishedAfterMs: t.FinishedAfterMS,
+	}
+	if t.digest != nil {
+		p.Digest = t.digest[:]
 	}
 	if !t.Refused {
 		p.Attempt = t.Attempt.proto()
@@ -66,7 +69,7 @@ func drawDigest(t *rapid.T, label string) Digest {
 
 func drawTxn(t *rapid.T) *Txn {
 	x := &Txn{
-		ID: rapid.StringMatching(`[a-z]{1,48}`).Draw(t, "id"), Digest: drawDigest(t, "digest"),
+		ID: rapid.StringMatching(`[a-z]{1,48}`).Draw(t, "id"),
 		State: State(rapid.IntRange(int(Preparing), int(Aborted)).Draw(t, "state")), Reason: drawReason(t, "reason"),
 		BeginIndex: rapid.Uint64().Draw(t, "begin"), DecideIndex: rapid.Uint64().Draw(t, "decide"), FinishIndex: rapid.Uint64().Draw(t, "finish"),
 		TimeoutMS: rapid.Uint32().Draw(t, "timeout"), Refused: rapid.Bool().Draw(t, "refused"),
@@ -96,6 +99,9 @@ func drawTxn(t *rapid.T) *Txn {
 			b.Detail = d
 		}
 		x.Branches = append(x.Branches, b)
+	}
+	if rapid.Bool().Draw(t, "another digest") {
+		x.setDigest(drawDigest(t, "digest"))
 	}
 	return x
 }
@@ -166,7 +172,7 @@ func TestReadTxnRefuses(t *testing.T) {
 		"more than one":         {append(bytes.Clone(whole), whole...), "not a transaction's record"},
 		"cut short":             {whole[:len(whole)-1], "field 4 is cut short"},
 		"cut short inside":      {inside(inner[:len(inner)-1]), "cut short"},
-		"no digest":             {record(func(p *fsmpb.Transaction) { p.Digest = nil }), "no digest"},
+		"a digest cut":          {record(func(p *fsmpb.Transaction) { p.Digest = make([]byte, 15) }), "field 4 is a digest of 15 bytes"},
 		"a digest of a branch":  {record(func(p *fsmpb.Transaction) { p.Branches[0].Digest = []byte{1} }), "branch 0: field 2 is a digest of 1 bytes"},
 		"a state of no kind":    {record(func(p *fsmpb.Transaction) { p.State = 6 }), "field 5 is 6, at most 5"},
 		"a vote of no kind":     {record(func(p *fsmpb.Transaction) { p.Branches[0].Vote = 5 }), "branch 0: field 4 is 5, at most 4"},

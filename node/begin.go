@@ -21,7 +21,7 @@ func (f *flight) begin(req *pb.SubmitRequest, digests []fsm.Digest) {
 		var rec *fsm.Txn
 		var decision time.Duration
 		if !f.onePhase {
-			rec = drive.Pending(req, f.attempt, f.digest, digests)
+			rec = drive.Pending(req, f.attempt, digests)
 		}
 		if rec != nil {
 			decision = f.l.votes.take() // one entry may do for both

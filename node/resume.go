@@ -35,7 +35,7 @@ func (l *leader) resume() []*flight {
 	}
 	resumed := make([]*flight, len(live))
 	for i, t := range live {
-		f := newFlight(l, t.ID, t.Digest, len(t.Branches), 0)
+		f := newFlight(l, t.ID, t.Digest(), len(t.Branches), 0)
 		f.resumed, f.rec, f.attempt = true, t, t.Attempt
 		names := make([]string, len(t.Branches))
 		for k := range t.Branches {

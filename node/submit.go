@@ -100,7 +100,7 @@ func (l *leader) submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Transac
 		if err := l.verify(ctx); err != nil {
 			return nil, err
 		}
-		if !rec.Refused && rec.Digest != content {
+		if !rec.Refused && rec.Digest() != content {
 			return nil, idReused(req.GetId())
 		}
 		return l.node.respond(rec, nil), nil

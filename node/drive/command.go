@@ -35,12 +35,12 @@ func BeginCommand(req *pb.SubmitRequest, a fsm.Attempt, digests []fsm.Digest, on
 // what the overlapped order (P2) drives until then. It lacks what only the log
 // knows, the index and the time. nil: the priority is inherited (P12), which only
 // the state machine can tell, so the order has to be the plain one.
-func Pending(req *pb.SubmitRequest, a fsm.Attempt, content fsm.Digest, digests []fsm.Digest) *fsm.Txn {
+func Pending(req *pb.SubmitRequest, a fsm.Attempt, digests []fsm.Digest) *fsm.Txn {
 	if req.GetRetryOf() != "" {
 		return nil
 	}
 	t := &fsm.Txn{
-		ID: req.GetId(), Attempt: a, Priority: a, Digest: content, State: fsm.Preparing, TimeoutMS: timeoutMS(req),
+		ID: req.GetId(), Attempt: a, Priority: a, State: fsm.Preparing, TimeoutMS: timeoutMS(req),
 		Branches: make([]fsm.Branch, len(req.GetBranches())),
 	}
 	for i, b := range req.GetBranches() {

@@ -44,7 +44,7 @@ func TestPendingIsWhatBeginMakes(t *testing.T) {
 		content, digests := ContentDigest(req.GetBranches())
 		attempt := fsm.Attempt{Generation: m.Generation(), Term: 5, Sequence: 3}
 		begin := BeginCommand(req, attempt, digests, false)
-		pending := Pending(req, attempt, content, digests)
+		pending := Pending(req, attempt, digests)
 		got := apply(index+1, &fsmpb.Command{Kind: &fsmpb.Command_Begin{Begin: begin}})[0]
 		if got.Rejection != nil {
 			t.Fatal(got.Rejection)
@@ -59,8 +59,11 @@ func TestPendingIsWhatBeginMakes(t *testing.T) {
 		if !reflect.DeepEqual(pending, &made) {
 			t.Errorf("pending %+v, made %+v", pending, made)
 		}
+		if made.Digest() != content {
+			t.Error("the record is of another content")
+		}
 		req.RetryOf = "earlier"
-		if Pending(req, attempt, content, digests) != nil {
+		if Pending(req, attempt, digests) != nil {
 			t.Error("the priority of a retry was guessed")
 		}
 	})

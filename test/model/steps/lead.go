@@ -71,7 +71,7 @@ func (l *lead) resume() {
 	l.w.seen[Resumed] += len(live)
 	l.w.say("past its barrier, resumes %d", len(live))
 	for _, t := range live {
-		f := l.newFlight(t.ID, t.Digest)
+		f := l.newFlight(t.ID, t.Digest())
 		f.decided, f.rec = t.State.Decided(), t
 		f.run(t)
 		if l.w.has(ResumeAborts) && t.State == fsm.Preparing {

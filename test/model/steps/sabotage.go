@@ -54,5 +54,5 @@ func (f *flight) bugAckAll(now time.Duration) []drive.Effect {
 
 // bugAborted is the answer of a leader that takes lost for aborted.
 func bugAborted(f *flight) *fsm.Txn {
-	return &fsm.Txn{ID: f.id, State: fsm.Aborted, Refused: true, Digest: f.digest}
+	return &fsm.Txn{ID: f.id, State: fsm.Aborted, Refused: true}
 }

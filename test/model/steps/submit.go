@@ -101,7 +101,7 @@ func (l *lead) submit(r *request) {
 		l.w.made = append(l.w.made, attempt)
 	}
 	l.w.say("attempt %s", attempt)
-	f.begin(attempt, c, drive.Pending(r.submit, attempt, r.content, r.digests))
+	f.begin(attempt, c, drive.Pending(r.submit, attempt, r.digests))
 }
 
 func (l *lead) admits(branches []*pb.Branch) bool {
@@ -119,7 +119,7 @@ func (l *lead) answerFinished(r *request, rec *fsm.Txn) {
 		switch {
 		case !ok:
 			l.node.reply(r, nil, errNotLeader)
-		case !rec.Refused && rec.Digest != r.content:
+		case !rec.Refused && rec.Digest() != r.content:
 			l.node.reply(r, nil, errReused)
 		default:
 			l.node.reply(r, rec, 0)

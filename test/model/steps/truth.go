@@ -155,7 +155,7 @@ func (t *truth) compare(n *node, index uint64) {
 func (t *truth) record(rec *fsm.Txn, first bool) {
 	l := t.lives[rec.Attempt]
 	if l == nil {
-		l = &life{id: rec.ID, attempt: rec.Attempt, digest: rec.Digest, branches: make([]branch, len(rec.Branches))}
+		l = &life{id: rec.ID, attempt: rec.Attempt, digest: rec.Digest(), branches: make([]branch, len(rec.Branches))}
 		for i := range rec.Branches {
 			l.branches[i] = branch{party: t.w.party(rec.Branches[i].Participant), digest: rec.Branches[i].Digest}
 		}
