@@ -32,10 +32,13 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	}
 	m.begun.add(attempt)
 	t := &Txn{
-		ID: id, Attempt: attempt, Priority: m.priority(c.GetRetryOf(), attempt), State: to,
+		ID: id, Attempt: attempt, State: to,
 		TimeoutMS: c.GetTimeoutMs(), BeginIndex: index, BegunMS: m.at, Branches: branches,
 		// The leader asked the registry a moment ago; what it says now counts (P18).
 		OnePhase: c.GetOnePhase() && m.participants[branches[0].Participant].OnePhase,
+	}
+	if aborted := m.Txn(c.GetRetryOf()); aborted != nil && aborted.canBeRetried() {
+		t.inherit(aborted.Priority())
 	}
 	if logged, ok := DigestFrom(c.GetDigest()); ok {
 		t.setDigest(logged)
@@ -47,12 +50,13 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	return Result{Txn: t}
 }
 
-// priority is inherited from the aborted try that is named (P12).
-func (m *Machine) priority(retryOf string, own Attempt) Attempt {
-	if t := m.Txn(retryOf); t != nil && (t.State == Aborting || t.State == Aborted) && !t.Refused {
-		return t.Priority
+// canBeRetried reports whether another try inherits its priority (P12).
+func (t *Txn) canBeRetried() bool { return (t.State == Aborting || t.State == Aborted) && !t.Refused }
+
+func (t *Txn) inherit(priority Attempt) {
+	if priority != t.Attempt {
+		t.Inherited = &priority
 	}
-	return own
 }
 
 // beginBranches checks a Begin against limits and registry (P18).

@@ -249,8 +249,8 @@ func TestPriorityIsInherited(t *testing.T) {
 				want = own
 			}
 			r := w.ok(beginWith("y", own, retryOf("x"), "a"))
-			if r.Txn.Priority != want || r.Txn.Attempt != own {
-				t.Errorf("priority %s, want %s", r.Txn.Priority, want)
+			if r.Txn.Priority() != want || r.Txn.Attempt != own {
+				t.Errorf("priority %s, want %s", r.Txn.Priority(), want)
 			}
 		})
 	}

@@ -89,10 +89,11 @@ type Reason struct {
 
 // Txn is one transaction. It is immutable once stored (I5).
 type Txn struct {
-	ID       string
-	Attempt  Attempt
-	Priority Attempt
-	State    State
+	ID      string
+	Attempt Attempt
+	// Inherited is the priority of the aborted try that it repeats (P12); nil if it repeats none.
+	Inherited *Attempt
+	State     State
 	// Refused: aborted by a client before anybody began it; there are no branches.
 	Refused bool
 	// Acknowledged: an operator has seen its heuristic or given-up branches.
@@ -131,6 +132,14 @@ type Detail struct {
 	// Content is the payload until the decision, which drops it, and the result after it.
 	Content []byte
 	Reason  *Reason
+}
+
+// Priority orders transactions that wait for one another: its attempt, or what it inherited.
+func (t *Txn) Priority() Attempt {
+	if t.Inherited != nil {
+		return *t.Inherited
+	}
+	return t.Attempt
 }
 
 // Digest is over the content: the branches, in order, with their payloads. One

@@ -12,7 +12,7 @@ import (
 func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 	*t = Txn{Branches: t.Branches[:0]}
 	var digest Digest
-	digested, prioritized := false, false
+	digested := false
 	w := insideRecord(b)
 	for w.next() {
 		switch w.field {
@@ -21,7 +21,7 @@ func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 		case fieldTxnAttempt:
 			t.Attempt = w.attempt()
 		case fieldTxnPriority:
-			t.Priority, prioritized = w.attempt(), true
+			t.inherit(w.attempt())
 		case fieldTxnDigest:
 			digest, digested = w.digest(), true
 		case fieldTxnState:
@@ -53,9 +53,6 @@ func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 		default:
 			w.unknown()
 		}
-	}
-	if !prioritized {
-		t.Priority = t.Attempt
 	}
 	if digested {
 		t.setDigest(digest)

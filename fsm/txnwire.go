@@ -60,8 +60,8 @@ func appendTxn(b []byte, t *Txn) []byte {
 	b = appendBytes(b, fieldTxnID, t.ID)
 	if !t.Refused {
 		b = appendAttempt(b, fieldTxnAttempt, t.Attempt)
-		if t.Priority != t.Attempt {
-			b = appendAttempt(b, fieldTxnPriority, t.Priority)
+		if t.Inherited != nil {
+			b = appendAttempt(b, fieldTxnPriority, *t.Inherited)
 		}
 	}
 	if t.digest != nil {

@@ -28,8 +28,8 @@ func generated(t *Txn) *fsmpb.SnapshotRecord {
 	}
 	if !t.Refused {
 		p.Attempt = t.Attempt.proto()
-		if t.Priority != t.Attempt {
-			p.Priority = t.Priority.proto()
+		if t.Inherited != nil {
+			p.Priority = t.Inherited.proto()
 		}
 	}
 	for i := range t.Branches {
@@ -80,9 +80,8 @@ func drawTxn(t *rapid.T) *Txn {
 	}
 	if !x.Refused {
 		x.Attempt = drawWireAttempt(t, "attempt")
-		x.Priority = x.Attempt
 		if rapid.Bool().Draw(t, "retry") {
-			x.Priority = drawWireAttempt(t, "priority")
+			x.inherit(drawWireAttempt(t, "priority"))
 		}
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "branches") {

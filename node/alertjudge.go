@@ -78,9 +78,8 @@ func (fs *findings) at(kind, participant string) *finding {
 // up what is marked already.
 func (l *leader) find(marks map[alertKey]fsm.AlertMark) findings {
 	fs := findings{of: map[alertKey]*finding{}}
-	now := time.Now()
 	for _, f := range l.snapshotFlights() {
-		old := now.Sub(f.begun) > l.node.cfg.AlertAfter
+		old := f.age() > l.node.cfg.AlertAfter
 		if !old && (!f.resumed || len(marks) == 0) {
 			continue
 		}

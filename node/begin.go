@@ -73,11 +73,11 @@ func (f *flight) takeBegin(now time.Duration, b *fate) []drive.Effect {
 
 // begins goes on with the record that the Begin made.
 func (f *flight) begins(now time.Duration, rec *fsm.Txn) []drive.Effect {
-	f.l.node.metrics.phases.begin.Observe(time.Since(f.begun).Seconds())
+	f.l.node.metrics.phases.begin.Observe(f.age().Seconds())
 	f.update(rec)
 	switch {
 	case f.d == nil:
-		f.phaseAfter = time.Since(f.begun)
+		f.phaseAfter = f.age()
 		return f.drive(rec)
 	case f.proposing: // its Decide stands behind it, and brings the record
 		return nil

@@ -66,7 +66,7 @@ func (f *flight) prepare(i int, budget time.Duration) {
 	f.dial(i, &call{
 		op: drive.Prepare, method: pb.Participant_Prepare_FullMethodName, timeout: budget, answer: answer,
 		request: &pb.PrepareRequest{
-			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority),
+			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority()),
 			Payload: rec.Payload(i), BudgetMs: uint32(max(budget.Milliseconds(), 1)),
 		},
 		done: func(err error) {

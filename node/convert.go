@@ -48,7 +48,7 @@ func response(t *fsm.Txn, results [][]byte, index uint64, node string) *pb.Trans
 		Branches:  make([]*pb.BranchStatus, len(t.Branches)),
 	}
 	if !t.Refused {
-		r.Attempt, r.Priority = rpc.AttemptProto(t.Attempt), rpc.AttemptProto(t.Priority)
+		r.Attempt, r.Priority = rpc.AttemptProto(t.Attempt), rpc.AttemptProto(t.Priority())
 	}
 	if r.GetOutcome() == pb.Outcome_ABORT {
 		r.Reason = reasonProto(t.Reason)

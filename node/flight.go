@@ -17,7 +17,7 @@ type flight struct {
 	l       *leader
 	id      string
 	digest  fsm.Digest
-	begun   time.Time
+	begun   time.Duration // since the leadership
 	attempt fsm.Attempt
 	// onePhase is what its Begin asks for; the record says what it is (P17).
 	onePhase bool
@@ -68,9 +68,12 @@ type leg struct {
 // newFlight makes a flight that whoever made it runs.
 func newFlight(l *leader, id string, digest fsm.Digest, branches, bytes int) *flight {
 	return &flight{
-		l: l, id: id, digest: digest, begun: time.Now(), bytes: bytes, running: true, legs: make([]leg, branches),
+		l: l, id: id, digest: digest, begun: l.now(), bytes: bytes, running: true, legs: make([]leg, branches),
 	}
 }
+
+// age is how long it has been under way here.
+func (f *flight) age() time.Duration { return f.l.now() - f.begun }
 
 // resume drives a record that an earlier leadership has left.
 func (f *flight) resume(rec *fsm.Txn) {
@@ -140,7 +143,7 @@ func (f *flight) decide() {
 	if !f.deciding {
 		f.deciding = true
 		if f.d.Decision().Commit && !f.resumed {
-			f.l.votes.took(time.Since(f.begun) - f.phaseAfter)
+			f.l.votes.took(f.age() - f.phaseAfter)
 		}
 		f.phaseEnded(f.l.node.metrics.phases.prepare)
 	}

@@ -45,7 +45,7 @@ func (l *leader) watch() {
 			undecided++
 		case !state.Finished():
 			deciding++
-			oldest = max(oldest, time.Since(f.begun))
+			oldest = max(oldest, f.age())
 		}
 	}
 	l.node.metrics.watched(undecided, deciding, oldest)

@@ -47,13 +47,13 @@ func (l *leader) observeDecided(f *flight, rec *fsm.Txn) {
 		code = int(rec.Reason.Code)
 	}
 	o.reasons[code].Inc()
-	o.decided.Observe(time.Since(f.begun).Seconds())
+	o.decided.Observe(f.age().Seconds())
 	f.phaseEnded(l.node.metrics.phases.decide)
 }
 
 func (l *leader) observeCompleted(f *flight, rec *fsm.Txn) {
 	if o := l.node.metrics.byOutcome[outcomeOf(rec.State)]; o != nil {
-		o.completed.Observe(time.Since(f.begun).Seconds())
+		o.completed.Observe(f.age().Seconds())
 		f.phaseEnded(l.node.metrics.phases.complete)
 	}
 }
@@ -67,7 +67,7 @@ func (k *link) observeVote(ev event) {
 
 // phaseEnded measures the phase that a flight was in and begins the next.
 func (f *flight) phaseEnded(into interface{ Observe(float64) }) {
-	after := time.Since(f.begun)
+	after := f.age()
 	into.Observe((after - f.phaseAfter).Seconds())
 	f.phaseAfter = after
 }

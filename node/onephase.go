@@ -43,7 +43,7 @@ func (f *flight) commitOnePhase(i int, budget time.Duration) {
 	f.dial(i, &call{
 		op: drive.CommitOnePhase, method: pb.Participant_CommitOnePhase_FullMethodName, timeout: budget, answer: answer,
 		request: &pb.CommitOnePhaseRequest{
-			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority),
+			Fence: f.l.fence(b.Participant), Branch: ref, Priority: rpc.AttemptProto(rec.Priority()),
 			Payload: rec.Payload(i), BudgetMs: uint32(max(budget.Milliseconds(), 1)),
 		},
 		done: func(err error) {

@@ -40,7 +40,7 @@ func Pending(req *pb.SubmitRequest, a fsm.Attempt, digests []fsm.Digest) *fsm.Tx
 		return nil
 	}
 	t := &fsm.Txn{
-		ID: req.GetId(), Attempt: a, Priority: a, State: fsm.Preparing, TimeoutMS: timeoutMS(req),
+		ID: req.GetId(), Attempt: a, State: fsm.Preparing, TimeoutMS: timeoutMS(req),
 		Branches: make([]fsm.Branch, len(req.GetBranches())),
 	}
 	for i, b := range req.GetBranches() {

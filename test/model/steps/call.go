@@ -42,7 +42,7 @@ func (f *flight) call(e drive.Effect) {
 	p := l.w.party(b.Participant)
 	c := &call{f: f, l: l, op: e.Op, branch: e.Branch, party: p, fence: l.fence(p), budget: min(e.Budget, fsm.MaxTimeout)}
 	c.work.Ref = participant.Ref{ID: rec.ID, Attempt: rec.Attempt, Digest: b.Digest}
-	c.work.Priority = rec.Priority
+	c.work.Priority = rec.Priority()
 	limit := callTimeout
 	if e.Op == drive.Prepare {
 		c.work.Payload, limit = rec.Payload(e.Branch), c.budget
