@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/concordat-tx/concordat/rpc/lazy"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -166,16 +164,6 @@ func (s *carriage) send(over <-chan struct{}) {
 	}
 }
 
-// carriedIn is a call at the server.
-type carriedIn struct {
-	*method
-	of      *carriage
-	number  uint64
-	request []byte
-	frame   *inFrame // that the request is in; nil once it is read
-	ctx     lazy.Context
-}
-
 // begin starts a call, or ends one that nobody waits for.
 func (s *carriage) begin(call *carriedCall, frame *inFrame, on *onward) {
 	if len(call.method) == 0 {
@@ -191,46 +179,13 @@ func (s *carriage) begin(call *carriedCall, frame *inFrame, on *onward) {
 		return
 	}
 	in := &carriedIn{method: m, of: s, number: call.number, request: call.request, frame: frame}
-	in.ctx.Init(s.context(call), timeoutOf(call))
+	in.ctx.Init(s.context(call), call.timeout())
 	if err := s.enter(in.number, in); err != nil {
 		s.answer(call.number, nil, err)
 		return
 	}
 	frame.readers.Add(1)
 	s.crew.do(in)
-}
-
-// timeoutOf is how long a call may take; 0 is without end.
-func timeoutOf(call *carriedCall) time.Duration {
-	return time.Duration(min(call.timeoutUs, 1<<50)) * time.Microsecond
-}
-
-func (c *carriedIn) cancel() { c.ctx.Cancel(context.Canceled) }
-
-// run serves the call.
-func (c *carriedIn) run() {
-	defer c.of.underway.Done()
-	resp, err := c.handler(c.impl, &c.ctx, c.read, c.of.interceptor)
-	c.of.leave(c.number)
-	c.ctx.Cancel(context.Canceled)
-	c.readDone()
-	c.of.answer(c.number, resp, err)
-}
-
-// read reads the request.
-func (c *carriedIn) read(into any) error {
-	defer c.readDone()
-	if err := proto.Unmarshal(c.request, into.(proto.Message)); err != nil {
-		return Errorf(ReasonInvalidArgument, "the request cannot be read: %w", err)
-	}
-	return nil
-}
-
-func (c *carriedIn) readDone() {
-	if c.frame != nil {
-		c.frame.free()
-		c.frame, c.request = nil, nil
-	}
 }
 
 // context is the stream's, with the call's metadata.

@@ -166,7 +166,7 @@ func (s *carriage) relay(m *method, call *carriedCall, on *onward) bool {
 	}
 	c := &relayed{from: s, number: call.number, method: m, relay: on.relay}
 	if call.timeoutUs > 0 {
-		c.deadline = on.now.Add(timeoutOf(call))
+		c.deadline = on.now.Add(call.timeout())
 	}
 	if !c.relay.enter(c) {
 		return false
