@@ -129,7 +129,7 @@ func TestCallsGoOn(t *testing.T) {
 	for n := range 64 {
 		callers.Go(func() {
 			for i := range 50 {
-				payload := fmt.Sprintf("%d/%d/%s", n, i, strings.Repeat("x", i*i*20))
+				payload := fmt.Sprintf("%d/%d/%s", n, i, strings.Repeat("x", i*i*5))
 				r, err := c.Prepare(t.Context(), &pb.PrepareRequest{Branch: &pb.BranchRef{Id: payload[:3]}, Payload: []byte(payload)})
 				if err != nil || string(r.GetResult()) != payload || r.GetBranch().GetId() != payload[:3] {
 					t.Errorf("asked %.20q, was answered %.20q, %v", payload, r.GetResult(), err)
