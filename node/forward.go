@@ -24,8 +24,10 @@ type life struct {
 	leader string
 	ctx    context.Context
 	end    context.CancelFunc
-	// relays are for Submits that go on as they are, by connection. Guarded by forwards.
+	// relays are for Submits that go on as they are, by connection; last is the one
+	// that was used last. Guarded by forwards.
 	relays map[*rpc.Conn]*rpc.Relay
+	last   *rpc.Relay
 }
 
 // to is the life of calls forwarded to a leader.
@@ -58,7 +60,19 @@ func (f *forwards) relay(leader string, conn *rpc.Conn, fresh func(*life) *rpc.R
 		r = fresh(l)
 		l.relays[conn] = r
 	}
+	l.last = r
 	return r
+}
+
+// standing is the relay to a leader that was used last, if its stream stands: then
+// its address needs no look at the state, which may be busy. nil: there is none.
+func (f *forwards) standing(leader string) *rpc.Relay {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l := f.lives[leader]; l != nil && l.last != nil && l.last.Stands() {
+		return l.last
+	}
+	return nil
 }
 
 // follow ends the calls that were forwarded to anybody but leader.
@@ -120,7 +134,14 @@ func (n *Node) relaySubmits() *rpc.Relay {
 	if n.Leads() {
 		return nil
 	}
-	id, address := n.leaderElsewhere()
+	id := n.replica.LeaderID()
+	if id == "" || id == n.cfg.Cluster.NodeID {
+		return nil
+	}
+	if r := n.forwards.standing(id); r != nil {
+		return r
+	}
+	address := n.addressOf(id)
 	if address == "" {
 		return nil
 	}
@@ -136,13 +157,4 @@ func (n *Node) relaySubmits() *rpc.Relay {
 			return err
 		})
 	})
-}
-
-// leaderElsewhere is another node that leads, and its address if that is announced.
-func (n *Node) leaderElsewhere() (id, address string) {
-	id = n.replica.LeaderID()
-	if id == "" || id == n.cfg.Cluster.NodeID {
-		return "", ""
-	}
-	return id, n.addressOf(id)
 }

@@ -48,6 +48,17 @@ func (r *Relay) End() {
 	}
 }
 
+// Stands reports whether calls can go on now: a stream is known to take them.
+func (r *Relay) Stands() bool { return r.stream() != nil }
+
+// stream is one that is known to take calls; nil: there is none.
+func (r *Relay) stream() *carried {
+	if r.conn.intercepted || r.conn.carrier.plain.Load() {
+		return nil
+	}
+	return r.conn.carrier.proven()
+}
+
 // enter adds a call to those under way; false if the relay has ended.
 func (r *Relay) enter(c *relayed) bool {
 	r.mu.Lock()
@@ -127,20 +138,12 @@ func (o *onward) way(m *method) *carried {
 	}
 	*o = onward{method: m, now: time.Now(), told: o.told}
 	if o.relay = m.relay(); o.relay != nil {
-		o.to = o.relay.conn.proven(m.name)
+		o.to = o.relay.stream()
 	}
 	return o.to
 }
 
 func (o *onward) tell() { o.told.turn(nil) }
-
-// proven is a stream that is known to take calls of the method; nil: there is none.
-func (c *Conn) proven(method string) *carried {
-	if c.intercepted || !c.carrier.carries(method) {
-		return nil
-	}
-	return c.carrier.proven()
-}
 
 // telling tells an outbox what was added to it when another one's turn comes.
 type telling struct{ out *outbox }

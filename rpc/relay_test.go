@@ -428,3 +428,36 @@ func TestCallsThatGoOnEndOnce(t *testing.T) {
 		t.Errorf("%d failed of %d", failed.Load(), f.ended.Load())
 	}
 }
+
+// BenchmarkHop is a call to a server by another one, which has it go on or serves
+// it by a call of its own.
+func BenchmarkHop(b *testing.B) {
+	const callers = 64
+	for _, on := range []bool{false, true} {
+		b.Run(fmt.Sprintf("on=%v", on), func(b *testing.B) {
+			_, _, f, c := relaying(b)
+			if !on {
+				f.relay = nil // nobody asks yet
+			}
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var all sync.WaitGroup
+			payload := make([]byte, 128)
+			before := cpu(b)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range callers {
+				all.Go(func() {
+					for left.Add(-1) >= 0 {
+						if _, err := c.Prepare(context.Background(), &pb.PrepareRequest{Payload: payload}); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
