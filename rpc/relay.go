@@ -24,8 +24,8 @@ type Relay struct {
 	due   time.Time // when the timer comes; zero: not at all
 }
 
-// NewRelay makes a relay over conn. Calls get the metadata, name after value;
-// one that came with any is served here. ended hears what each call has come to
+// NewRelay makes a relay over conn. Calls get the metadata, name after value; one
+// that came with any, or is large, is served here. ended hears what each call has come to
 // and says what is told of an error; it must not block.
 func NewRelay(conn *Conn, metadata []string, ended func(method string, err error) error) *Relay {
 	r := &Relay{conn: conn, metadata: metadata, ended: ended}
@@ -155,10 +155,14 @@ func (t *telling) turn(out *outbox) {
 	t.out = out
 }
 
-// relays reports whether a call is one that can go on as it is: with metadata
-// somebody is to read it, and one that is too large is to be refused in words.
+// maxRelayed is the largest request that goes on unread: what waits for a process
+// that is slow is bounded, and a larger one may be too large for the handler.
+const maxRelayed = 64 << 10
+
+// relays reports whether a call is one that can go on as it is. One with metadata
+// is for somebody who reads it.
 func (c *carriedCall) relays() bool {
-	return len(c.metadata) == 0 && len(c.request) <= MaxRequestBytes-carriedHead
+	return len(c.metadata) == 0 && len(c.request) <= maxRelayed
 }
 
 // relay has a call go on if it is one that does.

@@ -193,6 +193,13 @@ func TestCallsThatGoOnAreCalls(t *testing.T) {
 			if r, err := ask(with, "metadata"); r != "ann&bob" || err != nil {
 				t.Errorf("what comes with metadata is not served: %q, %v", r, err)
 			}
+			large := strings.Repeat("x", maxRelayed)
+			if r, err := ask(t.Context(), large); r != large || err != nil {
+				t.Errorf("what is large comes to %d bytes, %v", len(r), err)
+			}
+			if on && f.served.Load() != 3 {
+				t.Errorf("%d calls were served, not those with metadata and the large one", f.served.Load()-1)
+			}
 		})
 	}
 }
