@@ -155,6 +155,7 @@ func (n *Node) serve() {
 	n.cancel = cancel
 	n.rpcServer = rpc.NewServer(rpc.ServerOptions{
 		Logger: n.log, Health: n.health.server, Interceptors: []grpc.UnaryServerInterceptor{n.metrics.calls.Unary},
+		Relays: map[string]func() *rpc.Relay{pb.Coordinator_Submit_FullMethodName: n.relaySubmits},
 	})
 	pb.RegisterCoordinatorServer(n.rpcServer, &coordinator{Node: n})
 	pb.RegisterClusterServer(n.rpcServer, &clusterService{Node: n})

@@ -65,15 +65,15 @@ type begun struct {
 	ended     bool // the plain call
 }
 
-func (b *begun) into() proto.Message { return b.reply }
-
-func (b *begun) answered(err error) {
-	if err == errNotCarried {
+func (b *begun) answered(a *carriedAnswer, err error) {
+	if err == nil {
+		err = settle(a, b.reply)
+	} else if err == errNotCarried {
 		b.invoke()
 		return
 	}
 	if err == nil {
-		returned(b.method)
+		returned(b.method, false)
 	}
 	b.end(err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,14 +16,14 @@ import (
 
 // carried is one stream and the calls on it.
 type carried struct {
-	of   *carrier
-	out  outbox
-	over chan struct{} // closed when the stream has ended, after err
+	of    *carrier
+	out   outbox
+	over  chan struct{} // closed when the stream has ended, after err
+	heard atomic.Bool   // an answer, so the server knows Carry
 
 	mu      sync.Mutex // guards what follows
 	last    uint64
 	waiting map[uint64]waiter // whoever takes one out answers it
-	heard   bool              // an answer, so the server knows Carry
 	err     error
 }
 
@@ -67,6 +68,7 @@ func (s *carried) send(stream grpc.ClientStream, over <-chan struct{}) {
 
 func (s *carried) receive(stream grpc.ClientStream) error {
 	var answers []carriedAnswer
+	var back telling
 	for {
 		frame := &inFrame{}
 		err := stream.RecvMsg(frame)
@@ -79,12 +81,18 @@ func (s *carried) receive(stream grpc.ClientStream) error {
 			}
 			return err
 		}
-		s.hear()
+		s.heard.Store(true)
 		for i := range answers {
-			if w := s.take(answers[i].number); w != nil {
-				w.answered(settle(&answers[i], w.into()))
+			w := s.take(answers[i].number)
+			if w == nil {
+				continue
+			}
+			w.answered(&answers[i], nil)
+			if r, ok := w.(*relayed); ok {
+				back.turn(&r.from.out)
 			}
 		}
+		back.turn(nil)
 		frame.free()
 	}
 }
@@ -95,15 +103,9 @@ func (s *carried) ask(call callHead, req proto.Message, w waiter) (number uint64
 	if size > MaxRequestBytes-carriedHead {
 		return 0, status.Errorf(codes.ResourceExhausted, "the request has %d bytes, at most %d are allowed", size, MaxRequestBytes-carriedHead)
 	}
-	s.mu.Lock()
-	if s.err != nil {
-		s.mu.Unlock()
-		return 0, s.err
+	if call.number, err = s.enlist(w); err != nil {
+		return 0, err
 	}
-	s.last++
-	call.number = s.last
-	s.waiting[s.last] = w
-	s.mu.Unlock()
 	frame := s.out.open(size)
 	before := len(*frame)
 	*frame, err = appendCall(*frame, &call, req, size)
@@ -114,6 +116,30 @@ func (s *carried) ask(call callHead, req proto.Message, w waiter) (number uint64
 	if err != nil && s.take(call.number) != nil {
 		return 0, status.Error(codes.Internal, err.Error())
 	}
+	return call.number, nil
+}
+
+// enlist has w wait for an answer.
+func (s *carried) enlist(w waiter) (number uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, s.err
+	}
+	s.last++
+	s.waiting[s.last] = w
+	return s.last, nil
+}
+
+// pass adds a call whose request is serialized to the next frame; to tell is up
+// to the caller.
+func (s *carried) pass(call callHead, request []byte, w waiter) (number uint64, err error) {
+	if call.number, err = s.enlist(w); err != nil {
+		return 0, err
+	}
+	frame := s.out.open(call.size(len(request)))
+	*frame = appendCallBytes(*frame, &call, request)
+	s.out.add()
 	return call.number, nil
 }
 
@@ -137,18 +163,11 @@ func (s *carried) forget(number uint64) waiter {
 	return w
 }
 
-// hear notes that the server answers.
-func (s *carried) hear() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.heard = true
-}
-
 // end answers the calls that are left as when a connection is lost. A server that
 // does not know Carry has seen none of them.
 func (s *carried) end(err error) {
 	s.mu.Lock()
-	if status.Code(err) == codes.Unimplemented && !s.heard {
+	if status.Code(err) == codes.Unimplemented && !s.heard.Load() {
 		err = errNotCarried
 		s.of.plain.Store(true)
 	} else {
@@ -160,7 +179,7 @@ func (s *carried) end(err error) {
 	s.mu.Unlock()
 	close(s.over)
 	for _, w := range left {
-		w.answered(err)
+		w.answered(nil, err)
 	}
 }
 

@@ -73,10 +73,9 @@ var errNotCarried = status.Error(codes.Unimplemented, "this server takes calls o
 
 // waiter is who waits for a call's answer.
 type waiter interface {
-	// into is what the response is read into.
-	into() proto.Message
-	// answered is called once, and must not block.
-	answered(err error)
+	// answered is called once, with an answer, whose bytes are its frame's, or with
+	// the error that came instead. It must not block.
+	answered(a *carriedAnswer, err error)
 }
 
 // blocked is a waiter that sleeps.
@@ -85,8 +84,12 @@ type blocked struct {
 	err   chan error // 1 slot
 }
 
-func (b *blocked) into() proto.Message { return b.reply }
-func (b *blocked) answered(err error)  { b.err <- err }
+func (b *blocked) answered(a *carriedAnswer, err error) {
+	if err == nil {
+		err = settle(a, b.reply)
+	}
+	b.err <- err
+}
 
 // carry makes a call over the stream.
 func (c *carrier) carry(ctx context.Context, method string, req, reply proto.Message, cc *grpc.ClientConn) error {
@@ -125,7 +128,7 @@ func (c *carrier) ask(cc *grpc.ClientConn, call callHead, req proto.Message, w w
 	s = c.stream(cc)
 	number, err := s.ask(call, req, w)
 	if err != nil {
-		w.answered(err)
+		w.answered(nil, err)
 	}
 	return s, number
 }
@@ -133,16 +136,21 @@ func (c *carrier) ask(cc *grpc.ClientConn, call callHead, req proto.Message, w w
 // settle reads an answer.
 func settle(a *carriedAnswer, reply proto.Message) error {
 	if len(a.status) > 0 {
-		st := &spb.Status{}
-		if err := proto.Unmarshal(a.status, st); err != nil {
-			return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
-		}
-		return status.ErrorProto(st)
+		return a.failure()
 	}
 	if err := proto.Unmarshal(a.response, reply); err != nil {
 		return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
 	}
 	return nil
+}
+
+// failure is the error that an answer with a status is.
+func (a *carriedAnswer) failure() error {
+	st := &spb.Status{}
+	if err := proto.Unmarshal(a.status, st); err != nil {
+		return status.Error(codes.Internal, "an answer cannot be read: "+err.Error())
+	}
+	return status.ErrorProto(st)
 }
 
 // stream is the one in use, or a new one.
@@ -153,4 +161,14 @@ func (c *carrier) stream(cc *grpc.ClientConn) *carried {
 		c.current = c.newCarried(cc)
 	}
 	return c.current
+}
+
+// proven is the stream in use if the server has answered on it: then it takes calls.
+func (c *carrier) proven() *carried {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.current; s != nil && s.heard.Load() && !s.ended() {
+		return s
+	}
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/concordat-tx/concordat/rpc/lazy"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -30,19 +28,23 @@ type Server struct {
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.Server.RegisterService(desc, impl)
 	for i := range desc.Methods {
-		s.carry.methods["/"+desc.ServiceName+"/"+desc.Methods[i].MethodName] = method{impl, desc.Methods[i].Handler}
+		name := "/" + desc.ServiceName + "/" + desc.Methods[i].MethodName
+		s.carry.methods[name] = &method{name, impl, desc.Methods[i].Handler, s.carry.relays[name]}
 	}
 }
 
 type method struct {
+	name    string
 	impl    any
 	handler grpc.MethodHandler
+	relay   func() *Relay // nil: it is served here
 }
 
 // carry serves Calls: the other end of a carrier.
 type carry struct {
 	pb.UnimplementedCallsServer
-	methods     map[string]method
+	methods     map[string]*method
+	relays      map[string]func() *Relay
 	interceptor grpc.UnaryServerInterceptor
 	most        int           // calls under way on one stream
 	all         atomic.Int64  // on all streams, at most carriedStreams times as many
@@ -68,7 +70,7 @@ func chain(list []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 // Carry serves the calls of one stream until it ends or the server stops, and
 // then waits for those under way. When the stream has ended, so have their contexts.
 func (c *carry) Carry(stream pb.Calls_CarryServer) error {
-	s := &carriage{carry: c, stream: stream, calls: map[uint64]*carriedIn{}, crew: newCrew()}
+	s := &carriage{carry: c, stream: stream, calls: map[uint64]arrived{}, crew: newCrew()}
 	s.out.init()
 	defer context.AfterFunc(stream.Context(), s.cancelAll)()
 	over, sent := make(chan struct{}), make(chan struct{})
@@ -100,10 +102,20 @@ type carriage struct {
 	crew     *crew
 	underway sync.WaitGroup
 
+	// Of the receiver: the last call's metadata, and the context that has it.
+	pairs []string
+	with  context.Context
+
 	mu     sync.Mutex // guards what follows
-	calls  map[uint64]*carriedIn
+	calls  map[uint64]arrived
 	closed bool // calls are refused
 	gone   bool // the stream has ended
+}
+
+// arrived is a call that is under way.
+type arrived interface {
+	// cancel: nobody waits for its answer any more.
+	cancel()
 }
 
 func (s *carriage) receive() error {
@@ -122,13 +134,20 @@ func (s *carriage) receive() error {
 		if err != nil {
 			return err
 		}
+		on := onward{}
 		for i := range calls {
-			select { // whoever does not read answers is not read
+			select {
 			case <-s.out.hasRoom():
-			case <-s.stream.Context().Done():
+			default: // whoever does not read answers is not read
+				on.tell()
+				select {
+				case <-s.out.hasRoom():
+				case <-s.stream.Context().Done():
+				}
 			}
-			s.begin(&calls[i], frame)
+			s.begin(&calls[i], frame, &on)
 		}
+		on.tell()
 		frame.free()
 	}
 }
@@ -145,18 +164,8 @@ func (s *carriage) send(over <-chan struct{}) {
 	}
 }
 
-// carriedIn is a call at the server.
-type carriedIn struct {
-	method
-	of      *carriage
-	number  uint64
-	request []byte
-	frame   *inFrame // that the request is in; nil once it is read
-	ctx     lazy.Context
-}
-
 // begin starts a call, or ends one that nobody waits for.
-func (s *carriage) begin(call *carriedCall, frame *inFrame) {
+func (s *carriage) begin(call *carriedCall, frame *inFrame, on *onward) {
 	if len(call.method) == 0 {
 		s.cancel(call.number)
 		return
@@ -166,9 +175,12 @@ func (s *carriage) begin(call *carriedCall, frame *inFrame) {
 		s.answer(call.number, nil, Errorf(ReasonUnimplemented, "%s is not served here", call.method))
 		return
 	}
+	if s.relay(m, call, on) {
+		return
+	}
 	in := &carriedIn{method: m, of: s, number: call.number, request: call.request, frame: frame}
-	in.ctx.Init(s.context(call), time.Duration(min(call.timeoutUs, 1<<50))*time.Microsecond)
-	if err := s.enter(in); err != nil {
+	in.ctx.Init(s.context(call), call.timeout())
+	if err := s.enter(in.number, in); err != nil {
 		s.answer(call.number, nil, err)
 		return
 	}
@@ -176,38 +188,16 @@ func (s *carriage) begin(call *carriedCall, frame *inFrame) {
 	s.crew.do(in)
 }
 
-// run serves the call.
-func (c *carriedIn) run() {
-	defer c.of.underway.Done()
-	resp, err := c.handler(c.impl, &c.ctx, c.read, c.of.interceptor)
-	c.of.leave(c.number)
-	c.ctx.Cancel(context.Canceled)
-	c.readDone()
-	c.of.answer(c.number, resp, err)
-}
-
-// read reads the request.
-func (c *carriedIn) read(into any) error {
-	defer c.readDone()
-	if err := proto.Unmarshal(c.request, into.(proto.Message)); err != nil {
-		return Errorf(ReasonInvalidArgument, "the request cannot be read: %w", err)
-	}
-	return nil
-}
-
-func (c *carriedIn) readDone() {
-	if c.frame != nil {
-		c.frame.free()
-		c.frame, c.request = nil, nil
-	}
-}
-
 // context is the stream's, with the call's metadata.
 func (s *carriage) context(call *carriedCall) context.Context {
-	if pairs := call.metadata; len(pairs) > 0 && len(pairs)%2 == 0 {
-		return metadata.NewIncomingContext(s.stream.Context(), metadata.Pairs(pairs...))
+	pairs := call.metadata
+	if len(pairs) == 0 || len(pairs)%2 != 0 {
+		return s.stream.Context()
 	}
-	return s.stream.Context()
+	if !slices.Equal(pairs, s.pairs) { // most calls on a stream have the same
+		s.pairs, s.with = pairs, metadata.NewIncomingContext(s.stream.Context(), metadata.Pairs(pairs...))
+	}
+	return s.with
 }
 
 // close refuses calls from now on.
@@ -218,24 +208,24 @@ func (s *carriage) close() {
 }
 
 // enter adds a call to those under way.
-func (s *carriage) enter(c *carriedIn) error {
+func (s *carriage) enter(number uint64, c arrived) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch _, known := s.calls[c.number]; {
+	switch _, known := s.calls[number]; {
 	case s.closed:
 		return Errorf(ReasonShuttingDown, "this process stops")
 	case known:
-		return Errorf(ReasonInvalidArgument, "call %d is under way already", c.number)
+		return Errorf(ReasonInvalidArgument, "call %d is under way already", number)
 	case len(s.calls) >= s.most:
 		return Errorf(ReasonOverloaded, "%d calls are under way on this connection", len(s.calls))
 	case s.all.Load() >= carriedStreams*int64(s.most):
 		return Errorf(ReasonOverloaded, "%d calls are under way at this process", s.all.Load())
 	}
 	s.all.Add(1)
-	s.calls[c.number] = c
+	s.calls[number] = c
 	s.underway.Add(1)
 	if s.gone {
-		c.ctx.Cancel(context.Canceled)
+		c.cancel()
 	}
 	return nil
 }
@@ -247,24 +237,24 @@ func (s *carriage) leave(number uint64) {
 	s.all.Add(-1)
 }
 
-// cancel ends a call's context, if it is under way.
+// cancel ends a call, if it is under way.
 func (s *carriage) cancel(number uint64) {
 	s.mu.Lock()
 	c := s.calls[number]
 	s.mu.Unlock()
 	if c != nil {
-		c.ctx.Cancel(context.Canceled)
+		c.cancel()
 	}
 }
 
-// cancelAll ends the contexts of all calls, with the stream.
+// cancelAll ends all calls, with the stream.
 func (s *carriage) cancelAll() {
 	s.mu.Lock()
 	s.gone = true
 	calls := slices.Collect(maps.Values(s.calls))
 	s.mu.Unlock()
 	for _, c := range calls {
-		c.ctx.Cancel(context.Canceled)
+		c.cancel()
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 type echo struct {
 	pb.UnimplementedParticipantServer
 	underway, carried atomic.Int64
-	released          chan struct{} // until then "wait" waits
+	released          chan struct{} // until then "wait" waits, and "deaf", whoever ends it
 	gone              chan error    // why a waiting call ended
 }
 
@@ -43,6 +43,8 @@ func (e *echo) Prepare(ctx context.Context, req *pb.PrepareRequest) (*pb.Prepare
 			e.gone <- ctx.Err()
 			return nil, ctx.Err()
 		}
+	case "deaf":
+		<-e.released
 	case "fail":
 		err := Errorf(ReasonOverloaded, "no")
 		err.RetryAfter = time.Second

@@ -158,9 +158,7 @@ func TestUnimplementedAfterAnAnswer(t *testing.T) {
 	for _, heard := range []bool{false, true} {
 		c := &carrier{}
 		s := &carried{of: c, over: make(chan struct{}), waiting: map[uint64]waiter{}}
-		if heard {
-			s.hear()
-		}
+		s.heard.Store(heard)
 		s.end(ended)
 		if (s.err == errNotCarried) == heard || c.plain.Load() == heard {
 			t.Errorf("heard %v: calls come to %v, plain %v", heard, s.err, c.plain.Load())

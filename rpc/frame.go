@@ -66,24 +66,45 @@ func (c *callHead) size(request int) int {
 // appendCall appends a call with a request, whose size has just been taken, as
 // an item of a frame. nil is no request.
 func appendCall(b []byte, c *callHead, request proto.Message, size int) ([]byte, error) {
-	b = appendItem(b, c.size(size))
-	b = appendVarint(b, callNumber, c.number)
+	b, err := appendMessage(c.appendBefore(b, size), callRequest, request, size)
+	return c.appendAfter(b), err
+}
+
+// appendCallBytes appends a call whose request is serialized.
+func appendCallBytes(b []byte, c *callHead, request []byte) []byte {
+	return c.appendAfter(appendBytes(c.appendBefore(b, len(request)), callRequest, request))
+}
+
+// appendBefore appends what stands before the request, which has size bytes.
+func (c *callHead) appendBefore(b []byte, size int) []byte {
+	b = appendVarint(appendItem(b, c.size(size)), callNumber, c.number)
 	if c.method != "" {
 		b = protowire.AppendString(protowire.AppendTag(b, callMethod, protowire.BytesType), c.method)
 	}
-	b, err := appendMessage(b, callRequest, request, size)
+	return b
+}
+
+func (c *callHead) appendAfter(b []byte) []byte {
 	b = appendVarint(b, callTimeout, c.timeoutUs)
 	for _, s := range c.metadata {
 		b = protowire.AppendString(protowire.AppendTag(b, callMetadata, protowire.BytesType), s)
 	}
-	return b, err
+	return b
 }
 
 // appendAnswer appends an answer, a response or a status, as an item of a frame.
 func appendAnswer(b []byte, number uint64, field protowire.Number, message proto.Message, size int) ([]byte, error) {
+	return appendMessage(appendAnswerHead(b, number, field, size), field, message, size)
+}
+
+// appendAnswerBytes appends an answer whose response is serialized.
+func appendAnswerBytes(b []byte, number uint64, response []byte) []byte {
+	return appendBytes(appendAnswerHead(b, number, answerResponse, len(response)), answerResponse, response)
+}
+
+func appendAnswerHead(b []byte, number uint64, field protowire.Number, size int) []byte {
 	b = appendItem(b, sizeVarint(answerNumber, number)+sizeBytes(field, size))
-	b = appendVarint(b, answerNumber, number)
-	return appendMessage(b, field, message, size)
+	return appendVarint(b, answerNumber, number)
 }
 
 func appendItem(b []byte, size int) []byte {
@@ -102,6 +123,13 @@ func appendMessage(b []byte, field protowire.Number, message proto.Message, size
 		err = fmt.Errorf("a message of %d bytes came to %d: it was changed meanwhile", size, len(b)-start)
 	}
 	return b, err
+}
+
+func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
 }
 
 func appendVarint(b []byte, field protowire.Number, v uint64) []byte {

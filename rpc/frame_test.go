@@ -21,7 +21,7 @@ var anyNumber = rapid.OneOf(rapid.Uint64(), rapid.SampledFrom([]uint64{0, 1, 127
 // What is written by hand is what protobuf writes, byte for byte.
 func TestCallFrameIsItsMessage(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var byHand []byte
+		var byHand, passed []byte
 		frame := &pb.CallFrame{}
 		for range rapid.IntRange(0, 4).Draw(t, "calls") {
 			head := callHead{
@@ -39,10 +39,11 @@ func TestCallFrameIsItsMessage(t *testing.T) {
 			if byHand, err = appendCall(byHand, &head, req, proto.Size(req)); err != nil {
 				t.Fatal(err)
 			}
+			passed = appendCallBytes(passed, &head, body)
 		}
 		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(frame)
-		if err != nil || !bytes.Equal(byHand, want) {
-			t.Fatalf("by hand  %x\nprotobuf %x, %v", byHand, want, err)
+		if err != nil || !bytes.Equal(byHand, want) || !bytes.Equal(passed, want) {
+			t.Fatalf("by hand  %x\npassed on %x\nprotobuf %x, %v", byHand, passed, want, err)
 		}
 		sameCalls(t, want)
 	})
@@ -73,6 +74,17 @@ func TestAnswerFrameIsItsMessage(t *testing.T) {
 			t.Fatalf("by hand  %x\nprotobuf %x, %v", byHand, want, err)
 		}
 		sameAnswers(t, want)
+	})
+}
+
+// A response that is passed back is the one that came.
+func TestAnswerIsPassedBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		number, response := anyNumber.Draw(t, "number"), rapid.SliceOf(rapid.Byte()).Draw(t, "response")
+		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pb.AnswerFrame{Answers: []*pb.CarriedAnswer{{Number: number, Response: response}}})
+		if got := appendAnswerBytes(nil, number, response); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("passed on %x\nprotobuf %x, %v", got, want, err)
+		}
 	})
 }
 

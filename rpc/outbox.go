@@ -51,7 +51,7 @@ var empty = func() chan struct{} {
 	return c
 }()
 
-// open is the frame to append size bytes to, until close.
+// open is the frame to append size bytes to, until close, or add.
 func (o *outbox) open(size int) *[]byte {
 	o.mu.Lock()
 	if n := len(o.frames); n > 0 {
@@ -65,7 +65,15 @@ func (o *outbox) open(size int) *[]byte {
 }
 
 func (o *outbox) close() {
-	o.mu.Unlock()
+	o.add()
+	o.tell()
+}
+
+// add ends what open began, where more is added at once: then somebody must tell.
+func (o *outbox) add() { o.mu.Unlock() }
+
+// tell has what was added sent.
+func (o *outbox) tell() {
 	select {
 	case o.ready <- struct{}{}:
 	default:

@@ -37,6 +37,10 @@ type ServerOptions struct {
 	// Health is the health service to serve, so that its owner can set its
 	// state; nil serves one that always says SERVING.
 	Health *health.Server
+	// Relays are methods, by full name, whose calls may go on to another process as
+	// they are, and who says to which now; nil is to none: they are served here.
+	// Neither interceptors nor handlers see what goes on.
+	Relays map[string]func() *Relay
 	// Interceptors run inside the recovery of panics, in this order.
 	Interceptors []grpc.UnaryServerInterceptor
 }
@@ -74,7 +78,7 @@ func NewServer(o ServerOptions) *Server {
 		opts = append(opts, grpc.Creds(c))
 	}
 	s := &Server{Server: grpc.NewServer(opts...), carry: &carry{
-		methods: map[string]method{}, interceptor: interceptor, most: int(o.MaxStreams), stopping: make(chan struct{}),
+		methods: map[string]*method{}, relays: o.Relays, interceptor: interceptor, most: int(o.MaxStreams), stopping: make(chan struct{}),
 	}}
 	healthpb.RegisterHealthServer(s, o.Health)
 	reflection.Register(s)

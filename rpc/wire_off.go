@@ -13,7 +13,9 @@ func watched(c credentials.TransportCredentials) credentials.TransportCredential
 
 func watchDial() []grpc.UnaryClientInterceptor { return nil }
 
-func returned(string) {}
+func returned(string, bool) {}
+
+func received(string) {}
 
 func watchServer() []grpc.UnaryServerInterceptor { return nil }
 

@@ -103,9 +103,15 @@ func watchDial() []grpc.UnaryClientInterceptor {
 	}}
 }
 
-// returned is the last point of a call that no interceptor sees (Conn.Begin).
-func returned(method string) {
-	failpoint.Hit(mustCall(method, false).At(failpoint.ReturnAfter))
+// returned is the last point of a call that no interceptor of the caller sees
+// (Conn.Begin, Relay).
+func returned(method string, hop bool) {
+	failpoint.Hit(mustCall(method, hop).At(failpoint.ReturnAfter))
+}
+
+// received is the point of a call that no interceptor of the server sees (Relay).
+func received(method string) {
+	failpoint.Hit(mustCall(method, false).At(failpoint.ReceiveAfter))
 }
 
 func watchServer() []grpc.UnaryServerInterceptor {

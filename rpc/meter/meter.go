@@ -36,12 +36,17 @@ func NewCalls() *Calls {
 // Unary is the interceptor that counts.
 func (c *Calls) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	resp, err := next(ctx, req)
+	c.Answered(info.FullMethod, err)
+	return resp, err
+}
+
+// Answered counts a call that no interceptor sees.
+func (c *Calls) Answered(method string, err error) {
 	code := codes.OK
 	if err != nil {
 		code = rpc.FromError(err).Reason.Code()
 	}
-	c.counter(kind{info.FullMethod, code}).Inc()
-	return resp, err
+	c.counter(kind{method, code}).Inc()
 }
 
 func (c *Calls) counter(k kind) prometheus.Counter {

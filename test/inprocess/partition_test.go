@@ -168,10 +168,31 @@ func TestInquiryWithoutAQuorum(t *testing.T) {
 // not when some connection times out.
 func TestForwardedToALeaderThatVanishes(t *testing.T) {
 	w := newWorld(t, options{twoPhases: true, nodes: 3, proxied: true, participants: []string{"p"}})
-	hold := w.parties["p"].holdPrepare()
 	leader := w.leader()
 	follower := w.followers(leader)[0]
-	ctx, end, c := w.ctx(), make(chan answer, 1), w.coordinator(follower)
+	c := w.coordinator(follower)
+	w.forwards(c)
+	forwardedToALeaderThatVanishes(w, leader, c)
+}
+
+// The same, of a call that the follower has passed on as it came.
+func TestPassedOnToALeaderThatVanishes(t *testing.T) {
+	w := newWorld(t, options{twoPhases: true, nodes: 3, proxied: true, participants: []string{"p"}, node: passingOn})
+	leader := w.leader()
+	follower := w.followers(leader)[0]
+	c, counted := w.passing(follower), func() float64 { return w.metric(follower, "concordat_forwarded_total", "") }
+	before := counted()
+	forwardedToALeaderThatVanishes(w, leader, c)
+	if n := counted() - before; n != 1 {
+		t.Errorf("%v calls were forwarded", n)
+	}
+}
+
+func forwardedToALeaderThatVanishes(w *world, leader int, c pb.CoordinatorClient) {
+	w.t.Helper()
+	t := w.t
+	hold := w.parties["p"].holdPrepare()
+	ctx, end := w.ctx(), make(chan answer, 1)
 	go func() {
 		r, err := c.Submit(ctx, budget(request("b1", pb.Wait_DECIDED, branch("p", add("x", 1))), 20*time.Second))
 		end <- answer{r, err}
