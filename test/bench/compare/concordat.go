@@ -228,6 +228,22 @@ func (s *site) startIdle(ctx context.Context, c *cluster) ([]*local.Process, err
 	return beside, c.reachable(ctx, idle[:]...)
 }
 
+// startWAL is three nodes that keep their logs in raft-wal.
+func startWAL(ctx context.Context, s *site) ([]*subject, error) {
+	s.serverArgs = append(s.serverArgs, "--log-store", "wal")
+	c, err := s.startCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	beside, err := s.startIdle(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	only := c.subject(s, "concordat-wal", c.atLeader, pids(beside...), nothing)
+	only.only, only.journal = 64, nil
+	return []*subject{only}, nil
+}
+
 // startConcordat is three nodes with participants that do nothing, and with KV.
 func startConcordat(ctx context.Context, s *site) ([]*subject, error) {
 	kv := [2]string{"accounts", "payments"}

@@ -51,6 +51,9 @@ func (s *summary) demands() (list []ratio) {
 	atMost(4, "disk written a transaction and node, 64 callers, KiB", s.each(func(at func(string, int) *figure) float64 {
 		return at("concordat", 64).DiskBytes / 1024
 	}))
+	atMost(1, "the same with --log-store wal, KiB", s.each(func(at func(string, int) *figure) float64 {
+		return at("concordat-wal", 64).DiskBytes / 1024
+	}))
 	atMost(100, "log bytes a transaction beyond id, names and payloads", s.beyond("concordat"))
 	ours, theirs := s.failover("concordat"), s.failover("etcd")
 	for _, r := range []ratio{

@@ -52,7 +52,7 @@ What is measured, as processes on loopback that sync every write:
 
 - **concordat**: three nodes, default settings, transactions of two branches of 64 bytes
   over participants that do nothing and keep nothing, submitted to the leader and
-  answered at the decision; **concordat-follower** the same, submitted to a follower;
+  answered at the decision; **concordat-follower** the same, submitted to a follower; **concordat-wal** with ` + "`--log-store wal`" + `;
   **concordat-kv** over two KV participants, no key wanted twice at a time;
   **concordat-kv-own** 4 callers with a key each, **concordat-kv-hot** 64 callers that want
   those 4 keys; **concordat-postgres** over two databases of one PostgreSQL.

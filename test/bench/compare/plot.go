@@ -69,7 +69,7 @@ func (d *drawing) save(path string) (err error) {
 // colours are given out in this order, so that a system has the same in every plot.
 var colours = []string{
 	"echo", "raft", "floor", "concordat", "concordat-follower", "concordat-kv", "etcd", "postgres-by-hand", "concordat-postgres",
-	"concordat-kv-own", "concordat-kv-hot",
+	"concordat-kv-own", "concordat-kv-hot", "concordat-wal",
 }
 
 // line adds one system's.

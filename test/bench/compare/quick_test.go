@@ -44,6 +44,7 @@ func TestQuick(t *testing.T) {
 	}
 	checkFigure(t, s, "concordat-kv-own", hotKeys)
 	checkFigure(t, s, "concordat-kv-hot", crowdCallers)
+	checkFigure(t, s, "concordat-wal", 64)
 	for _, f := range r.Logs {
 		if f.Transactions == 0 || f.Bytes < float64(f.Carried) || f.Entries <= 0 {
 			t.Errorf("of the log: %+v", f)

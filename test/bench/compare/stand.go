@@ -64,7 +64,7 @@ type stand struct {
 // stands are in the order in which they are measured: what is divided by each
 // other is close to each other.
 var stands = []stand{
-	{"echo", startEcho}, {"raft", startRaft}, {"floor", startFloor}, {"concordat", startConcordat},
+	{"echo", startEcho}, {"raft", startRaft}, {"floor", startFloor}, {"concordat", startConcordat}, {"concordat-wal", startWAL},
 	{"etcd", startEtcd}, {"postgres", startPostgres},
 }
 
