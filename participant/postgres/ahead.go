@@ -78,6 +78,10 @@ func (x *execution) sendAhead(ctx context.Context, list []statements.Statement) 
 	if err != nil {
 		return x.failedAhead(ctx, 0, err)
 	}
+	kept := make([]*pgconn.StatementDescription, len(list))
+	for i, st := range list {
+		kept[i] = x.s.kept(ctx, x.conn.Conn(), st.SQL)
+	}
 	left, name := budget(ctx), []byte(x.s.options.Name)
 	batch := &pgconn.Batch{}
 	batch.ExecStatement(ready[0], nil, nil, nil)
@@ -88,8 +92,12 @@ func (x *execution) sendAhead(ctx context.Context, list []statements.Statement) 
 	batch.ExecStatement(ready[2], [][]byte{
 		name, []byte(x.w.ID), []byte(x.owner.Cluster), encodeFloor(x.w.Attempt), []byte(milliseconds(min(maxLockWait, left/lockWaitPart))),
 	}, []int16{0, 0, 0, pgx.BinaryFormatCode, 0}, nil)
-	for _, st := range list {
-		batch.ExecParams(st.SQL, arguments(st), nil, nil, nil)
+	for i, st := range list {
+		if kept[i] != nil {
+			batch.ExecStatement(kept[i], arguments(st), nil, nil)
+		} else {
+			batch.ExecParams(st.SQL, arguments(st), nil, nil, nil)
+		}
 	}
 	batch.ExecStatement(ready[3], nil, nil, nil)
 
@@ -116,6 +124,10 @@ func (x *execution) sendAhead(ctx context.Context, list []statements.Statement) 
 	}
 	if err != nil {
 		if i := at - before; i >= 0 && i < len(list) {
+			if kept[i] != nil && isStale(err) {
+				unkeep(ctx, x.conn.Conn(), list[i].SQL, err)
+				return nil, carefully, nil
+			}
 			return nil, answer, fmt.Errorf("statements[%d]: %w", i, err)
 		}
 		return x.failedAhead(ctx, at, err)
@@ -130,6 +142,9 @@ func (x *execution) failedAhead(ctx context.Context, at int, err error) ([]byte,
 	case at == 0 && lost(err) && ctx.Err() == nil:
 		// The server was away while the session was idle.
 		x.s.work.Reset()
+		return nil, again, nil
+	case isCode(err, "26000"):
+		unkeep(ctx, x.conn.Conn(), "", err)
 		return nil, again, nil
 	case at == 1 && isCode(err, "55P03"):
 		return nil, lookFirst, nil

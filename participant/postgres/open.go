@@ -60,7 +60,6 @@ func (s *Store) open(ctx context.Context) error {
 	config.AfterConnect = s.recognise
 	work := config.Copy()
 	work.MaxConns = int32(s.options.MaxBranches)
-	work.AfterRelease = s.clean
 	if s.work, err = pgxpool.NewWithConfig(ctx, work); err != nil {
 		return err
 	}
