@@ -36,9 +36,10 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	s := &Store{
-		options: o, log: o.Logger, commits: newCommits(),
+		options: o, log: o.Logger,
 		crowd: sqlbranch.NewCrowd(o.MaxBranches, controlConnections), lane: sqlbranch.NewLane(controlConnections),
 	}
+	s.commits.run = s.commitAll
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))

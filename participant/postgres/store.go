@@ -24,7 +24,7 @@ type Store struct {
 	capacity      atomic.Int64 // max_prepared_transactions
 	crowd         *sqlbranch.Crowd
 	lane          *sqlbranch.Lane
-	commits       *commits
+	commits       commits
 	texts         texts
 	door          door
 
