@@ -44,6 +44,10 @@ WHERE num_nonnulls(set_config('lock_timeout', $4, true), set_config('statement_t
 // more to know than that it is new: step by step, with a look at what each comes to.
 const carefully next = lookFirst + 1
 
+// closer is for a branch that the server has refused, all in one trip, for a reason
+// that only looking at each answer tells.
+const closer next = carefully + 1
+
 // ahead executes a branch whose statements are all known beforehand: they are sent
 // in one go, behind those that lock its entry and ask the rules, and PREPARE when
 // all was well. What the rules must decide with an entry or an overlay that is
@@ -56,7 +60,16 @@ func (x *execution) ahead(ctx context.Context) (participant.Vote, next, error) {
 		return participant.Vote{}, carefully, nil // a promise that was given is repeated, whatever is thought of its payload now
 	}
 	defer undoSession(ctx, x.conn.Conn())
-	result, n, err := x.sendAhead(ctx, list)
+	kept := make([]*pgconn.StatementDescription, len(list))
+	for i, st := range list {
+		kept[i] = x.s.kept(ctx, x.conn.Conn(), st.SQL)
+	}
+	if judging := x.judging(ctx, list, kept); judging != nil {
+		if vote, n, err := x.whole(ctx, list, judging); n != closer {
+			return vote, n, err
+		}
+	}
+	result, n, err := x.sendAhead(ctx, list, kept)
 	switch {
 	case n != answer:
 		return participant.Vote{}, n, nil
@@ -73,25 +86,13 @@ func (x *execution) ahead(ctx context.Context) (participant.Vote, next, error) {
 }
 
 // sendAhead sends it all and reads what it came to.
-func (x *execution) sendAhead(ctx context.Context, list []statements.Statement) (result []byte, n next, err error) {
+func (x *execution) sendAhead(ctx context.Context, list []statements.Statement, kept []*pgconn.StatementDescription) (result []byte, n next, err error) {
 	ready, err := prepare(ctx, x.conn.Conn(), sqlBegin, sqlClaim, sqlAllowed, sqlStill)
 	if err != nil {
 		return x.failedAhead(ctx, 0, err)
 	}
-	kept := make([]*pgconn.StatementDescription, len(list))
-	for i, st := range list {
-		kept[i] = x.s.kept(ctx, x.conn.Conn(), st.SQL)
-	}
-	left, name := budget(ctx), []byte(x.s.options.Name)
 	batch := &pgconn.Batch{}
-	batch.ExecStatement(ready[0], nil, nil, nil)
-	batch.ExecStatement(ready[1], [][]byte{
-		name, []byte(x.w.ID), sqlbranch.EncodeEntry(sqlbranch.AfterCommit(participant.Entry{}, x.w.Ref)),
-		[]byte(milliseconds(min(entryWait, left))), []byte(milliseconds(left)), []byte(milliseconds(left + endedSessionGap)), []byte(x.owner.SessionName(x.w.Ref)),
-	}, []int16{0, 0, pgx.BinaryFormatCode, 0, 0, 0, 0}, nil)
-	batch.ExecStatement(ready[2], [][]byte{
-		name, []byte(x.w.ID), []byte(x.owner.Cluster), encodeFloor(x.w.Attempt), []byte(milliseconds(min(maxLockWait, left/lockWaitPart))),
-	}, []int16{0, 0, 0, pgx.BinaryFormatCode, 0}, nil)
+	x.open(ctx, batch, ready)
 	for i, st := range list {
 		if kept[i] != nil {
 			batch.ExecStatement(kept[i], arguments(st), nil, nil)
@@ -134,6 +135,20 @@ func (x *execution) sendAhead(ctx context.Context, list []statements.Statement) 
 	}
 	result, err = results.Encode()
 	return result, answer, err
+}
+
+// open puts what is before the branch's own statements into a batch: BEGIN, the claim,
+// and the question to the rules, which gets more parameters at its end.
+func (x *execution) open(ctx context.Context, batch *pgconn.Batch, ready []*pgconn.StatementDescription, more ...[]byte) {
+	left, name := budget(ctx), []byte(x.s.options.Name)
+	batch.ExecStatement(ready[0], nil, nil, nil)
+	batch.ExecStatement(ready[1], [][]byte{
+		name, []byte(x.w.ID), sqlbranch.EncodeEntry(sqlbranch.AfterCommit(participant.Entry{}, x.w.Ref)),
+		[]byte(milliseconds(min(entryWait, left))), []byte(milliseconds(left)), []byte(milliseconds(left + endedSessionGap)), []byte(x.owner.SessionName(x.w.Ref)),
+	}, []int16{0, 0, pgx.BinaryFormatCode, 0, 0, 0, 0}, nil)
+	batch.ExecStatement(ready[2], append([][]byte{
+		name, []byte(x.w.ID), []byte(x.owner.Cluster), encodeFloor(x.w.Attempt), []byte(milliseconds(min(maxLockWait, left/lockWaitPart))),
+	}, more...), append([]int16{0, 0, 0, pgx.BinaryFormatCode, 0}, make([]int16, len(more))...), nil)
 }
 
 // failedAhead says how it goes on after an error of a statement of ours.
