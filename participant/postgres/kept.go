@@ -52,7 +52,7 @@ func (t *texts) comesAgain(sql string) bool {
 // there is none. A text with a mistake is for the branch to stumble over, in its
 // own transaction.
 func (s *Store) kept(ctx context.Context, conn *pgx.Conn, sql string) *pgconn.StatementDescription {
-	if !s.texts.comesAgain(sql) {
+	if !s.options.familiar && !s.texts.comesAgain(sql) {
 		return nil
 	}
 	of, _ := conn.PgConn().CustomData()[isKept].(map[string]*pgconn.StatementDescription)
