@@ -25,11 +25,12 @@ WHERE num_nonnulls(set_config('lock_timeout', $4, true), set_config('statement_t
 	// Read under the lock, in a statement after it: what was forgotten was forgotten
 	// together with a higher floor (P8). It fails where it would say no, so that nothing
 	// behind it is executed.
-	sqlAllowed = `SELECT CASE WHEN EXISTS (SELECT FROM concordat.participant WHERE name = $1 AND cluster_id = $3 AND floor <= $4)
+	sqlAllows = `SELECT CASE WHEN EXISTS (SELECT FROM concordat.participant WHERE name = $1 AND cluster_id = $3 AND floor <= $4)
 	AND NOT EXISTS (SELECT FROM concordat.overlay WHERE participant = $1 AND id = $2)
 	THEN '1' ELSE 'concordat: there is more to know of transaction ' || $2 END::int,
-	set_config('lock_timeout', $5, true), pg_current_xact_id(), ` + sqlWrote
-	sqlStill = `SELECT pg_current_xact_id(), ` + sqlWrote
+	set_config('lock_timeout', $5, true)`
+	sqlAllowed = sqlAllows + `, pg_current_xact_id(), ` + sqlWrote
+	sqlStill   = `SELECT pg_current_xact_id(), ` + sqlWrote
 	// As sqlWritten, at less cost.
 	sqlWrote = `pg_stat_get_xact_tuples_inserted('concordat.entry'::regclass) + pg_stat_get_xact_tuples_updated('concordat.entry'::regclass)
 	+ pg_stat_get_xact_tuples_deleted('concordat.entry'::regclass) + pg_stat_get_xact_tuples_inserted('concordat.overlay'::regclass)

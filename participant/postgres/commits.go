@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/concordat-tx/concordat/participant"
 )
@@ -14,21 +15,28 @@ const (
 	// maxCommits bounds a batch. Its commits are made one after the other, and the
 	// last waits for the first.
 	maxCommits = 16
-	// worthBatch is how many must wait for a batch to be made beside another. What a
-	// batch costs besides its commits it costs once.
+	// worthBatch is how many are not waited for others: what a batch costs besides its
+	// commits it costs once.
 	worthBatch = maxCommits / 2
+	// gatherFor is how long fewer wait for others.
+	gatherFor = 5 * time.Millisecond
 )
 
 // commits gathers the Commits of branches that this process has prepared, so that
-// one look before them and one after them serves many. A batch is what waits when
-// none is made, a single one where nothing else goes on; while one is made the next
-// gathers.
+// one look before them and one after them serves many. A batch is made when it is
+// worth it, or when there is nobody to wait for: every branch that is prepared here
+// waits for it already. Otherwise others are given a moment to come.
 type commits struct {
 	run func(batch []*commitCall)
+	// prepared is how many branches are prepared, as far as is known here.
+	prepared func() int
 
 	mu      sync.Mutex // guards what follows
 	waiting []*commitCall
-	running int // batches that are made
+	running int  // batches that are made
+	making  int  // commits in them
+	timed   bool // due will be set
+	due     bool // what waits has waited long enough
 }
 
 // commitCall is one Commit. done is closed when proven is set.
@@ -57,13 +65,29 @@ func (c *commits) do(ctx context.Context, ref participant.Ref) (proven bool) {
 
 // begin makes the batches whose time has come. A batch belongs to no call.
 func (c *commits) begin() {
-	for len(c.waiting) > 0 && (c.running == 0 || c.running < committers && len(c.waiting) >= worthBatch) {
+	for len(c.waiting) > 0 && c.running < committers {
 		n := min(len(c.waiting), maxCommits)
+		if n < worthBatch && (c.running > 0 || !c.due && n < c.prepared()-c.making) {
+			break
+		}
 		batch := c.waiting[:n:n]
 		c.waiting = c.waiting[n:]
 		c.running++
+		c.making += n
+		c.due = false
 		go c.make(batch)
 	}
+	if len(c.waiting) > 0 && !c.timed {
+		c.timed = true
+		time.AfterFunc(gatherFor, c.later)
+	}
+}
+
+func (c *commits) later() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timed, c.due = false, true
+	c.begin()
 }
 
 func (c *commits) make(batch []*commitCall) {
@@ -74,6 +98,7 @@ func (c *commits) make(batch []*commitCall) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.running--
+		c.making -= len(batch)
 		c.begin()
 	}()
 	c.run(batch)

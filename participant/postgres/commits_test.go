@@ -3,9 +3,11 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/participanttest"
@@ -121,7 +123,7 @@ func TestCommitsShareBatches(t *testing.T) {
 
 // heldUp are commits whose batches are held until on is closed.
 func heldUp() (c *commits, started chan int, on chan struct{}) {
-	c, started, on = &commits{}, make(chan int, committers+1), make(chan struct{})
+	c, started, on = &commits{prepared: func() int { return 0 }}, make(chan int, committers+1), make(chan struct{})
 	c.run = func(batch []*commitCall) {
 		started <- len(batch)
 		<-on
@@ -177,6 +179,32 @@ func TestBatchesGather(t *testing.T) {
 	}
 	for waiting, running := state(); waiting+running > 0; waiting, running = state() {
 		runtime.Gosched()
+	}
+}
+
+// While others are prepared, whose commits may come any moment, a commit waits for
+// them, but not for long.
+func TestACommitWaitsForOthers(t *testing.T) {
+	c, started, on := heldUp()
+	close(on)
+	c.prepared = func() int { return math.MaxInt }
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range worthBatch - 1 {
+		wg.Go(func() { c.do(context.Background(), participant.Ref{ID: "some"}) })
+	}
+	wg.Wait()
+	if took := time.Since(began); took < gatherFor {
+		t.Errorf("they waited for %v", took)
+	}
+	c.prepared = func() int { return 1 }
+	made := worthBatch - 1
+	for made > 0 {
+		made -= <-started
+	}
+	c.do(context.Background(), participant.Ref{ID: "single"})
+	if n := <-started; n != 1 {
+		t.Errorf("a batch of %d", n)
 	}
 }
 

@@ -37,9 +37,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	}
 	s := &Store{
 		options: o, log: o.Logger,
-		crowd: sqlbranch.NewCrowd(o.MaxBranches, controlConnections), lane: sqlbranch.NewLane(controlConnections),
+		crowd: sqlbranch.NewCrowd(o.MaxBranches, maxCommits), lane: sqlbranch.NewLane(controlConnections),
 	}
-	s.commits.run = s.commitAll
+	s.commits.run, s.commits.prepared = s.commitAll, s.witness.len
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))

@@ -23,7 +23,7 @@ const (
 	// What the client compares otherwise, the state of transaction and journal before
 	// the branch's statements and after them, the server does: sealed by a number that
 	// these cannot know.
-	sqlAllowedSealed = sqlAllowed + `, set_config('concordat.seal', hashtextextended(pg_current_xact_id() || ' ' || (` + sqlWrote + `), $6)::text, true)`
+	sqlAllowedSealed = sqlAllows + `, set_config('concordat.seal', hashtextextended(pg_current_xact_id() || ' ' || (` + sqlWrote + `), $6)::text, true)`
 	sqlStillSealed   = `SELECT pg_current_xact_id(), 1 / (current_setting('concordat.seal') = hashtextextended(pg_current_xact_id() || ' ' || (` + sqlWrote + `), $1)::text)::int`
 	divisionByZero   = "22012"
 )
