@@ -54,7 +54,7 @@ const closer next = carefully + 1
 // all was well. What the rules must decide with an entry or an overlay that is
 // there they decide carefully: then one of ours has failed, and what was sent
 // behind it was not executed. Until PREPARE has left nothing can become of it but
-// a rollback, wherever it breaks off.
+// a rollback, wherever it breaks off. What the server can judge goes out whole.
 func (x *execution) ahead(ctx context.Context) (participant.Vote, next, error) {
 	list, err := statements.Parse(x.w.Payload)
 	if err != nil || (participant.Entry{}).OnPrepare(x.w.Ref, rpc.Attempt{}).Step != participant.Execute {
