@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -58,8 +59,9 @@ func (c *trippingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A branch of known statements takes two round trips to its vote and two to the
-// proof of its commit, and leaves a clean session without one more.
+// A branch of statements that come again, and that the server can judge, takes one
+// round trip to its vote, one of other known statements two, and one with a result
+// three; each two to the proof of its commit. It leaves a clean session without one more.
 func TestRoundTrips(t *testing.T) {
 	b, count := newBench(t, server), &trips{}
 	s, err := Open(within(t, patience), Options{Name: "suite", DSN: b.dsn, MaxBranches: 1, dial: count.dial})
@@ -68,24 +70,43 @@ func TestRoundTrips(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	bind(t, s, "c1")
-	one := sql("INSERT INTO counts VALUES ('k', 1) ON CONFLICT (key) DO UPDATE SET n = counts.n + 1")
-	for n := range uint64(3) {
-		w := b.work([]string{"first", "second", "third"}[n], n+1, one, one)
+	n := uint64(0)
+	branch := func(list ...statements.Statement) (prepare, commit int) {
+		t.Helper()
+		n++
+		w := b.work(fmt.Sprint("t", n), n, list...)
 		count.since()
 		b.prepared(s, w)
 		conn, err := s.work.Acquire(within(t, patience)) // it was given back, clean
 		if err != nil {
 			t.Fatal(err)
 		}
-		prepare := count.since()
-		b.done(s.Commit(within(t, patience), w.Ref))
-		if commit := count.since(); n > 0 && (prepare != 2 || commit != 2) { // statements are made ready the first time
-			t.Errorf("%d round trips to the vote and %d to the proof, want 2 and 2", prepare, commit)
-		}
-		conn.Conn().PgConn().CustomData()[isClean] = true // nobody has used it
 		conn.Release()
+		prepare = count.since()
+		b.done(s.Commit(within(t, patience), w.Ref))
+		return prepare, count.since()
 	}
-	b.counts("k", 6)
+	one := int64(1)
+	again := sql("INSERT INTO counts VALUES ('k', 1) ON CONFLICT (key) DO UPDATE SET n = counts.n + 1")
+	counted := again
+	counted.Rows = &one
+	for range 2 * keepAfter {
+		branch(again, counted) // it is made ready
+		branch(sql("SELECT 1"))
+	}
+	for _, c := range []struct {
+		list []statements.Statement
+		want int
+	}{
+		{[]statements.Statement{again, counted}, 1},
+		{[]statements.Statement{again, sql("INSERT INTO counts VALUES ('new', 1)")}, 2},
+		{[]statements.Statement{sql("SELECT 1")}, 3},
+	} {
+		if prepare, commit := branch(c.list...); prepare != c.want || commit > 3 || len(c.list) > 1 && commit != 2 {
+			t.Errorf("%d round trips to the vote and %d to the proof, want %d and 2", prepare, commit, c.want)
+		}
+	}
+	b.counts("k", 4*keepAfter+3)
 }
 
 // What is sent ahead of an answer is judged in its order.

@@ -34,8 +34,10 @@ func benchmarkBranch(b *testing.B, p *database.Postgres, clients int) {
 		b.Fatal(err)
 	}
 	bind(b, s, "c1")
+	one := int64(1)
 	share(b, p, clients, func(client int, n uint64) error {
 		st := sql("INSERT INTO counts VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = counts.n + 1", fmt.Sprintf("k%d", client))
+		st.Rows = &one
 		w := bench.work(fmt.Sprintf("t%d", n), n, st)
 		v, err := s.Prepare(context.Background(), w)
 		if err != nil || v.Kind != pb.Vote_VOTE_PREPARED {

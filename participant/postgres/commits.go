@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/concordat-tx/concordat/participant"
 )
@@ -14,16 +15,28 @@ const (
 	// maxCommits bounds a batch. Its commits are made one after the other, and the
 	// last waits for the first.
 	maxCommits = 16
+	// worthBatch is how many are not waited for others: what a batch costs besides its
+	// commits it costs once.
+	worthBatch = maxCommits / 2
+	// gatherFor is how long fewer wait for others.
+	gatherFor = 5 * time.Millisecond
 )
 
 // commits gathers the Commits of branches that this process has prepared, so that
-// one look before them and one after them serves many. A batch is what waits when
-// there is a turn: a single one where nothing else goes on.
+// one look before them and one after them serves many. A batch is made when it is
+// worth it, or when there is nobody to wait for: every branch that is prepared here
+// waits for it already. Otherwise others are given a moment to come.
 type commits struct {
-	turns chan struct{} // room for committers
+	run func(batch []*commitCall)
+	// prepared is how many branches are prepared, as far as is known here.
+	prepared func() int
 
 	mu      sync.Mutex // guards what follows
 	waiting []*commitCall
+	running int  // batches that are made
+	making  int  // commits in them
+	timed   bool // due will be set
+	due     bool // what waits has waited long enough
 }
 
 // commitCall is one Commit. done is closed when proven is set.
@@ -33,53 +46,60 @@ type commitCall struct {
 	proven bool
 }
 
-func newCommits() *commits { return &commits{turns: make(chan struct{}, committers)} }
-
 // do has ref committed by the batch that it gets into, and reports whether that is
-// proven. If not, nothing is known of the branch. Whoever gets a turn makes the
-// batch, his own or others'.
-func (c *commits) do(ctx context.Context, ref participant.Ref, run func(batch []*commitCall)) (proven bool) {
+// proven. If not, nothing is known of the branch.
+func (c *commits) do(ctx context.Context, ref participant.Ref) (proven bool) {
 	call := &commitCall{ref: ref, done: make(chan struct{})}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, call)
+	c.begin()
 	c.mu.Unlock()
-	turns := c.turns
-	for {
-		select {
-		case <-call.done:
-			return call.proven
-		case <-ctx.Done():
-			// It may be committed all the same, as by any Commit whose caller has left.
-			return false
-		case turns <- struct{}{}:
-			if !c.turn(run) {
-				turns = nil // it is in somebody's batch
-			}
-		}
+	select {
+	case <-call.done:
+		return call.proven
+	case <-ctx.Done():
+		// It may be committed all the same, as by any Commit whose caller has left.
+		return false
 	}
 }
 
-// turn makes one batch, if anything waits.
-func (c *commits) turn(run func(batch []*commitCall)) bool {
-	defer func() { <-c.turns }()
-	batch := c.take()
+// begin makes the batches whose time has come. A batch belongs to no call.
+func (c *commits) begin() {
+	for len(c.waiting) > 0 && c.running < committers {
+		n := min(len(c.waiting), maxCommits)
+		if n < worthBatch && (c.running > 0 || !c.due && n < c.prepared()-c.making) {
+			break
+		}
+		batch := c.waiting[:n:n]
+		c.waiting = c.waiting[n:]
+		c.running++
+		c.making += n
+		c.due = false
+		go c.make(batch)
+	}
+	if len(c.waiting) > 0 && !c.timed {
+		c.timed = true
+		time.AfterFunc(gatherFor, c.later)
+	}
+}
+
+func (c *commits) later() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timed, c.due = false, true
+	c.begin()
+}
+
+func (c *commits) make(batch []*commitCall) {
 	defer func() {
 		for _, call := range batch {
 			close(call.done)
 		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.running--
+		c.making -= len(batch)
+		c.begin()
 	}()
-	if len(batch) > 0 {
-		run(batch)
-	}
-	return len(batch) > 0
-}
-
-// take has the oldest that wait.
-func (c *commits) take() []*commitCall {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := min(len(c.waiting), maxCommits)
-	batch := c.waiting[:n:n]
-	c.waiting = c.waiting[n:]
-	return batch
+	c.run(batch)
 }

@@ -3,8 +3,11 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/participanttest"
@@ -118,36 +121,112 @@ func TestCommitsShareBatches(t *testing.T) {
 	b.held(s)
 }
 
-// A caller that leaves leaves the others their batch.
-func TestACallerLeavesItsBatch(t *testing.T) {
-	c := newCommits()
-	started, on := make(chan struct{}, committers), make(chan struct{})
-	run := func(batch []*commitCall) {
-		started <- struct{}{}
+// heldUp are commits whose batches are held until on is closed.
+func heldUp() (c *commits, started chan int, on chan struct{}) {
+	c, started, on = &commits{prepared: func() int { return 0 }}, make(chan int, committers+1), make(chan struct{})
+	c.run = func(batch []*commitCall) {
+		started <- len(batch)
 		<-on
 		for _, call := range batch {
 			call.proven = true
 		}
 	}
+	return c, started, on
+}
+
+// A batch is made at once if none is, another one beside it only if it is worth it,
+// and not more than there are sessions for.
+func TestBatchesGather(t *testing.T) {
+	c, started, on := heldUp()
 	var wg sync.WaitGroup
-	for i := range committers { // all turns are taken
+	commit := func() {
 		wg.Go(func() {
-			if !c.do(context.Background(), participant.Ref{ID: fmt.Sprint("busy", i)}, run) {
+			if !c.do(context.Background(), participant.Ref{ID: "some"}) {
 				t.Error("a commit that was made is not proven")
 			}
 		})
-		<-started
 	}
+	commit()
+	if n := <-started; n != 1 {
+		t.Fatalf("the first batch is of %d", n)
+	}
+	for range committers - 1 {
+		for range worthBatch {
+			commit()
+		}
+		if n := <-started; n != worthBatch {
+			t.Fatalf("a batch beside others is of %d, want %d", n, worthBatch)
+		}
+	}
+	for range maxCommits + 1 {
+		commit()
+	}
+	state := func() (waiting, running int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.waiting), c.running
+	}
+	for waiting, _ := state(); waiting <= maxCommits; waiting, _ = state() {
+		runtime.Gosched()
+	}
+	if len(started) != 0 {
+		t.Error("there are more batches than sessions for them")
+	}
+	close(on)
+	wg.Wait()
+	if n, last := <-started, <-started; n != maxCommits || last != 1 {
+		t.Errorf("what waited was made in batches of %d and %d", n, last)
+	}
+	for waiting, running := state(); waiting+running > 0; waiting, running = state() {
+		runtime.Gosched()
+	}
+}
+
+// While others are prepared, whose commits may come any moment, a commit waits for
+// them, but not for long.
+func TestACommitWaitsForOthers(t *testing.T) {
+	c, started, on := heldUp()
+	close(on)
+	c.prepared = func() int { return math.MaxInt }
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range worthBatch - 1 {
+		wg.Go(func() { c.do(context.Background(), participant.Ref{ID: "some"}) })
+	}
+	wg.Wait()
+	if took := time.Since(began); took < gatherFor {
+		t.Errorf("they waited for %v", took)
+	}
+	c.prepared = func() int { return 1 }
+	made := worthBatch - 1
+	for made > 0 {
+		made -= <-started
+	}
+	c.do(context.Background(), participant.Ref{ID: "single"})
+	if n := <-started; n != 1 {
+		t.Errorf("a batch of %d", n)
+	}
+}
+
+// A caller that leaves leaves the others their batch.
+func TestACallerLeavesItsBatch(t *testing.T) {
+	c, started, on := heldUp()
+	var wg sync.WaitGroup
+	commit := func(id string) {
+		wg.Go(func() {
+			if !c.do(context.Background(), participant.Ref{ID: id}) {
+				t.Errorf("the commit of %s is not proven", id)
+			}
+		})
+	}
+	commit("first")
+	<-started
 	gone, leave := context.WithCancel(context.Background())
 	leave()
-	if c.do(gone, participant.Ref{ID: "gone"}, run) {
+	if c.do(gone, participant.Ref{ID: "gone"}) {
 		t.Error("proven without a batch")
 	}
-	wg.Go(func() {
-		if !c.do(context.Background(), participant.Ref{ID: "stays"}, run) {
-			t.Error("a commit that waited is not proven")
-		}
-	})
+	commit("stays")
 	close(on)
 	wg.Wait()
 }

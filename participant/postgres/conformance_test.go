@@ -117,6 +117,7 @@ func (b *bench) openIn(ctx context.Context, life *mortal, o Options) (*Store, er
 		}
 		if b.when == participanttest.After {
 			if err := write(); err != nil {
+				b.countdown.Store(1) // nothing was written
 				return err
 			}
 		}
@@ -192,6 +193,31 @@ func TestConformance(t *testing.T) {
 	participanttest.Run(t, func(t testing.TB) participanttest.Harness { return newBench(t, server).harness() })
 }
 
+// addOneMore is addOne without a result: the server can judge it.
+func addOneMore(key string) statements.Statement {
+	st := addOne(key)
+	st.SQL = strings.TrimSuffix(st.SQL, " RETURNING key")
+	return st
+}
+
+// whole has branches that go out whole, PREPARE included, from the first on.
+func (b *bench) whole() participanttest.Harness {
+	h := b.harness()
+	h.Open = func(ctx context.Context) (participant.ResourceManager, error) {
+		return b.open(ctx, Options{familiar: true})
+	}
+	h.Work = func(key string) []byte { return payload(b.t, addOneMore(key)) }
+	h.Refused = func(key string) []byte {
+		return payload(b.t, addOneMore(key), statements.Statement{SQL: "UPDATE counts SET n = 0 WHERE key = 'never'", Rows: one()})
+	}
+	return h
+}
+
+// Branches in one round trip.
+func TestConformanceOfWholeBranches(t *testing.T) {
+	participanttest.Run(t, func(t testing.TB) participanttest.Harness { return newBench(t, server).whole() })
+}
+
 // quiet is work without rows, so without a result and its overlay.
 func (b *bench) quiet() participanttest.Harness {
 	h := b.harness()
@@ -263,16 +289,17 @@ func (e either) Forget(ctx context.Context, floor rpc.Attempt, refs []participan
 	return e.one().Forget(ctx, floor, refs)
 }
 
-// Two endpoints, asked by turns at random, are one participant.
+// Two endpoints, asked by turns at random, are one participant. One of them sends
+// branches whole, the other does not.
 func TestConformanceOfTwoEndpoints(t *testing.T) {
 	for _, check := range participanttest.Checks() {
 		t.Run(check.Name, func(t *testing.T) {
 			check.Run(t, func(t testing.TB) participanttest.Harness {
 				b := newBench(t, server)
-				h := b.harness()
+				h := b.whole()
 				var second *Store
 				h.Open = func(ctx context.Context) (participant.ResourceManager, error) {
-					first, err := b.open(ctx, Options{})
+					first, err := b.open(ctx, Options{familiar: true})
 					if err != nil {
 						return nil, err
 					}

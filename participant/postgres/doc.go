@@ -23,8 +23,9 @@
 // the address must be PostgreSQL's own or that of a pooler in session mode.
 //
 // Statements that are known beforehand are sent ahead of the answers to those before
-// them (see ahead), and commits share their locks and proofs (see commitAll). Both
-// are short ways of the usual; what is otherwise goes step by step (carefully, settle).
+// them (see ahead), with PREPARE behind them where the server can judge (see whole),
+// and commits share their locks and proofs (see commitAll). These are short ways of
+// the usual; what is otherwise goes step by step (carefully, settle).
 //
 // Durability: PREPARE, COMMIT PREPARED and ROLLBACK PREPARED always wait for the
 // log to be on disk, and with it for everything that was written before; so what

@@ -47,7 +47,7 @@ func (s *Store) executeNow(ctx context.Context, w participant.Work) (participant
 		vote, err := s.voteOn(ctx, connectError(err))
 		return vote, answer, err
 	}
-	defer conn.Release()
+	defer s.giveBack(conn)
 	if s.trusted() != nil { // the connection may just have told
 		return participant.Vote{}, lookFirst, nil
 	}
@@ -143,6 +143,9 @@ func (x *execution) enter(ctx context.Context) (participant.Vote, next, error) {
 	switch err := x.tx.SendBatch(ctx, batch).Close(); {
 	case isCode(err, "55P03"):
 		return participant.Vote{}, lookFirst, nil
+	case isCode(err, "26000"): // a function has dropped what this session had ready
+		unkeep(ctx, x.conn.Conn(), "", err)
+		return participant.Vote{}, again, nil
 	case err != nil:
 		return participant.Vote{}, answer, err
 	case !seen: // deleted between the two statements
@@ -243,7 +246,7 @@ var errJournal = Abort(pb.Reason_UNSUPPORTED, "the work of the branch has writte
 // was prepared its command tag says, whatever becomes of the rest.
 func (x *execution) prepareChecked(ctx context.Context) error {
 	conn := x.conn.Conn().PgConn()
-	results, err := conn.Exec(ctx, "PREPARE TRANSACTION "+quoteGID(x.owner, x.w.Ref)+"; "+sqlClean).ReadAll()
+	results, err := conn.Exec(ctx, "PREPARE TRANSACTION "+quoteGID(x.owner, x.w.Ref)+"; "+sqlCleanPrepared).ReadAll()
 	switch {
 	case len(results) > 0 && results[0].Err == nil && results[0].CommandTag.String() == "PREPARE TRANSACTION":
 		if err == nil {

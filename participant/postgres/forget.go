@@ -189,6 +189,7 @@ func (s *Store) forgetFree(ctx context.Context, conn *pgx.Conn, floor rpc.Attemp
 		return err
 	}
 	batch := &pgx.Batch{}
+	var gone, folded []string
 	for _, r := range free {
 		e, err := sqlbranch.DecodeEntry(r.id, r.entry)
 		if err != nil {
@@ -196,14 +197,21 @@ func (s *Store) forgetFree(ctx context.Context, conn *pgx.Conn, floor rpc.Attemp
 		}
 		m := sqlbranch.Merge(sqlbranch.Found{Entry: e, Overlay: overlays[r.id]})
 		if e = m.Entry.Forget(floor, byID[r.id]); e.IsZero() {
-			batch.Queue(sqlDeleteEntry, s.options.Name, r.id)
+			gone = append(gone, r.id)
 		} else {
 			batch.Queue(sqlUpdateEntry, s.options.Name, r.id, sqlbranch.EncodeEntry(e))
 		}
 		if m.Left {
-			batch.Queue(sqlDeleteOverlay, s.options.Name, r.id)
+			folded = append(folded, r.id)
 		}
 		delete(byID, r.id)
+	}
+	// Mostly it is all of them, and one statement for each costs more than what it does.
+	if len(gone) > 0 {
+		batch.Queue(`DELETE FROM concordat.entry WHERE participant = $1 AND id = ANY($2)`, s.options.Name, gone)
+	}
+	if len(folded) > 0 {
+		batch.Queue(`DELETE FROM concordat.overlay WHERE participant = $1 AND id = ANY($2)`, s.options.Name, folded)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("forget: %w", err)

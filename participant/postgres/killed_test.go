@@ -36,7 +36,7 @@ func TestConformanceWhenTheServerIsKilled(t *testing.T) {
 		t.Run(check.Name, func(t *testing.T) {
 			check.Run(t, func(t testing.TB) participanttest.Harness {
 				b := newBench(t, p)
-				h := b.harness()
+				h := b.whole()
 				h.Crash = func() error {
 					b.life.kill()
 					if err := p.Kill(); err != nil {

@@ -14,18 +14,22 @@ import (
 )
 
 // childVariable has the address of a database in which this program, started
-// again, prepares a branch: TestMain calls child.
-const childVariable = "CONCORDAT_TEST_CHILD"
+// again, prepares a branch: TestMain calls child. wholeVariable says that it goes
+// out whole.
+const (
+	childVariable = "CONCORDAT_TEST_CHILD"
+	wholeVariable = "CONCORDAT_TEST_WHOLE"
+)
 
 // slowWork is a branch whose PREPARE takes a while: a deferred trigger sleeps.
 func slowWork(b *bench) participant.Work {
-	return b.work("late", 1, sql("INSERT INTO slow VALUES (1)"), addOne("k"))
+	return b.work("late", 1, sql("INSERT INTO slow VALUES (1)"), addOneMore("k"))
 }
 
 // child is the life of a participant that is killed.
 func child(dsn string) int {
 	ctx := context.Background()
-	s, err := Open(ctx, Options{Name: "suite", DSN: dsn})
+	s, err := Open(ctx, Options{Name: "suite", DSN: dsn, familiar: os.Getenv(wholeVariable) != ""})
 	if err == nil {
 		_, err = s.Identity(ctx)
 	}
@@ -40,6 +44,12 @@ func child(dsn string) int {
 // Whoever is told to roll the branch back must not say DONE while the branch can
 // still become prepared.
 func TestALatePrepareLeavesNoOrphan(t *testing.T) {
+	for name, whole := range map[string]string{"by itself": "", "behind the branch": "1"} {
+		t.Run(name, func(t *testing.T) { latePrepare(t, wholeVariable+"="+whole) })
+	}
+}
+
+func latePrepare(t *testing.T, variable string) {
 	b, s := opened(t, Options{})
 	hand := connect(t, b.dsn)
 	do(t, hand,
@@ -47,7 +57,7 @@ func TestALatePrepareLeavesNoOrphan(t *testing.T) {
 		"CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(10); RETURN NULL; END $$",
 		"CREATE CONSTRAINT TRIGGER sleeps AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sleep()")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+b.dsn)
+	cmd.Env = append(os.Environ(), childVariable+"="+b.dsn, variable)
 	var said strings.Builder
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {

@@ -36,9 +36,10 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	s := &Store{
-		options: o, log: o.Logger, commits: newCommits(),
-		crowd: sqlbranch.NewCrowd(o.MaxBranches, controlConnections), lane: sqlbranch.NewLane(controlConnections),
+		options: o, log: o.Logger,
+		crowd: sqlbranch.NewCrowd(o.MaxBranches, maxCommits), lane: sqlbranch.NewLane(controlConnections),
 	}
+	s.commits.run, s.commits.prepared = s.commitAll, s.witness.len
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))
@@ -60,7 +61,6 @@ func (s *Store) open(ctx context.Context) error {
 	config.AfterConnect = s.recognise
 	work := config.Copy()
 	work.MaxConns = int32(s.options.MaxBranches)
-	work.AfterRelease = s.clean
 	if s.work, err = pgxpool.NewWithConfig(ctx, work); err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ type Options struct {
 
 	// around lets tests stop before and after every durable write.
 	around func(write func() error) error
+	// familiar lets tests have every text count as one that has come before.
+	familiar bool
 	// dial lets tests cut the connections off.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

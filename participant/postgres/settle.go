@@ -62,7 +62,7 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if prepared {
 		defer s.crowd.Settle()()
 	}
-	if _, own := s.witness.of(ref); own && d == commit && s.commits.do(ctx, ref, s.commitAll) {
+	if _, own := s.witness.of(ref); own && d == commit && s.commits.do(ctx, ref) {
 		return participant.Done, nil
 	}
 	leave, err := s.lane.Enter(ctx, prepared)

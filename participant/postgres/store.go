@@ -24,7 +24,8 @@ type Store struct {
 	capacity      atomic.Int64 // max_prepared_transactions
 	crowd         *sqlbranch.Crowd
 	lane          *sqlbranch.Lane
-	commits       *commits
+	commits       commits
+	texts         texts
 	door          door
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
@@ -66,19 +67,35 @@ const cleanTimeout = 2 * time.Second
 
 const (
 	sqlClean = "RESET SESSION AUTHORIZATION; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all()"
+	// What PREPARE lets through: it refuses cursors that stay, and LISTEN.
+	sqlCleanPrepared = "RESET SESSION AUTHORIZATION; RESET ALL; SELECT pg_advisory_unlock_all()"
 	// isClean marks a session that is clean already.
 	isClean = "concordat.clean"
 )
 
-// clean takes from a session what a branch may have left in it: settings, a
-// role, cursors, advisory locks. A session that cannot be cleaned is closed.
-func (s *Store) clean(conn *pgx.Conn) bool {
-	if conn.PgConn().TxStatus() != 'I' {
-		return false
-	}
-	if done := conn.PgConn().CustomData(); done[isClean] == true {
+// giveBack returns the session of a branch, clean.
+func (s *Store) giveBack(conn *pgxpool.Conn) {
+	if done := conn.Conn().PgConn().CustomData(); done[isClean] == true {
 		delete(done, isClean)
-		return true
+		conn.Release()
+		return
+	}
+	// The vote does not wait for it.
+	go func() {
+		if !clean(conn.Conn()) {
+			ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+			defer cancel()
+			_ = conn.Conn().Close(ctx)
+		}
+		conn.Release()
+	}()
+}
+
+// clean takes from a session what a branch may have left in it: settings, a
+// role, cursors, advisory locks. One that cannot be cleaned is of no more use.
+func clean(conn *pgx.Conn) bool {
+	if conn.IsClosed() || conn.PgConn().TxStatus() != 'I' {
+		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()

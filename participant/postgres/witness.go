@@ -74,6 +74,13 @@ func (w *witness) of(branch participant.Ref) (xid uint64, known bool) {
 	return xid, known
 }
 
+// len is how many branches are prepared, as far as is known here.
+func (w *witness) len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.xids)
+}
+
 // widen finds the transaction of which the list shows the lower half of the
 // number, given one of about the same age: they are less than half the lower
 // half's range apart.

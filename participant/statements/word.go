@@ -55,8 +55,20 @@ var mends = map[string]string{
 // out gives the statements a role of their own, by a function that they CALL.
 var journal = regexp.MustCompile("(?i)\\bconcordat[\"`]?\\s*\\.\\s*[\"`]?(participant|entry|overlay)\\b|\\bconcordat_(participant|entry|overlay)\\b")
 
+// journalIn is the first table of the journal that a statement names; empty: none.
+// Few statements have its first letters at all.
+func journalIn(sql string) string {
+	const schema = "concordat"
+	for i := 0; i+len(schema) <= len(sql); i++ {
+		if sql[i]|0x20 == schema[0] && strings.EqualFold(sql[i:i+len(schema)], schema) {
+			return journal.FindString(sql)
+		}
+	}
+	return ""
+}
+
 func supported(field, sql string) error {
-	if name := journal.FindString(sql); name != "" {
+	if name := journalIn(sql); name != "" {
 		return &UnsupportedError{field, name, "it is Concordat's own journal, leave it alone"}
 	}
 	word, hidden := firstWord(sql)

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// sessions are how many work on each database at the same time, by hand and
-	// in an agent, and the most callers: each needs a session in two databases.
+	// sessions are how many work on each database at the same time by hand, and the
+	// most callers: each needs a session in two databases. An agent has those that it
+	// has by default.
 	sessions = 64
 	// accounts are used in turn: nobody waits for a row.
 	accounts = 4096
@@ -84,7 +85,7 @@ func (s *site) agents(ctx context.Context, dsns [2]string, databases func() []in
 	for i, name := range names {
 		p, err := s.process(name, s.binary, []string{
 			"participant", "postgres", "--name", name, "--listen", free[i], "--nodes", strings.Join(c.Addresses(), ","),
-			"--register", "--max-branches", strconv.Itoa(sessions),
+			"--register",
 		}, []string{"CONCORDAT_DSN=" + dsns[i]})
 		if err != nil {
 			return nil, err
