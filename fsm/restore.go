@@ -242,7 +242,7 @@ func (m *Machine) restoreLive(t *Txn) {
 // restoreFinished keeps nothing of t but what it copies. Those that are not
 // finished are here before.
 func (m *Machine) restoreFinished(t *Txn) error {
-	if m.txns[t.ID] != nil || m.finished.loose[t.ID] != nil {
+	if m.txns[t.ID] != nil || m.finished.loose.byID[t.ID] != nil {
 		return errTwice
 	}
 	if t.NeedsOperator() {
