@@ -259,7 +259,7 @@ func everything(m *Machine) map[string]*Txn {
 	for p := range m.finished.packed.all() {
 		all[string(p.id())] = m.Txn(string(p.id()))
 	}
-	maps.Copy(all, m.finished.loose)
+	maps.Copy(all, m.finished.loose.byID)
 	return all
 }
 
@@ -319,7 +319,15 @@ func checkDerived(m *Machine) error {
 	if n := m.finished.packed.count; n != len(queued) || n != len(m.finished.packed.index) {
 		return fmt.Errorf("%d are packed, counted as %d, and the index has %d", len(queued), n, len(m.finished.packed.index))
 	}
-	for id, t := range m.finished.loose {
+	loose := m.finished.loose
+	if !slices.IsSortedFunc(loose.order, compareFinish) || len(loose.order) != len(loose.byID) {
+		return fmt.Errorf("the loose are out of order: %d of %d", len(loose.order), len(loose.byID))
+	}
+	for _, t := range loose.order {
+		id := t.ID
+		if loose.byID[id] != t {
+			return fmt.Errorf("%q is loose twice", id)
+		}
 		if _, twice := queued[id]; twice {
 			return fmt.Errorf("%q is packed and loose", id)
 		}

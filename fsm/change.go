@@ -93,8 +93,8 @@ func (m *Machine) Changes(behind Position, limit int) (list []Change, more bool,
 			s.look(p.txn(m.participants))
 		}
 	}
-	for _, t := range m.finished.loose { // order does not matter: the selection sorts
-		if t.FinishIndex >= behind.Index {
+	for _, t := range m.finished.loose.behind(behind.Index) {
+		if !s.beyond(t.BeginIndex) {
 			s.look(t)
 		}
 	}

@@ -1,11 +1,6 @@
 package fsm
 
-import (
-	"cmp"
-	"maps"
-	"math"
-	"slices"
-)
+import "math"
 
 // finished are the finished transactions in the order of their Finish, so that
 // retention takes the oldest first without a scan. Nearly all are packed.
@@ -13,24 +8,24 @@ type finished struct {
 	packed packed
 	// loose are those that wait for an operator or did, which changes them and
 	// may keep them for long, and those whose id has the hash of another.
-	loose map[string]*Txn
+	loose loose
 }
 
-func newFinished() finished { return finished{packed: newPacked(), loose: map[string]*Txn{}} }
+func newFinished() finished { return finished{packed: newPacked(), loose: newLoose()} }
 
-func (f *finished) count() int { return f.packed.count + len(f.loose) }
+func (f *finished) count() int { return f.packed.count + len(f.loose.order) }
 
 // add takes a transaction that finishes now.
 func (f *finished) add(t *Txn) {
 	if !f.pack(t) {
-		f.loose[t.ID] = t
+		f.loose.put(t)
 	}
 }
 
 // replace makes t the record of a transaction that is here.
 func (f *finished) replace(t *Txn) {
 	f.forget(t.ID)
-	f.loose[t.ID] = t
+	f.loose.put(t)
 }
 
 // pack packs t, of which it keeps nothing then; false if t has to be kept itself.
@@ -40,7 +35,7 @@ func (f *finished) txn(id string, registry map[string]*Participant) *Txn {
 	if p := f.packed.find(id); p != nil {
 		return p.txn(registry)
 	}
-	return f.loose[id]
+	return f.loose.byID[id]
 }
 
 // stateOf is the state of a finished transaction, or Unknown.
@@ -49,7 +44,7 @@ func (f *finished) stateOf(id string) State {
 		state, _, _ := p.peek()
 		return state
 	}
-	if t := f.loose[id]; t != nil {
+	if t := f.loose.byID[id]; t != nil {
 		return t.State
 	}
 	return Unknown
@@ -60,27 +55,21 @@ func (f *finished) finishOf(id string) (index uint64, needsOperator bool) {
 	if p := f.packed.find(id); p != nil {
 		return p.finishIndex(), false
 	}
-	t := f.loose[id]
+	t := f.loose.byID[id]
 	return t.FinishIndex, t.NeedsOperator()
 }
 
 // forget drops a transaction that is here.
 func (f *finished) forget(id string) {
-	if _, ok := f.loose[id]; ok {
-		delete(f.loose, id)
+	if t := f.loose.byID[id]; t != nil {
+		f.loose.take(t)
 		return
 	}
 	f.packed.take(id)
 }
 
 // last is the Finish index of the newest, 0 if there is none.
-func (f *finished) last() uint64 {
-	index := f.packed.last()
-	for _, t := range f.loose { // order does not matter: a maximum
-		index = max(index, t.FinishIndex)
-	}
-	return index
-}
+func (f *finished) last() uint64 { return max(f.packed.last(), f.loose.last()) }
 
 // forgettable lists, oldest first, up to limit transactions that may be
 // forgotten: those finished at or before index upTo, and beyond that as many as
@@ -94,7 +83,7 @@ func (f *finished) forgettable(upTo uint64, keep, limit int) (list []forgettable
 		list = append(list, forgettable{id, index})
 		return true
 	}
-	loose := sortedLoose(f.loose)
+	loose := f.loose.order
 	takeLoose := func(before uint64) bool {
 		for ; len(loose) > 0 && loose[0].FinishIndex < before; loose = loose[1:] {
 			if t := loose[0]; !t.NeedsOperator() && !take(t.ID, t.FinishIndex) {
@@ -116,13 +105,4 @@ func (f *finished) forgettable(upTo uint64, keep, limit int) (list []forgettable
 type forgettable struct {
 	id          string
 	finishIndex uint64
-}
-
-func sortedLoose(loose map[string]*Txn) []*Txn {
-	return slices.SortedFunc(maps.Values(loose), compareFinish)
-}
-
-// compareFinish is by Finish, then by id, since one entry may finish many.
-func compareFinish(a, b *Txn) int {
-	return cmp.Or(cmp.Compare(a.FinishIndex, b.FinishIndex), cmp.Compare(a.ID, b.ID))
 }

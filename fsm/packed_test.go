@@ -26,8 +26,8 @@ func TestIDsOfOneHash(t *testing.T) {
 		w.to(ids[1], Aborted)
 		m := restore(t, snapshotBytes(t, w.m.Snapshot()))
 		for _, m := range []*Machine{m, w.m} {
-			if m.Txn(ids[0]).State != Committed || m.Txn(ids[1]).State != Aborted || len(m.finished.loose) != 1 {
-				t.Fatalf("%v, %v, %d loose", m.Txn(ids[0]), m.Txn(ids[1]), len(m.finished.loose))
+			if m.Txn(ids[0]).State != Committed || m.Txn(ids[1]).State != Aborted || len(m.finished.loose.order) != 1 {
+				t.Fatalf("%v, %v, %d loose", m.Txn(ids[0]), m.Txn(ids[1]), len(m.finished.loose.order))
 			}
 			if err := checkDerived(m); err != nil {
 				t.Fatal(err)

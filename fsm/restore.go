@@ -242,7 +242,7 @@ func (m *Machine) restoreLive(t *Txn) {
 // restoreFinished keeps nothing of t but what it copies. Those that are not
 // finished are here before.
 func (m *Machine) restoreFinished(t *Txn) error {
-	if m.txns[t.ID] != nil || m.finished.loose[t.ID] != nil {
+	if m.txns[t.ID] != nil || m.finished.loose.byID[t.ID] != nil {
 		return errTwice
 	}
 	if t.NeedsOperator() {
@@ -321,7 +321,7 @@ func (m *Machine) checkRestored(t *Txn) error {
 		return broken("id or state")
 	case t.State.Decided() != (t.DecideIndex > 0) || t.State.Finished() != (t.FinishIndex > 0):
 		return broken("indexes that do not fit its state")
-	case t.Refused && (t.State != Aborted || len(t.Branches) > 0 || !t.Attempt.IsZero()):
+	case t.Refused && (t.State != Aborted || len(t.Branches) > 0 || t.digest != nil):
 		return broken("refused, and yet begun")
 	case !t.Refused && len(t.Branches) == 0:
 		return broken("no branches")

@@ -247,6 +247,27 @@ func TestForgettable(t *testing.T) {
 	})
 }
 
+// To look for what may be forgotten, which a leader does all the time and under
+// the state's lock, costs the same however many wait for an operator.
+func TestForgettableBesideManyThatWait(t *testing.T) {
+	cost := func(waiting int) float64 {
+		w := newWorld(t)
+		w.to("x", Committed)
+		for i := range waiting {
+			id := fmt.Sprintf("w-%d", i)
+			w.ok(finish(id, w.to(id, Committing), HeuristicHazard, SettledDone))
+		}
+		return testing.AllocsPerRun(10, func() {
+			if items := w.m.Forgettable(0, 0, 1); len(items) != 1 || items[0].GetId() != "x" {
+				t.Fatalf("found %v", items)
+			}
+		})
+	}
+	if few, many := cost(1), cost(2000); many > few {
+		t.Errorf("%v allocations beside 2000 that wait, %v beside one", many, few)
+	}
+}
+
 // What is kept for finished transactions stays in proportion to their number,
 // also behind a record that waits for an operator.
 func TestPackedStaysSmallBehindWhatWaits(t *testing.T) {

@@ -44,7 +44,7 @@ type Snapshot struct {
 	participants map[string]*Participant
 	txns         map[string]*Txn // not finished
 	finished     run
-	loose        map[string]*Txn // finished, and not in the run
+	loose        []*Txn // finished, and not in the run, by Finish
 	begun        begun
 	alerts       map[alertKey]AlertMark
 }
@@ -62,7 +62,7 @@ func (m *Machine) Snapshot() *Snapshot {
 		participants: maps.Clone(m.participants),
 		txns:         maps.Clone(m.txns),
 		finished:     m.finished.packed.view(),
-		loose:        maps.Clone(m.finished.loose),
+		loose:        slices.Clone(m.finished.loose.order),
 		begun:        m.begun.clone(),
 		alerts:       maps.Clone(m.alerts),
 	}
@@ -87,11 +87,14 @@ func (s *Snapshot) Len() int { return len(s.txns) + len(s.loose) + s.finished.co
 // objects are the transactions that are no packed bytes, in no order.
 func (s *Snapshot) objects() iter.Seq[*Txn] {
 	return func(yield func(*Txn) bool) {
-		for _, txns := range []map[string]*Txn{s.txns, s.loose} {
-			for _, t := range txns { // order does not matter: it is said to be none
-				if !yield(t) {
-					return
-				}
+		for _, t := range s.txns { // order does not matter: it is said to be none
+			if !yield(t) {
+				return
+			}
+		}
+		for _, t := range s.loose {
+			if !yield(t) {
+				return
 			}
 		}
 	}
@@ -99,7 +102,7 @@ func (s *Snapshot) objects() iter.Seq[*Txn] {
 
 // writeFinished writes finished transactions by Finish, then by id.
 func (s *Snapshot) writeFinished(fw *frameWriter) {
-	loose := sortedLoose(s.loose)
+	loose := s.loose
 	var equal []packedTxn // of one Finish
 	index := uint64(0)
 	flush := func() {

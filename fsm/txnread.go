@@ -3,7 +3,6 @@ package fsm
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 // readTxn fills t with the record in b, which it does not keep; the slice of
@@ -56,6 +55,9 @@ func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 	}
 	if digested {
 		t.setDigest(digest)
+	}
+	if w.err == nil && t.Refused && (!t.Attempt.IsZero() || t.Inherited != nil) {
+		return fmt.Errorf("refused, and yet begun: %w", ErrCorrupt) // it would be lost in the next snapshot
 	}
 	return w.err
 }
@@ -116,7 +118,7 @@ func (t *Txn) readBranch(outer *wire, registry map[string]*Participant) {
 		outer.err = fmt.Errorf("branch %d: %w", len(t.Branches)-1, w.err)
 	}
 	if len(content) > 0 || reason != nil || t.State == Preparing {
-		br.Detail = &Detail{Content: slices.Clone(content), Reason: reason}
+		br.Detail = &Detail{Content: append([]byte(nil), content...), Reason: reason}
 	}
 }
 

@@ -69,7 +69,7 @@ func drawDigest(t *rapid.T, label string) Digest {
 
 func drawTxn(t *rapid.T) *Txn {
 	x := &Txn{
-		ID: rapid.StringMatching(`[a-z]{1,48}`).Draw(t, "id"),
+		ID:    rapid.StringMatching(`[a-z]{1,48}`).Draw(t, "id"),
 		State: State(rapid.IntRange(int(Preparing), int(Aborted)).Draw(t, "state")), Reason: drawReason(t, "reason"),
 		BeginIndex: rapid.Uint64().Draw(t, "begin"), DecideIndex: rapid.Uint64().Draw(t, "decide"), FinishIndex: rapid.Uint64().Draw(t, "finish"),
 		TimeoutMS: rapid.Uint32().Draw(t, "timeout"), Refused: rapid.Bool().Draw(t, "refused"),
@@ -134,6 +134,23 @@ func FuzzReadTxn(f *testing.F) {
 	for _, t := range everything(w.m) {
 		f.Add(appendTxn(nil, t))
 	}
+	digest := make([]byte, DigestBytes)
+	for _, odd := range []*fsmpb.Transaction{
+		{Id: "x", Attempt: &fsmpb.Attempt{Term: 1}, Refused: true},
+		{Id: "x", Priority: &fsmpb.Attempt{Term: 1}, Refused: true},
+		{Id: "x", Digest: bytes.Repeat([]byte{1}, DigestBytes), Refused: true},
+	} {
+		b, err := proto.Marshal(&fsmpb.SnapshotRecord{Kind: &fsmpb.SnapshotRecord_Transaction{Transaction: odd}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	// A payload of no bytes, which is not what there is without one.
+	branch := appendBytes(appendBytes(nil, fieldBranchParticipant, "a"), fieldBranchDigest, digest)
+	branch = protowire.AppendBytes(protowire.AppendTag(branch, fieldBranchPayload, protowire.BytesType), nil)
+	b := appendVarint(appendBytes(nil, fieldTxnID, "x"), fieldTxnState, uint64(Preparing))
+	f.Add(appendBytes(nil, fieldRecordTransaction, appendBytes(b, fieldTxnBranches, branch)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var x, again Txn
 		if readTxn(&x, b, w.m.participants) != nil {
