@@ -187,22 +187,61 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	return nil, nil, err
 }
 
+// writeOutBytes of a snapshot are written to the disk at a time. Left to the end,
+// or to the system, tens of megabytes stand before the sync of a log's entry.
+const writeOutBytes = 1 << 20
+
 // guardedSink writes a snapshot; a network that fails while one is received
 // cancels it, and only the disk's own errors are final.
 type guardedSink struct {
 	raft.SnapshotSink
 	file string
 	dog  *watchdog
+	// state is the file that Raft writes, once it is there.
+	state        *os.File
+	written, out int64
 }
 
 func (s *guardedSink) Write(p []byte) (n int, err error) {
 	failpoint.Hit("node.snapshot.write.before")
-	err = s.dog.disk(s.file, "write the snapshot", func() error { n, err = s.SnapshotSink.Write(p); return err })
+	err = s.dog.disk(s.file, "write the snapshot", func() error {
+		n, err = s.SnapshotSink.Write(p)
+		if s.written += int64(n); err == nil && s.written-s.out >= writeOutBytes {
+			s.writeOut()
+		}
+		return err
+	})
 	failpoint.Hit("node.snapshot.write.after")
 	return n, err
 }
 
+func (s *guardedSink) writeOut() {
+	if s.state == nil {
+		state, err := os.Open(filepath.Join(s.file+".tmp", "state.bin"))
+		if err != nil {
+			return // Sync does it all at the end
+		}
+		s.state = state
+	}
+	writeOut(s.state, s.out, s.written-s.out)
+	s.out = s.written
+}
+
+func (s *guardedSink) closeState() {
+	if s.state != nil {
+		_ = s.state.Close() // nothing was written by it
+		s.state = nil
+	}
+}
+
+// Cancel implements raft.SnapshotSink.
+func (s *guardedSink) Cancel() error {
+	s.closeState()
+	return s.SnapshotSink.Cancel() //nolint:wrapcheck // Raft logs it
+}
+
 func (s *guardedSink) Close() error {
+	s.closeState()
 	failpoint.Hit("node.snapshot.finish.before")
 	err := s.dog.disk(s.file, "finish the snapshot", s.SnapshotSink.Close)
 	failpoint.Hit("node.snapshot.finish.after")
