@@ -84,6 +84,24 @@ func (h *hub) run() {
 	}
 }
 
+// drain returns when the connections that were begun before it have been closed:
+// none of them reaches the next listener.
+func (h *hub) drain(t *testing.T) {
+	t.Helper()
+	conn, err := net.Dial("tcp", h.ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	var timeout net.Error
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Fatalf("a connection that nobody listens to is not closed: %v", err)
+	}
+}
+
 func (h *hub) attach() net.Listener {
 	l := &hubListener{hub: h, conns: make(chan net.Conn), closed: make(chan struct{})}
 	h.mu.Lock()
