@@ -303,6 +303,19 @@ func TestRecordedSegmentThatWasNotMade(t *testing.T) {
 	wantLog(t, path, all)
 }
 
+// TestSegmentThatWasMadeInPart: the disk was full before the file had its length
+// (test/chaos, full-node). Nothing was written to it, so nothing is lost.
+func TestSegmentThatWasMadeInPart(t *testing.T) {
+	for _, bytes := range []int64{0, 1, 600, smallSegment - 1} {
+		path := filepath.Join(t.TempDir(), walDir)
+		all := writeWAL(t, path, []int{100}, []int{3000}, []int{3000}, []int{3000})
+		if err := os.Truncate(segments(t, path)[1], bytes); err != nil {
+			t.Fatal(err)
+		}
+		wantLog(t, path, all)
+	}
+}
+
 func TestLostSegment(t *testing.T) {
 	for name, tc := range map[string]struct {
 		nth  int

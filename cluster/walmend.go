@@ -57,6 +57,9 @@ func mendWAL(dir string, log hclog.Logger) error {
 		switch missing := errors.Is(err, fs.ErrNotExist); {
 		case missing && !written:
 			return nil // recorded and not made yet; raft-wal makes it
+		case err == nil && !written && len(s.data) < int(info.SizeLimit) && isZero(s.data):
+			log.Warn("a segment of the log was made in part, perhaps for lack of room; nothing was written to it, and it is made again", "file", s.path, "bytes", len(s.data))
+			return unmake(s.path)
 		case missing || err == nil && written && isZero(s.data):
 			err = errSegmentLost
 		case err == nil && written && s.good == 0:
@@ -71,6 +74,17 @@ func mendWAL(dir string, log hclog.Logger) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w; %s", s.path, err, replaceProcedure)
 		}
+	}
+	return nil
+}
+
+// unmake removes a segment that raft-wal did not come to make whole.
+func unmake(path string) error {
+	failpoint.Hit("node.segment.mend.before")
+	err := errors.Join(os.Remove(path), syncDir(filepath.Dir(path)))
+	failpoint.Hit("node.segment.mend.after")
+	if err != nil {
+		return fmt.Errorf("remove a segment that was made in part: %w", err)
 	}
 	return nil
 }
