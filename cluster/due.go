@@ -49,7 +49,7 @@ func (r *Replica) snapshotWhenDue() {
 // The others keep what a restart has to apply in proportion: an entry can carry
 // one command or hundreds, a command takes microseconds, and a record of a
 // snapshot a fraction of one. So one is due after SnapshotCommands, or when the log
-// has a quarter as many transactions as the snapshot. The nodes count alike, so each
+// has a quarter as many transactions as the snapshot, whichever is more. The nodes count alike, so each
 // begins at another share of that: at once, all would be slow.
 type turns struct {
 	threshold uint64 // entries

@@ -14,11 +14,11 @@ import (
 // are needed again. They stay in the system's cache, and come back when they are
 // read. What goes wrong here costs memory, and nothing else.
 func letGo(path string) {
-	real, err := filepath.EvalSymlinks(path)
+	file, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return
 	}
-	if real, err = filepath.Abs(real); err != nil {
+	if file, err = filepath.Abs(file); err != nil {
 		return
 	}
 	maps, err := os.ReadFile("/proc/self/maps")
@@ -28,7 +28,7 @@ func letGo(path string) {
 	for line := range strings.Lines(string(maps)) {
 		// 7f1c00000000-7f1c08000000 r--s 00000000 fe:00 1234   /var/lib/concordat/raft.db
 		var from, to uintptr
-		if !strings.HasSuffix(line, " "+real+"\n") {
+		if !strings.HasSuffix(line, " "+file+"\n") {
 			continue
 		}
 		if n, err := fmt.Sscanf(line, "%x-%x r--s", &from, &to); n == 2 && err == nil {

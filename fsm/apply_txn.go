@@ -37,8 +37,10 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 		// The leader asked the registry a moment ago; what it says now counts (P18).
 		OnePhase: c.GetOnePhase() && m.participants[branches[0].Participant].OnePhase,
 	}
-	if aborted := m.Txn(c.GetRetryOf()); aborted != nil && aborted.canBeRetried() {
-		t.inherit(aborted.Priority())
+	if of := c.GetRetryOf(); of != "" {
+		if aborted := m.Txn(of); aborted != nil && aborted.canBeRetried() {
+			t.inherit(aborted.Priority())
+		}
 	}
 	if logged, ok := DigestFrom(c.GetDigest()); ok {
 		t.setDigest(logged)
@@ -46,7 +48,7 @@ func (m *Machine) applyBegin(index, term uint64, c *fsmpb.Begin) Result {
 	for i := range branches {
 		m.unfinished[branches[i].Participant]++
 	}
-	m.store(t)
+	m.store(nil, t)
 	return Result{Txn: t}
 }
 
@@ -163,7 +165,7 @@ func (m *Machine) applyDecide(index uint64, c *fsmpb.Decide) Result {
 		t.State, _, _ = next(t.State, EventFinish)
 		t.FinishIndex, t.FinishedAfterMS = index, t.DecidedAfterMS
 	}
-	m.store(t)
+	m.store(old, t)
 	return Result{Txn: t}
 }
 
@@ -222,7 +224,7 @@ func (m *Machine) applyFinish(index uint64, c *fsmpb.Finish) Result {
 		}
 	}
 	t.State, t.FinishIndex, t.FinishedAfterMS = to, index, old.after(m.at)
-	m.store(t)
+	m.store(old, t)
 	return Result{Txn: t}
 }
 
@@ -232,15 +234,17 @@ func (m *Machine) applyForget(c *fsmpb.Forget) Result {
 	n, stays := 0, Result{}
 	for _, item := range c.GetItems() {
 		id, finish := item.GetId(), item.GetFinishIndex()
-		_, kind, ok := next(m.stateOf(id), EventForget)
-		if ok {
-			index, needsOperator := m.finished.finishOf(id)
-			switch {
-			case index != finish: // the id has been used again
-				kind, ok = KindNotFinished, false
-			case needsOperator:
-				kind, ok = KindNeedsOperator, false
-			}
+		state, index, needsOperator := m.finished.look(id)
+		if t := m.txns[id]; t != nil {
+			state = t.State
+		}
+		_, kind, ok := next(state, EventForget)
+		switch {
+		case !ok:
+		case index != finish: // the id has been used again
+			kind, ok = KindNotFinished, false
+		case needsOperator:
+			kind, ok = KindNeedsOperator, false
 		}
 		if !ok {
 			if stays.Rejection == nil {
@@ -275,7 +279,7 @@ func (m *Machine) applyRefuse(index uint64, c *fsmpb.Refuse) Result {
 		ID: id, State: to, Refused: true, BeginIndex: index, DecideIndex: index, FinishIndex: index, BegunMS: m.at,
 		Reason: &Reason{Code: ReasonRequested, Message: cut(c.GetMessage())},
 	}
-	m.store(t)
+	m.store(nil, t)
 	return Result{Txn: t}
 }
 
@@ -314,7 +318,8 @@ func (m *Machine) applyResolve(index uint64, c *fsmpb.Resolve) Result {
 	if refused.Rejection != nil {
 		return refused
 	}
-	t := m.Txn(c.GetId()).clone()
+	old := m.Txn(c.GetId())
+	t := old.clone()
 	if t.State == Preparing { // one phase, and unheard of
 		t.Branches[0].Detail = nil // the payload, which only an undecided one has
 		t.DecideIndex, t.DecidedAfterMS = index, t.after(m.at)
@@ -334,7 +339,7 @@ func (m *Machine) applyResolve(index uint64, c *fsmpb.Resolve) Result {
 			m.release(b.Participant)
 		}
 	}
-	m.store(t)
+	m.store(old, t)
 	return Result{Txn: t}
 }
 

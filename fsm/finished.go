@@ -38,25 +38,16 @@ func (f *finished) txn(id string, registry map[string]*Participant) *Txn {
 	return f.loose.byID[id]
 }
 
-// stateOf is the state of a finished transaction, or Unknown.
-func (f *finished) stateOf(id string) State {
+// look is how a transaction finished, and when; Unknown: it is not here.
+func (f *finished) look(id string) (state State, finishIndex uint64, needsOperator bool) {
 	if p := f.packed.find(id); p != nil {
-		state, _, _ := p.peek()
-		return state
+		state, _, finishIndex = p.peek()
+		return state, finishIndex, false
 	}
 	if t := f.loose.byID[id]; t != nil {
-		return t.State
+		return t.State, t.FinishIndex, t.NeedsOperator()
 	}
-	return Unknown
-}
-
-// finishOf is when a transaction that is here finished, and whether it may be forgotten.
-func (f *finished) finishOf(id string) (index uint64, needsOperator bool) {
-	if p := f.packed.find(id); p != nil {
-		return p.finishIndex(), false
-	}
-	t := f.loose.byID[id]
-	return t.FinishIndex, t.NeedsOperator()
+	return Unknown, 0, false
 }
 
 // forget drops a transaction that is here.

@@ -111,9 +111,8 @@ func (m *Machine) applyCommand(index, term, proposed uint64, c *fsmpb.Command) (
 	return Result{}, fmt.Errorf("unknown kind of command: run the newer program")
 }
 
-// store makes t the record of its id.
-func (m *Machine) store(t *Txn) {
-	old := m.Txn(t.ID)
+// store makes t the record of its id, in the place of old; nil: there was none.
+func (m *Machine) store(old, t *Txn) {
 	invariant(old == nil || !old.State.Decided() || old.State.Commit() == t.State.Commit(), "I1: a decision changed: "+t.ID)
 	if old != nil && old.State == Preparing {
 		m.preparing--
@@ -152,7 +151,8 @@ func (m *Machine) stateOf(id string) State {
 	if t := m.txns[id]; t != nil {
 		return t.State
 	}
-	return m.finished.stateOf(id)
+	state, _, _ := m.finished.look(id)
+	return state
 }
 
 func (m *Machine) reject(id string, kind Kind, detail string) Result {

@@ -321,7 +321,7 @@ func (m *Machine) checkRestored(t *Txn) error {
 		return broken("id or state")
 	case t.State.Decided() != (t.DecideIndex > 0) || t.State.Finished() != (t.FinishIndex > 0):
 		return broken("indexes that do not fit its state")
-	case t.Refused && (t.State != Aborted || len(t.Branches) > 0 || t.digest != nil):
+	case t.Refused && (t.State != Aborted || len(t.Branches) > 0 || !t.Attempt.IsZero() || t.Inherited != nil || t.digest != nil):
 		return broken("refused, and yet begun")
 	case !t.Refused && len(t.Branches) == 0:
 		return broken("no branches")

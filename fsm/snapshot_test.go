@@ -261,6 +261,9 @@ func TestRestoreRefusesWhatNoMachineWrites(t *testing.T) {
 		"no branches":               change("x-PREPARING", func(x *fsmpb.Transaction) { x.Branches = nil }),
 		"a hostile id":              change("y", func(x *fsmpb.Transaction) { x.Id = "y/" }),
 		"finished with no Finish":   change("x-COMMITTED", func(x *fsmpb.Transaction) { x.FinishIndex = 0 }),
+		"refused and begun":         change("x-refused", func(x *fsmpb.Transaction) { x.Attempt = &fsmpb.Attempt{Generation: 1, Term: 1, Sequence: 1} }),
+		"refused with a priority":   change("x-refused", func(x *fsmpb.Transaction) { x.Priority = &fsmpb.Attempt{Generation: 1, Term: 1, Sequence: 1} }),
+		"refused with a digest":     change("x-refused", func(x *fsmpb.Transaction) { x.Digest = bytes.Repeat([]byte{1}, DigestBytes) }),
 		"refused and not aborted":   change("x-PREPARING", func(x *fsmpb.Transaction) { x.Refused = true }),
 		"an id twice":               change("x-COMMITTED", func(x *fsmpb.Transaction) { x.Id = "x-ABORTING" }),
 		"a finished id twice":       change("x-ABORTED", func(x *fsmpb.Transaction) { x.Id = "x-COMMITTED" }),
@@ -424,9 +427,10 @@ func without(list []*fsmpb.SnapshotRecord, b *fsmpb.BegunTerm) []*fsmpb.Snapshot
 func TestSnapshotThatCannotBeReadIsNotWritten(t *testing.T) {
 	w := newWorld(t)
 	w.begin("x", "a")
-	x := w.m.Txn("x").clone()
+	old := w.m.Txn("x")
+	x := old.clone()
 	x.Branches[0].Detail = &Detail{Content: make([]byte, maxFrame)}
-	w.m.store(x)
+	w.m.store(old, x)
 	if _, err := w.m.Snapshot().WriteTo(io.Discard); err == nil {
 		t.Error("written")
 	}

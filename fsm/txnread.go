@@ -56,9 +56,6 @@ func readTxn(t *Txn, b []byte, registry map[string]*Participant) error {
 	if digested {
 		t.setDigest(digest)
 	}
-	if w.err == nil && t.Refused && (!t.Attempt.IsZero() || t.Inherited != nil) {
-		return fmt.Errorf("refused, and yet begun: %w", ErrCorrupt) // it would be lost in the next snapshot
-	}
 	return w.err
 }
 

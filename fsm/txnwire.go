@@ -58,11 +58,11 @@ const (
 func appendTxn(b []byte, t *Txn) []byte {
 	b, at := openMessage(b, fieldRecordTransaction)
 	b = appendBytes(b, fieldTxnID, t.ID)
-	if !t.Refused {
+	if !t.Attempt.IsZero() {
 		b = appendAttempt(b, fieldTxnAttempt, t.Attempt)
-		if t.Inherited != nil {
-			b = appendAttempt(b, fieldTxnPriority, *t.Inherited)
-		}
+	}
+	if t.Inherited != nil {
+		b = appendAttempt(b, fieldTxnPriority, *t.Inherited)
 	}
 	if t.digest != nil {
 		b = appendBytes(b, fieldTxnDigest, t.digest[:])

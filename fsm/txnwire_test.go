@@ -26,11 +26,11 @@ func generated(t *Txn) *fsmpb.SnapshotRecord {
 	if t.digest != nil {
 		p.Digest = t.digest[:]
 	}
-	if !t.Refused {
+	if !t.Attempt.IsZero() {
 		p.Attempt = t.Attempt.proto()
-		if t.Inherited != nil {
-			p.Priority = t.Inherited.proto()
-		}
+	}
+	if t.Inherited != nil {
+		p.Priority = t.Inherited.proto()
 	}
 	for i := range t.Branches {
 		b := &t.Branches[i]

@@ -274,24 +274,7 @@ func BenchmarkCall(b *testing.B) {
 					_, _, address = serveEcho(b)
 				}
 				c := dialEcho(b, address)
-				var left atomic.Int64
-				left.Store(int64(b.N))
-				var all sync.WaitGroup
-				payload := make([]byte, 128)
-				before := cpu(b)
-				b.ResetTimer()
-				for range callers {
-					all.Go(func() {
-						for left.Add(-1) >= 0 {
-							if _, err := c.Prepare(context.Background(), &pb.PrepareRequest{Payload: payload}); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				all.Wait()
-				b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+				prepareAll(b, c, callers)
 			})
 		}
 	}
@@ -315,4 +298,26 @@ func await(t *testing.T, ok func() bool) {
 			return
 		}
 	}
+}
+
+// prepareAll has callers make b.N calls together, and reports what CPU one took.
+func prepareAll(b *testing.B, c pb.ParticipantClient, callers int) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	payload := make([]byte, 128)
+	before := cpu(b)
+	b.ResetTimer()
+	for range callers {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				if _, err := c.Prepare(context.Background(), &pb.PrepareRequest{Payload: payload}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }

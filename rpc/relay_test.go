@@ -315,14 +315,7 @@ func TestCallsThatGoOnEndWithTheirStream(t *testing.T) {
 func TestCallsThatGoOnEndWithTheRelay(t *testing.T) {
 	e, _, f, c := relaying(t)
 	end := f.leads()
-	errs := make(chan error, 3)
-	for range 3 {
-		go func() {
-			_, err := c.Prepare(t.Context(), &pb.PrepareRequest{Payload: []byte("wait")})
-			errs <- err
-		}()
-	}
-	await(t, func() bool { return e.underway.Load() == 3 })
+	errs := threeWait(t, e, c)
 	end()
 	for range 3 {
 		if err := <-errs; ReasonOf(err) != ReasonConnectionLost || FromError(err).Message != "moved" {
@@ -338,10 +331,9 @@ func TestCallsThatGoOnEndWithTheRelay(t *testing.T) {
 	await(t, f.idle)
 }
 
-// What is lost on the way is lost to who asked; the next calls are served, until
-// there is a stream that is known again.
-func TestCallsThatGoOnAreLost(t *testing.T) {
-	e, s, f, c := relaying(t)
+// threeWait has three calls under way that wait, and returns what they come to.
+func threeWait(t *testing.T, e *echo, c pb.ParticipantClient) chan error {
+	t.Helper()
 	errs := make(chan error, 3)
 	for range 3 {
 		go func() {
@@ -350,6 +342,14 @@ func TestCallsThatGoOnAreLost(t *testing.T) {
 		}()
 	}
 	await(t, func() bool { return e.underway.Load() == 3 })
+	return errs
+}
+
+// What is lost on the way is lost to who asked; the next calls are served, until
+// there is a stream that is known again.
+func TestCallsThatGoOnAreLost(t *testing.T) {
+	e, s, f, c := relaying(t)
+	errs := threeWait(t, e, c)
 	s.Server.Stop()
 	for range 3 {
 		if err := <-errs; ReasonOf(err) != ReasonConnectionLost {
@@ -365,14 +365,7 @@ func TestCallsThatGoOnAreLost(t *testing.T) {
 // A server that stops in order has what went on answered, and refuses the rest.
 func TestStopAnswersWhatWentOn(t *testing.T) {
 	e, _, f, c := relaying(t)
-	answered := make(chan error, 3)
-	for range 3 {
-		go func() {
-			_, err := c.Prepare(t.Context(), &pb.PrepareRequest{Payload: []byte("wait")})
-			answered <- err
-		}()
-	}
-	await(t, func() bool { return e.underway.Load() == 3 })
+	answered := threeWait(t, e, c)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -446,25 +439,8 @@ func BenchmarkHop(b *testing.B) {
 			if !on {
 				f.relay = nil // nobody asks yet
 			}
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			var all sync.WaitGroup
-			payload := make([]byte, 128)
-			before := cpu(b)
 			b.ReportAllocs()
-			b.ResetTimer()
-			for range callers {
-				all.Go(func() {
-					for left.Add(-1) >= 0 {
-						if _, err := c.Prepare(context.Background(), &pb.PrepareRequest{Payload: payload}); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			all.Wait()
-			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			prepareAll(b, c, callers)
 		})
 	}
 }

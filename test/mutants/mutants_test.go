@@ -137,7 +137,6 @@ func TestBugs(t *testing.T) {
 	}
 	for _, b := range mutant.List() {
 		t.Run(b.Name, func(t *testing.T) {
-			t.Parallel() // each is a process of its own, with its own time
 			s, ok := by[b.Name]
 			if !ok {
 				s = sim
@@ -154,7 +153,6 @@ func TestBugs(t *testing.T) {
 	// The same build without a bug, on the same seeds: what was found is the bug.
 	for _, s := range suites {
 		t.Run("none "+filepath.Base(s.pkg), func(t *testing.T) {
-			t.Parallel()
 			if out, failed := run(t, s, binaries[s.pkg], ""); failed {
 				t.Errorf("the unbroken build fails on the same seeds:\n%s", out[max(0, len(out)-4000):])
 			}
