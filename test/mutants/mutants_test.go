@@ -145,7 +145,7 @@ func TestBugs(t *testing.T) {
 			out, failed := run(t, s, binaries[s.pkg], b.Name)
 			m := s.found.FindStringSubmatch(out)
 			if !failed || m == nil {
-				t.Fatalf("%s (%s) is not found by %s within %d seeds:\n%s", b.Name, b.Rule, s.pkg, seedsOf(s), out[max(0, len(out)-3000):])
+				t.Fatalf("%s (%s) is not found by %s within %d seeds:\n%s", b.Name, b.Rule, s.pkg, seedsOf(s), gist(out))
 			}
 			t.Logf("%s, found by %s in %s: %s", b.Rule, s.pkg, time.Since(began).Round(time.Second), strings.Join(m[1:], ""))
 		})
@@ -154,10 +154,19 @@ func TestBugs(t *testing.T) {
 	for _, s := range suites {
 		t.Run("none "+filepath.Base(s.pkg), func(t *testing.T) {
 			if out, failed := run(t, s, binaries[s.pkg], ""); failed {
-				t.Errorf("the unbroken build fails on the same seeds:\n%s", out[max(0, len(out)-4000):])
+				t.Errorf("the unbroken build fails on the same seeds:\n%s", gist(out))
 			}
 		})
 	}
+}
+
+// verdict is a line that says what is wrong, or how to see it again.
+var verdict = regexp.MustCompile(`(?m)^.*(wrong, the first|again: |panic: |not within|DATA RACE).*$`)
+
+// gist is the end of a suite's output, and before it what the trace at the end of
+// it would push out of sight.
+func gist(out string) string {
+	return strings.Join(verdict.FindAllString(out, 10), "\n") + "\n...\n" + out[max(0, len(out)-4000):]
 }
 
 // build makes a test binary with the bugs in it.
