@@ -75,6 +75,7 @@ var durables = []durable{
 	{"participant.log.create", "the log of a store is made, before its first batch", "the store is whole without a log", "the log is left over, and made anew with the next batch"},
 	{"participant.log.remove", "the log of a store that closes is removed", "the log is left over, and made anew with the next batch", "the store is whole without a log"},
 	{"participant.checkpoint.open", "what the log has is written to the store, at the start", "the next start does it", "the store has it, and the log begins anew"},
+	{"participant.checkpoint.beside", "a full half of the log is written to the store, beside the next batches, and cleared", "the next start does it", "the store has it, and that half is clear"},
 	{"participant.checkpoint.close", "what the log has is written to the store, at the end", "the next start does it", "the store is whole without its log, which is left over"},
 	{"participant.store.create", "an empty store is made under another name", "there is no store; it is made at the next start", "there is no store under its own name; it is made at the next start"},
 	{"participant.store.link", "the store gets its own name", "there is no store; it is made at the next start", "the store is whole"},

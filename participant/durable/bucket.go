@@ -34,10 +34,8 @@ func (p *Pages) sealed(bucket, key []byte) ([]byte, error) {
 	if sealed, found := p.changes.find(bucket, key); found {
 		return sealed, nil
 	}
-	if o := p.at.over; o != nil {
-		if sealed, found := o.find(bucket, key, p.at.seq); found {
-			return sealed, nil
-		}
+	if sealed, found := p.at.find(bucket, key); found {
+		return sealed, nil
 	}
 	b := p.at.bucket(bucket)
 	if b == nil {

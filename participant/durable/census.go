@@ -46,8 +46,12 @@ type summary struct {
 	log    *mark // nil: the pages are whole without a log
 }
 
-// loggedVersion is FormatVersion's for a summary with a mark.
-const loggedVersion = 2
+// loggedVersion is FormatVersion's for a summary with a mark. That of halfVersion,
+// before, has no length: its log was what is the first half now.
+const (
+	halfVersion   = 2
+	loggedVersion = 3
+)
 
 func (s summary) encode() []byte {
 	e := NewEncoder()
@@ -59,6 +63,7 @@ func (s summary) encode() []byte {
 		e.b[0] = loggedVersion
 		e.Bytes(s.log.id[:])
 		e.Uint(s.log.seq)
+		e.Uint(uint64(s.log.length))
 	}
 	return e.b
 }
@@ -73,12 +78,18 @@ func decodeSummary(b []byte, buckets int) (summary, error) {
 	}
 	switch version {
 	case FormatVersion:
-	case loggedVersion:
-		s.log = &mark{}
+	case halfVersion, loggedVersion:
+		s.log = &mark{length: logBytes}
 		if copy(s.log.id[:], d.Bytes()) != logID {
 			d.Spoil()
 		}
 		s.log.seq = d.Uint()
+		if version == loggedVersion {
+			s.log.length = int64(d.Uint())
+		}
+		if s.log.length < 2*logHeader {
+			d.Spoil()
+		}
 	default:
 		d.Spoil()
 	}

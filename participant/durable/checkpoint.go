@@ -11,15 +11,17 @@ import (
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
-// mark says which log goes with the pages, and the last batch that they have.
+// mark says which log goes with the pages, how long its halves are, and the last
+// batch that the pages have.
 type mark struct {
-	id  [logID]byte
-	seq uint64
+	id     [logID]byte
+	length int64
+	seq    uint64
 }
 
 // checkpoint writes to the pages, in one transaction, what the overlay has and
-// then list, which is batch seq. After that the log begins anew. The first batch
-// of all goes here, too, with the mark of its log.
+// then list, which is batch seq and too large for the log. After that the log begins
+// anew. The first batch of all goes here, too, with the mark of its log.
 func (c *committer) checkpoint(seq uint64, counts []census, list []change) (err error) {
 	s := c.file
 	if s.log == nil {
@@ -27,21 +29,20 @@ func (c *committer) checkpoint(seq uint64, counts []census, list []change) (err 
 			return err
 		}
 	}
-	sum := summary{counts: counts, log: &mark{id: s.log.id, seq: seq}}
+	sum := summary{counts: counts, log: s.log.mark(seq)}
 	err = c.writePages(seq, func(w *pageWriter) error {
 		return errors.Join(w.putAll(list), w.putMeta(keyCensus, sum.encode()))
 	})
 	if err != nil {
 		return err
 	}
-	return s.log.clear(s.log.end, seq, !s.db.NoSync)
+	return s.log.clear(&s.log.halves[s.log.now], seq, !s.db.NoSync)
 }
 
 // finish makes the pages whole without the log, when all is done.
 func (c *committer) finish() {
 	s := c.file
-	c.leave()
-	if s.log == nil || s.Failure() != nil {
+	if c.settle() != nil || s.log == nil {
 		return
 	}
 	failpoint.Hit("participant.checkpoint.close.before")
@@ -101,6 +102,7 @@ func (c *committer) writePages(seq uint64, more func(*pageWriter) error) (err er
 	// Before the commit: from when bbolt shows it to readers they need the new
 	// overlay, and until then the one below.
 	next := newOverlay(tx.ID(), seq)
+	next.more = true
 	next.below.Store(old)
 	s.over.Store(next)
 	if err := tx.Commit(); err != nil {

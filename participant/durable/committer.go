@@ -44,8 +44,11 @@ type committer struct {
 	queue   chan *write
 	closing chan struct{}
 	done    chan struct{}
-	// at is the point in time that batches are applied to; nil after a checkpoint.
+	// at is the point in time that batches are applied to; nil after a checkpoint
+	// has begun, and between batches until it is over.
 	at *Point
+	// beside is closed when the checkpoint that runs beside the batches is over; nil: none does.
+	beside chan struct{}
 
 	writes atomic.Uint64
 	syncs  atomic.Uint64
@@ -173,6 +176,9 @@ func (c *committer) transact(batch []*write) (err error) {
 			return &WriteError{File: s.path, Err: err}
 		}
 	}
+	if c.beside != nil {
+		defer c.leave() // bbolt may have to wait for all readers, and new ones for it
+	}
 	c.at.seq = c.at.over.seq.Load()
 	p := &Pages{at: c.at, file: s, changes: &changes{}, counts: slices.Clone(s.counts)}
 	if err := applyAll(p, batch); err != nil {
@@ -205,23 +211,35 @@ func applyAll(p *Pages, batch []*write) (err error) {
 
 // sync makes the batch in p durable: in the log, or with all that is there in the pages.
 func (c *committer) sync(p *Pages) (err error) {
-	s, l, seq := c.file, c.file.log, c.at.seq+1
+	s, seq := c.file, c.at.seq+1
 	began := time.Now()
 	failpoint.Hit("participant.store.commit.before")
-	if l != nil && l.encode(seq, p.counts, p.changes.list) {
-		err = s.options.Sync(func() error { return l.write(!s.db.NoSync) })
-	} else {
+	logged := s.log != nil && s.log.encode(seq, p.counts, p.changes.list)
+	if logged {
+		err = c.append()
+	} else if err = c.settle(); err == nil {
 		err = s.options.Sync(func() error { return c.checkpoint(seq, p.counts, p.changes.list) })
 	}
 	failpoint.Hit("participant.store.commit.after")
 	if err != nil {
 		return s.failedWrite(err)
 	}
-	if c.at != nil { // no checkpoint, which has its own
-		c.at.over.add(p.changes.list, seq)
+	if logged { // a checkpoint shows its batch itself
+		s.over.Load().add(p.changes.list, seq)
 	}
 	if o := s.options.SyncSeconds; o != nil {
 		o.Observe(time.Since(began).Seconds())
 	}
 	return nil
+}
+
+// append writes what was encoded to the log, to its other half if this one is full.
+func (c *committer) append() error {
+	s := c.file
+	if !s.log.room() {
+		if err := c.turn(); err != nil {
+			return err
+		}
+	}
+	return s.options.Sync(func() error { return s.log.write(!s.db.NoSync) })
 }

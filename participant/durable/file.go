@@ -45,10 +45,15 @@ type Options struct {
 	// whose every method fails with that error.
 	Fatal func(error)
 	// Sync, if set, makes every durable write after Open: it may delay it, or fail it before
-	// or after it is made. Its error is final, like one of the disk.
+	// or after it is made. Its error is final, like one of the disk. It may be called while
+	// another call runs.
 	Sync func(sync func() error) error
 	// SyncSeconds, if set, observes every sync.
 	SyncSeconds prometheus.Observer
+	// LogBytes is the length of each half of the log, in bytes: when one is full, what
+	// it has is written to the file beside the next batches, and a batch that is larger
+	// at once. 0 is 4 MiB; others are rounded up to a multiple of 4096, 8192 at least.
+	LogBytes int64
 	// OpenFile, if set, opens the file below bbolt, and the log.
 	OpenFile func(string, int, os.FileMode) (*os.File, error)
 }
@@ -64,6 +69,10 @@ func (o Options) withDefaults() Options {
 			os.Exit(1)
 		}
 	}
+	if o.LogBytes == 0 {
+		o.LogBytes = usualLogBytes()
+	}
+	o.LogBytes = max((o.LogBytes+logHeader-1)/logHeader, 2) * logHeader
 	if o.Sync == nil {
 		o.Sync = func(sync func() error) error { return sync() }
 	}

@@ -13,18 +13,19 @@ import (
 	"github.com/concordat-tx/concordat/fsm/failpoint"
 )
 
-// The log is one file beside the pages: a header, then a record for each batch,
-// written and synced before anyone in the batch is answered. What it has is
-// written to the pages when it is full (a checkpoint) and then begins anew in the
-// same place, so that most syncs write over blocks that the file already has,
-// which costs the file system no transaction of its own.
+// The log is one file beside the pages, of two halves: each a header, then a record
+// for each batch, written and synced before anyone in the batch is answered. When a
+// half is full, the other one goes on, and what the full one has is written to the
+// pages beside it (beside.go). Then that half is cleared, so that most syncs write
+// over blocks that the file already has, which costs the file system no transaction
+// of its own.
 const (
-	logHeader  = 4096      // of the file; no record shares its block
+	logHeader  = 4096      // of a half; no record shares its block
 	recordHead = 24        // length, checksum, number, checksum of these, nothing
 	recordStep = 8         // where records may begin
-	logStep    = 256 << 10 // the file grows by so much
-	// logBytes is the length at which a checkpoint is due. It bounds the memory
-	// of the overlay and the time of a checkpoint, which votes wait for.
+	logStep    = 256 << 10 // a half grows by so much, and is cleared by so much
+	// logBytes is the length of a half, with its header, if nobody says another. It
+	// bounds the memory of an overlay and the time of a checkpoint.
 	logBytes = 4 << 20
 	logMagic = "cc-log-1"
 	logID    = 16
@@ -32,17 +33,37 @@ const (
 
 // batchLog is the log, open for appending.
 type batchLog struct {
-	file *os.File
-	id   [logID]byte
+	file   *os.File
+	id     [logID]byte
+	length int64 // of a half
+	halves [2]half
+	now    int // the one that is written
+	buf    []byte
+}
+
+// half is one of the two. Its offsets are those of the file.
+type half struct {
+	from int64 // of its header
 	end  int64 // where the next record goes
-	size int64 // of the file
-	buf  []byte
+	size int64 // so much of it has blocks
+}
+
+func newBatchLog(file *os.File, id [logID]byte, length int64) *batchLog {
+	l := &batchLog{file: file, id: id, length: length}
+	for i := range l.halves {
+		from := int64(i) * length
+		l.halves[i] = half{from: from, end: from + logHeader}
+	}
+	return l
 }
 
 // logPath is the log of the file at path.
 func logPath(path string) string { return path + ".log" }
 
-// header is what the file begins with. base is a batch that the pages have, with
+// mark is what pages say of this log when they have batch seq.
+func (l *batchLog) mark(seq uint64) *mark { return &mark{id: l.id, length: l.length, seq: seq} }
+
+// header is what a half begins with. base is a batch that the pages have, with
 // all before it: with older pages the log is of no use.
 func (l *batchLog) header(base uint64) []byte {
 	b := append([]byte(logMagic), l.id[:]...)
@@ -50,7 +71,7 @@ func (l *batchLog) header(base uint64) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// fits reports whether the log begins as that of pages which have batch seq.
+// fits reports whether a half begins as that of pages which have batch seq.
 func (l *batchLog) fits(all []byte, seq uint64) bool {
 	const at = len(logMagic) + logID
 	if len(all) < logHeader {
@@ -70,14 +91,19 @@ func (s *File) createLog() (l *batchLog, err error) {
 }
 
 func (s *File) makeLog() (l *batchLog, err error) {
-	l = &batchLog{end: logHeader}
+	var id [logID]byte
 	// crypto/rand never fails: it ends the process instead.
-	_, _ = rand.Read(l.id[:])
-	if l.file, err = s.openLog(os.O_CREATE | os.O_TRUNC); err != nil {
+	_, _ = rand.Read(id[:])
+	file, err := s.openLog(os.O_CREATE | os.O_TRUNC)
+	if err != nil {
 		return nil, err
 	}
-	if err = l.grow(logStep); err == nil {
-		_, err = l.file.WriteAt(l.header(0), 0)
+	l = newBatchLog(file, id, s.options.LogBytes)
+	for i := range l.halves {
+		err = errors.Join(err, l.begin(&l.halves[i], 0))
+	}
+	if err == nil {
+		err = l.grow(&l.halves[0], min(logStep, l.length))
 	}
 	if err == nil && !s.db.NoSync {
 		err = errors.Join(l.file.Sync(), syncDirectory(filepath.Dir(s.path)))
@@ -96,16 +122,40 @@ func (s *File) openLog(flag int) (*os.File, error) {
 	return open(logPath(s.path), os.O_RDWR|flag, 0o600)
 }
 
-// grow makes the file so long, with zeros that have their blocks.
-func (l *batchLog) grow(size int64) error {
-	if _, err := l.file.WriteAt(make([]byte, size-l.size), l.size); err != nil {
+// grow makes a half so long, with zeros that have their blocks.
+func (l *batchLog) grow(h *half, size int64) error {
+	if _, err := l.file.WriteAt(make([]byte, size-h.size), h.from+h.size); err != nil {
 		return err
 	}
-	l.size = size
+	h.size = size
 	return nil
 }
 
-// encode makes the record of a batch; false if it does not fit in.
+// begin writes the header of a half.
+func (l *batchLog) begin(h *half, base uint64) error {
+	if h.size < logHeader {
+		if err := l.grow(h, logHeader); err != nil {
+			return err
+		}
+	}
+	_, err := l.file.WriteAt(l.header(base), h.from)
+	return err
+}
+
+// room reports whether what was encoded fits in the half that is written.
+func (l *batchLog) room() bool {
+	h := &l.halves[l.now]
+	return h.end+int64(len(l.buf)) <= h.from+l.length
+}
+
+// turn has the other half, which is clear, written from now on, and returns the one before.
+func (l *batchLog) turn() (full *half) {
+	full = &l.halves[l.now]
+	l.now = 1 - l.now
+	return full
+}
+
+// encode makes the record of a batch; false if not even a clear half has room for it.
 func (l *batchLog) encode(seq uint64, counts []census, list []change) bool {
 	e := Encoder{b: append(l.buf[:0], make([]byte, recordHead)...)}
 	e.Count(len(counts))
@@ -118,7 +168,7 @@ func (l *batchLog) encode(seq uint64, counts []census, list []change) bool {
 		e.Text(c.bucket)
 		e.Text(c.key)
 		e.Bytes(c.sealed) // never empty, unless deleted
-		if l.end+int64(len(e.b)) > logBytes {
+		if int64(len(e.b)) > l.length-logHeader {
 			return false
 		}
 	}
@@ -126,7 +176,7 @@ func (l *batchLog) encode(seq uint64, counts []census, list []change) bool {
 		e.b = append(e.b, 0)
 	}
 	l.buf = e.b
-	if l.end+int64(len(l.buf)) > logBytes {
+	if int64(len(l.buf)) > l.length-logHeader {
 		return false
 	}
 	binary.BigEndian.PutUint32(l.buf, uint32(len(l.buf)))
@@ -150,12 +200,13 @@ func (l *batchLog) headChecksum(record []byte) uint32 {
 
 // write makes the record that was encoded durable.
 func (l *batchLog) write(sync bool) error {
-	if need := l.end + int64(len(l.buf)); need > l.size {
-		if err := l.grow((need + logStep - 1) / logStep * logStep); err != nil {
+	h := &l.halves[l.now]
+	if need := h.end - h.from + int64(len(l.buf)); need > h.size {
+		if err := l.grow(h, min((need+logStep-1)/logStep*logStep, l.length)); err != nil {
 			return err
 		}
 	}
-	if _, err := l.file.WriteAt(l.buf, l.end); err != nil {
+	if _, err := l.file.WriteAt(l.buf, h.end); err != nil {
 		return err
 	}
 	if sync {
@@ -163,8 +214,32 @@ func (l *batchLog) write(sync bool) error {
 			return err
 		}
 	}
-	l.end += int64(len(l.buf))
+	h.end += int64(len(l.buf))
 	return nil
+}
+
+// part is what of the file a half is.
+func (l *batchLog) part(all []byte, i int) []byte {
+	from := min(l.halves[i].from, int64(len(all)))
+	return all[from:min(from+l.length, int64(len(all)))]
+}
+
+// record is one that was found in the log.
+type record struct {
+	seq  uint64
+	body []byte
+}
+
+// records are the whole ones from the beginning of a half on, and where they end.
+func (l *batchLog) records(in []byte) (list []record, end int) {
+	for end = logHeader; ; {
+		seq, length := l.recordAt(in, end)
+		if length == 0 {
+			return list, end
+		}
+		list = append(list, record{seq, in[end+recordHead : end+length]})
+		end += length
+	}
 }
 
 // recordAt is the number and the length of a whole record; no length: there is none.
@@ -186,10 +261,11 @@ func (l *batchLog) lengthAt(all []byte, offset int) int {
 		return 0
 	}
 	b := all[offset : offset+recordHead]
-	if n := binary.BigEndian.Uint32(b); binary.BigEndian.Uint32(b[16:]) == l.headChecksum(b) && n >= recordHead && n <= logBytes {
-		return int(n)
+	n := binary.BigEndian.Uint32(b)
+	if n < recordHead || int64(n) > l.length-logHeader || binary.BigEndian.Uint32(b[16:]) != l.headChecksum(b) {
+		return 0
 	}
-	return 0
+	return int(n)
 }
 
 // sector is what a disk writes whole, or not at all.
@@ -222,18 +298,25 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// clear has the log begin anew, over nothing: the pages have all of it, up to
-// its end and batch seq.
-func (l *batchLog) clear(end int64, seq uint64, sync bool) error {
-	_, err := l.file.WriteAt(make([]byte, end-logHeader), logHeader)
-	if err == nil {
-		_, err = l.file.WriteAt(l.header(seq), 0)
+// clear has a half begin anew, over nothing: the pages have all of it, up to batch
+// seq. It goes by steps, since a sync of the other half waits for what was written
+// to this one.
+func (l *batchLog) clear(h *half, seq uint64, sync bool) error {
+	durable := func(err error) error {
+		if err == nil && sync {
+			err = syncData(l.file)
+		}
+		return err
 	}
-	if err == nil && sync {
-		err = syncData(l.file)
+	nothing := make([]byte, min(logStep, h.end-h.from-logHeader))
+	for from := h.from + logHeader; from < h.end; from += int64(len(nothing)) {
+		_, err := l.file.WriteAt(nothing[:min(int64(len(nothing)), h.end-from)], from)
+		if err := durable(err); err != nil {
+			return err
+		}
 	}
-	l.end = logHeader
-	return err
+	h.end = h.from + logHeader
+	return durable(l.begin(h, seq))
 }
 
 // logged is a record that was read back.

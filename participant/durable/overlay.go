@@ -16,8 +16,11 @@ type overlay struct {
 	// seq is the number of the last batch in it.
 	seq atomic.Uint64
 	// below is the overlay before the checkpoint that makes base, for as long as
-	// readers may find base missing.
+	// readers may find base missing. Nothing is added to it any more.
 	below atomic.Pointer[overlay]
+	// more: base has more than below has, a batch that went to the pages at once. So
+	// this one does not lie over below.
+	more bool
 
 	mu      sync.RWMutex // guards what follows, not what it points to
 	records map[string]map[string]*version
@@ -91,15 +94,22 @@ func (o *overlay) sorted(bucket []byte) []string {
 		return k.sorted
 	}
 	slices.Sort(k.fresh)
-	merged := make([]string, 0, len(k.sorted)+len(k.fresh))
-	old := k.sorted
-	for _, key := range k.fresh {
-		i, _ := slices.BinarySearch(old, key)
-		merged = append(append(merged, old[:i]...), key)
+	k.sorted, k.fresh = merged(k.sorted, k.fresh), nil
+	return k.sorted
+}
+
+// merged are the keys of both, each once, in order; both are in order.
+func merged(old, fresh []string) []string {
+	list := make([]string, 0, len(old)+len(fresh))
+	for _, key := range fresh {
+		i, found := slices.BinarySearch(old, key)
+		list = append(append(list, old[:i]...), key)
+		if found {
+			i++
+		}
 		old = old[i:]
 	}
-	k.sorted, k.fresh = append(merged, old...), nil
-	return k.sorted
+	return append(list, old...)
 }
 
 // newest are all records as they stand, bucket by bucket and in order, for the committer.

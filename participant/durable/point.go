@@ -12,6 +12,7 @@ import (
 type Point struct {
 	*bbolt.Tx
 	over    *overlay // nil: nothing is beyond the pages
+	under   *overlay // between over and the pages, where a checkpoint is not over; nil: nothing
 	seq     uint64
 	buckets []namedBucket // those that were looked up
 }
@@ -30,15 +31,55 @@ func (s *File) Begin() (*Point, error) {
 		}
 		// Loaded after the transaction was opened: what a checkpoint wrote was in
 		// the overlay before, so its seq is not older than what the pages have.
-		o := s.over.Load()
-		if o != nil && tx.ID() < o.base {
-			o = o.below.Load()
-		}
-		if o != nil && tx.ID() >= o.base {
-			return &Point{Tx: tx, over: o, seq: o.seq.Load()}, nil
+		if at := s.over.Load().over(tx); at != nil {
+			return at, nil
 		}
 		_ = tx.Rollback() // a checkpoint came between; the next transaction has it
 	}
+}
+
+// over is the point in time that o makes of tx; nil if they do not go together.
+func (o *overlay) over(tx *bbolt.Tx) *Point {
+	switch {
+	case o == nil:
+		return nil
+	case tx.ID() >= o.base:
+		return &Point{Tx: tx, over: o, seq: o.seq.Load()}
+	}
+	below := o.below.Load()
+	switch {
+	case below == nil || tx.ID() < below.base:
+		return nil
+	case o.more:
+		return &Point{Tx: tx, over: below, seq: below.seq.Load()}
+	default:
+		return &Point{Tx: tx, over: o, under: below, seq: o.seq.Load()}
+	}
+}
+
+// find is a record as of this point in time; false if it is as the pages have it.
+func (p *Point) find(bucket, key []byte) (sealed []byte, found bool) {
+	for _, o := range [...]*overlay{p.over, p.under} {
+		if o == nil {
+			continue
+		}
+		if sealed, found = o.find(bucket, key, p.seq); found {
+			return sealed, true
+		}
+	}
+	return nil, false
+}
+
+// sorted are the keys of a bucket that may lie over the pages, in order.
+func (p *Point) sorted(bucket []byte) []string {
+	if p.over == nil {
+		return nil
+	}
+	over := p.over.sorted(bucket)
+	if p.under == nil {
+		return over
+	}
+	return merged(p.under.sorted(bucket), over)
 }
 
 // bucket is that of the pages; nil if it is missing.
@@ -74,11 +115,9 @@ func (p *Pages) Cursor(bucket []byte) *Cursor {
 // Seek goes to the first key that is not before key; nil if there is none.
 func (c *Cursor) Seek(key []byte) (found, sealed []byte) {
 	c.key, c.value = c.in.Seek(key)
-	if o := c.at.over; o != nil {
-		c.over = o.sorted(c.bucket)
-		i, _ := slices.BinarySearch(c.over, string(key))
-		c.over = c.over[i:]
-	}
+	c.over = c.at.sorted(c.bucket)
+	i, _ := slices.BinarySearch(c.over, string(key))
+	c.over = c.over[i:]
 	return c.Next()
 }
 
@@ -87,7 +126,7 @@ func (c *Cursor) Next() (found, sealed []byte) {
 	for len(c.over) > 0 && (c.key == nil || c.over[0] <= string(c.key)) {
 		key := []byte(c.over[0])
 		c.over = c.over[1:]
-		sealed, changed := c.at.over.find(c.bucket, key, c.at.seq)
+		sealed, changed := c.at.find(c.bucket, key)
 		if !changed {
 			continue
 		}

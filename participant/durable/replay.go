@@ -2,6 +2,7 @@ package durable
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -59,19 +60,18 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 	} else if err != nil {
 		return 0, err
 	}
-	l := &batchLog{file: file, id: m.id, end: logHeader}
+	l := newBatchLog(file, m.id, m.length)
 	s.log = l
 	all, err := io.ReadAll(file)
 	if err != nil {
 		return 0, err
 	}
-	l.size = int64(len(all))
-	if !l.fits(all, m.seq) {
-		return 0, s.damagedLog("it does not begin as the log of %s, or goes with a later state of it", s.path)
+	stale, err := s.staleHalves(all, m.seq)
+	if err != nil {
+		return 0, err
 	}
-	batches, err := s.readBatches(l, all, m.seq)
-	used := int64(len(bytes.TrimRight(all, "\x00")))
-	if err != nil || used <= logHeader {
+	batches, err := s.readBatches(all, m.seq)
+	if err != nil || len(stale) == 0 {
 		return m.seq, err
 	}
 	m.seq += uint64(len(batches))
@@ -84,8 +84,10 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 		}
 		return w.putMeta(keyCensus, summary{counts: s.counts, log: &m}.encode())
 	})
-	if err == nil {
-		err = l.clear(used, m.seq, true)
+	for _, h := range stale {
+		if err == nil {
+			err = l.clear(h, m.seq, true)
+		}
 	}
 	failpoint.Hit("participant.checkpoint.open.after")
 	if err != nil {
@@ -94,31 +96,57 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 	return m.seq, nil
 }
 
-// readBatches reads the records that follow batch seq.
-func (s *File) readBatches(l *batchLog, all []byte, seq uint64) (batches []logged, err error) {
-	offset := logHeader
-	for {
-		number, length := l.recordAt(all, offset)
-		if length == 0 || number > seq+1 {
-			break
+// staleHalves are those of the log that have to begin anew before they are written:
+// anything is in them, or they never began. all is the file, seq what the pages have.
+func (s *File) staleHalves(all []byte, seq uint64) (list []*half, err error) {
+	for i := range s.log.halves {
+		h, in := &s.log.halves[i], s.log.part(all, i)
+		begun := s.log.fits(in, seq)
+		if !begun && (i == 0 || !allZero(in[:min(logHeader, len(in))])) {
+			return nil, s.damagedLog("at byte %d it does not begin as the log of %s, or goes with a later state of it", h.from, s.path)
 		}
-		if number == seq+1 { // those before are in the pages: a crash came before the log was cleared
-			b, err := decodeLogged(all[offset+recordHead : offset+length])
-			if err != nil {
-				return nil, s.damagedLog("batch %d: %v", number, err)
-			}
-			batches, seq = append(batches, b), number
+		h.size = int64(len(in))
+		used := int64(len(bytes.TrimRight(in, "\x00")))
+		if !begun || used > logHeader {
+			h.end = h.from + max(used, logHeader)
+			list = append(list, h)
 		}
-		offset += length
 	}
-	if !l.interrupted(all, offset) {
-		return nil, s.damagedLog("batch %d is not as it was written, at byte %d", seq+1, offset)
+	return list, nil
+}
+
+// readBatches reads the records that follow batch seq. Those before are in the pages:
+// a crash came before that half was cleared.
+func (s *File) readBatches(all []byte, seq uint64) (batches []logged, err error) {
+	l := s.log
+	var found []record
+	for i := range l.halves {
+		in := l.part(all, i)
+		records, end := l.records(in)
+		if !l.interrupted(in, end) {
+			return nil, s.damagedLog("the record at byte %d is not as it was written", l.halves[i].from+int64(end))
+		}
+		found = append(found, records...)
+	}
+	slices.SortFunc(found, func(a, b record) int { return cmp.Compare(a.seq, b.seq) })
+	for _, r := range found {
+		switch {
+		case r.seq <= seq:
+			continue
+		case r.seq != seq+1:
+			return nil, s.damagedLog("batch %d is not as it was written, and batch %d follows", seq+1, r.seq)
+		}
+		b, err := decodeLogged(r.body)
+		if err != nil {
+			return nil, s.damagedLog("batch %d: %v", r.seq, err)
+		}
+		batches, seq = append(batches, b), r.seq
 	}
 	// Batches are synced one after the other: one that follows proves that the
 	// one which is missing here was whole.
-	for at := offset; at+recordHead <= len(all); at += recordStep {
+	for at := 0; at+recordHead <= len(all); at += recordStep {
 		if number, length := l.recordAt(all, at); length > 0 && number > seq {
-			return nil, s.damagedLog("batch %d is not as it was written, at byte %d, and batch %d follows", seq+1, offset, number)
+			return nil, s.damagedLog("batch %d is not as it was written, and batch %d follows, at byte %d", seq+1, number, at)
 		}
 	}
 	return batches, nil

@@ -21,7 +21,7 @@ func Open(path string, options Options) (*Store, error) {
 	s.file, err = durable.Open(path, durable.Options{
 		Kind: s.options.Kind, Buckets: []durable.Bucket{{Name: bucketData, Check: checkValue}}, CheckRecord: checkRecord,
 		NewIncarnation: options.NewIncarnation, Logger: options.Logger, Fatal: options.Fatal,
-		Sync: options.Sync, SyncSeconds: s.meters.sync, OpenFile: options.openFile,
+		Sync: options.Sync, SyncSeconds: s.meters.sync, LogBytes: options.LogBytes, OpenFile: options.openFile,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kv: %w", err)

@@ -35,8 +35,11 @@ type Options struct {
 	// whose every method fails with that error.
 	Fatal func(error)
 	// Sync, if set, makes every durable write: it may delay it, or fail it before
-	// or after it is made. Its error is final, like one of the disk.
+	// or after it is made. Its error is final, like one of the disk. It may be called
+	// while another call runs.
 	Sync func(sync func() error) error
+	// LogBytes is durable.Options.LogBytes.
+	LogBytes int64
 
 	// openFile lets tests get at the file below bbolt.
 	openFile func(string, int, os.FileMode) (*os.File, error)

@@ -148,6 +148,10 @@ func (w *world) storeLog(victim *local.Process, point string) []*tx {
 		err = victim.Stop(stopTime) // it leaves none
 		w.restart(victim, armedAt(point))
 		txs = append(txs, w.untilDead(victim, point, w.workload)...)
+	case strings.HasPrefix(point, "participant.checkpoint.beside."):
+		err = victim.Stop(stopTime) // the log is made anew, and short
+		w.restart(victim, armedAt(point), "CONCORDAT_LOG_BYTES=16384")
+		txs = append(txs, w.untilDead(victim, point, w.workload)...)
 	default:
 		w.arm(victim, point)
 		err = victim.Signal(syscall.SIGTERM)

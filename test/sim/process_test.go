@@ -38,6 +38,9 @@ type process struct {
 }
 
 // wall is the process's wall clock.
+// logBytes has a participant write its log to its store every twenty branches or so.
+const logBytes = 16 << 10
+
 func (p *process) wall() time.Time {
 	p.asked.Add(1)
 	return time.Now().Add(time.Duration(p.skew.Load()))
@@ -166,7 +169,7 @@ func (p *process) startParty(d *disk) (_ *party, err error) {
 	w := p.world
 	log := w.logger(p.host)
 	y := &party{}
-	y.store, err = kv.Open(filepath.Join(w.dir, p.host+".db"), kv.Options{Name: p.host, Logger: log, Fatal: p.fatal, Sync: d.write})
+	y.store, err = kv.Open(filepath.Join(w.dir, p.host+".db"), kv.Options{Name: p.host, Logger: log, Fatal: p.fatal, Sync: d.write, LogBytes: logBytes})
 	if err != nil {
 		return nil, err
 	}
