@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
 )
 
 // headerBytes is what of the first block is in use.
@@ -59,6 +62,17 @@ func contentsAt(t *testing.T, s *File, at *Point) string {
 func crashed(t *testing.T, path string) (pages, log []byte) {
 	t.Helper()
 	return read(t, path), read(t, logPath(path))
+}
+
+// quiet waits until no checkpoint writes the pages: their copy would be none of a
+// moment.
+func quiet(t *testing.T, s *File) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); s.over.Load().below.Load() != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a checkpoint takes a minute")
+		}
+	}
 }
 
 func read(t *testing.T, path string) []byte {
@@ -172,6 +186,7 @@ func TestLogOfAnotherFile(t *testing.T) {
 	for i := range 16 {
 		put(t, s, fmt.Sprintf("large%02d=%s", i, large))
 	}
+	quiet(t, s)
 	newer, after := crashed(t, path)
 	_, other := threeBatches(t)
 	for name, tt := range map[string]struct{ pages, log []byte }{
@@ -226,4 +241,69 @@ func TestOlderProgramsStop(t *testing.T) {
 	if got := versionOf(); got != FormatVersion {
 		t.Errorf("a file that was closed has version %d", got)
 	}
+}
+
+// TestLogOfOneHalf: logs had one half before, and the pages did not say how long.
+func TestLogOfOneHalf(t *testing.T) {
+	pages, log := threeBatches(t)
+	path := filepath.Join(t.TempDir(), "file.db")
+	if err := os.WriteFile(path, pages, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		value, ok := unseal(bucketMeta, keyCensus, meta.Get(keyCensus))
+		if !ok {
+			t.Fatal("no census")
+		}
+		sum, err := decodeSummary(value, 1)
+		if err != nil {
+			return err
+		}
+		old := sum.encode()
+		old[0] = halfVersion
+		old = old[:len(old)-len(binary.AppendUvarint(nil, uint64(sum.log.length)))]
+		return meta.Put(keyCensus, seal(bucketMeta, keyCensus, old))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := reopen(t, read(t, path), log[:logStep])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := 0, "a=2 c=1"; n < 3; n++ { // it has two from now on
+		if got := contents(t, s); got != want {
+			t.Errorf("%.40s, want %.40s", got, want)
+		}
+		large := strings.Repeat("x", logBytes/3)
+		for i := range 5 {
+			put(t, s, fmt.Sprintf("d%d=%d%s", i, n, large))
+		}
+		want = "a=2 c=1"
+		for i := range 5 {
+			want += fmt.Sprintf(" d%d=%d%s", i, n, large)
+		}
+		if got := contents(t, s); got != want {
+			t.Errorf("round %d: %d bytes, want %d", n, len(got), len(want))
+		}
+		quiet(t, s)
+		pages, log := crashed(t, s.Path())
+		closed(t, s)
+		if s, err = reopen(t, pages, log); err != nil {
+			t.Fatal(err)
+		}
+		if got := contents(t, s); got != want {
+			t.Errorf("round %d, after a crash: %d bytes, want %d", n, len(got), len(want))
+		}
+		for i := range 5 {
+			put(t, s, fmt.Sprintf("d%d", i))
+		}
+		want = "a=2 c=1"
+	}
+	closed(t, s)
 }
