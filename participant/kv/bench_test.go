@@ -3,9 +3,11 @@ package kv
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/rpc/pb"
@@ -20,11 +22,13 @@ func BenchmarkBranch(b *testing.B) {
 			ctx := context.Background()
 			var next atomic.Uint64
 			var all sync.WaitGroup
+			took := make([]float64, b.N) // ms, by branch
 			b.ReportAllocs()
 			b.ResetTimer()
 			for range callers {
 				all.Go(func() {
 					for n := next.Add(1); n <= uint64(b.N); n = next.Add(1) {
+						began := time.Now()
 						w := work(fmt.Sprintf("%016x", n*0x9E3779B97F4A7C15), n, ops(add(fmt.Sprintf("k%d", n*7919%100_000), 1)))
 						if v, err := s.Prepare(ctx, w); err != nil || v.Kind != pb.Vote_VOTE_PREPARED {
 							b.Errorf("%v, %v", v, err)
@@ -34,6 +38,7 @@ func BenchmarkBranch(b *testing.B) {
 							b.Errorf("%v, %v", st, err)
 							return
 						}
+						took[n-1] = float64(time.Since(began).Microseconds()) / 1000
 						if n%1000 == 0 {
 							forget(b, s, n)
 						}
@@ -41,6 +46,10 @@ func BenchmarkBranch(b *testing.B) {
 				})
 			}
 			all.Wait()
+			b.StopTimer()
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)*999/1000], "p99.9-ms")
+			b.ReportMetric(took[len(took)-1], "worst-ms")
 			st := s.Stats()
 			b.ReportMetric(float64(st.Writes)/float64(st.Syncs), "writes/sync")
 		})
