@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // messages loses, delays, repeats and reorders calls: what a network cannot do
@@ -69,12 +70,18 @@ func (m *messages) intercept(ctx context.Context, method string, req, reply any,
 	if x.loseIt {
 		return status.Error(codes.Unavailable, "the request was lost")
 	}
+	// What is delivered once more is what was sent: a client makes its next call,
+	// under another id, of the same message.
+	sent := req
+	if x.repeat > 0 {
+		sent = proto.Clone(req.(proto.Message))
+	}
 	err := call(ctx, method, req, reply, conn, opts...)
 	// Not a call that was refused: whoever repeats calls for a client does so
 	// where no answer came. A Submit that is refused because a participant is
 	// being removed, and comes again when it is back, may rightly begin (P10).
 	if x.repeat > 0 && err == nil && m.ended.Err() == nil {
-		m.late.Go(func() { m.again(method, req, reply, conn, call, x.repeat) })
+		m.late.Go(func() { m.again(method, sent, reply, conn, call, x.repeat) })
 	}
 	if x.loseBack && err == nil {
 		return status.Error(codes.Unavailable, "the answer was lost")
