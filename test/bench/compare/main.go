@@ -65,7 +65,10 @@ func run(ctx context.Context, args []string) error {
 	} else {
 		r, err = measureAll(ctx, o)
 	}
-	if r != nil { // what there is, even if it is not all
+	if r != nil { // what there is, even if it is not all; the page is of a whole run
+		if err != nil {
+			o.docs, o.plots = "", ""
+		}
 		err = errors.Join(err, r.publish(o))
 	}
 	return err
