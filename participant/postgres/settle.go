@@ -65,6 +65,9 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if _, own := s.witness.of(ref); own && d == commit && s.commits.do(ctx, ref) {
 		return participant.Done, nil
 	}
+	if !prepared && d == rollback && s.tombstones.do(ctx, ref) {
+		return participant.Done, nil
+	}
 	leave, err := s.lane.Enter(ctx, prepared)
 	if err != nil {
 		return st, participant.Transient(err)
