@@ -38,7 +38,7 @@ WHERE o.participant = $1 AND o.id = f.id AND o.body = f.body`
 // locks, which end with the session; after it each branch is committed or prepared,
 // as one that is committed by itself may be; and what is not proven here nobody
 // acknowledges, until settle has found its row.
-func (s *Store) commitAll(batch []*commitCall) {
+func (s *Store) commitAll(batch []*settleCall) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitsTimeout)
 	defer cancel()
 	err := s.withControl(ctx, func(conn *pgx.Conn) error {
@@ -63,20 +63,20 @@ type commitBatch struct {
 	s    *Store
 	conn *pgx.Conn
 	// calls are those whose ids are locked here and have nothing to consider.
-	calls []*commitCall
+	calls []*settleCall
 	// plain are overlays with nothing but a result, by id.
 	plain map[string]*sqlbranch.Overlay
 }
 
 // lock takes the locks of the ids that are free, then looks for overlays in a
 // statement of its own, which sees what was committed before the locks were had.
-func (b *commitBatch) lock(ctx context.Context, batch []*commitCall) error {
+func (b *commitBatch) lock(ctx context.Context, batch []*settleCall) error {
 	ready, err := prepare(ctx, b.conn, sqlTryLocks, sqlOverlays)
 	if err != nil {
 		return err
 	}
 	owner := b.s.owner()
-	byKey := map[string][]*commitCall{}
+	byKey := map[string][]*settleCall{}
 	var keys, ids []string
 	for _, call := range batch {
 		key := strconv.FormatInt(owner.LockKey(call.ref.ID), 10)

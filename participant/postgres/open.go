@@ -39,7 +39,8 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		options: o, log: o.Logger,
 		crowd: sqlbranch.NewCrowd(o.MaxBranches, maxCommits), lane: sqlbranch.NewLane(controlConnections),
 	}
-	s.tombstones.run = s.bury
+	s.tombstones.run, s.tombstones.most = s.bury, maxTombstones
+	s.undos.run, s.undos.most = s.undoAll, maxUndos
 	s.commits.run, s.commits.prepared = s.commitAll, s.witness.prepared
 	if err := s.open(ctx); err != nil {
 		s.Close()

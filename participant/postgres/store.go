@@ -26,7 +26,8 @@ type Store struct {
 	crowd         *sqlbranch.Crowd
 	lane          *sqlbranch.Lane
 	commits       commits
-	tombstones    tombstones
+	tombstones    gathered // of branches of which nothing is known here
+	undos         gathered // of branches that are prepared
 	texts         texts
 	door          door
 

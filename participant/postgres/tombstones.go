@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,9 +16,8 @@ import (
 )
 
 const (
-	// maxTombstones bounds a batch.
 	maxTombstones = 256
-	// tombstoneWait is how long one waits for entries that somebody has locked. It
+	// tombstoneWait is how long a batch waits for entries that somebody has locked. It
 	// serves no branch of which this is to be expected.
 	tombstoneWait = 10 * time.Millisecond
 )
@@ -34,66 +32,11 @@ WHERE NOT EXISTS (SELECT FROM concordat.overlay o WHERE o.participant = $1 AND o
 	sqlHaunted = `SELECT EXISTS (SELECT FROM concordat.overlay WHERE participant = $1 AND id = ANY($2::text[]))`
 )
 
-// tombstones gathers the Rollbacks of branches of which nothing is known here: where
-// more comes than can be done that is most of what is decided, and each by itself
-// costs more than a branch that is done. One batch is made at a time, of all that has
-// come meanwhile.
-type tombstones struct {
-	run func(batch []*tombstoneCall)
-
-	mu      sync.Mutex // guards what follows
-	waiting []*tombstoneCall
-	running bool
-}
-
-// tombstoneCall is one Rollback. done is closed when durable is set.
-type tombstoneCall struct {
-	ref     participant.Ref
-	done    chan struct{}
-	durable bool
-}
-
-// do leaves a tombstone of ref, and reports whether it did. If not, nothing is known.
-func (t *tombstones) do(ctx context.Context, ref participant.Ref) (durable bool) {
-	call := &tombstoneCall{ref: ref, done: make(chan struct{})}
-	t.mu.Lock()
-	t.waiting = append(t.waiting, call)
-	if !t.running {
-		t.running = true
-		go t.work()
-	}
-	t.mu.Unlock()
-	select {
-	case <-call.done:
-		return call.durable
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// work makes batches until nobody waits. A batch belongs to no call.
-func (t *tombstones) work() {
-	for {
-		t.mu.Lock()
-		n := min(len(t.waiting), maxTombstones)
-		batch := t.waiting[:n:n]
-		t.waiting = t.waiting[n:]
-		t.running = n > 0
-		t.mu.Unlock()
-		if n == 0 {
-			return
-		}
-		t.run(batch)
-		for _, call := range batch {
-			close(call.done)
-		}
-	}
-}
-
 // bury leaves tombstones of branches of which there is nothing at all: no entry, no
 // overlay, no session at work and nothing prepared. It is the short way of settle for
-// them; whatever is otherwise settle looks at.
-func (s *Store) bury(batch []*tombstoneCall) {
+// them; whatever is otherwise settle looks at. Where more comes than can be done they
+// are most of what is decided, and each by itself costs more than a branch that is done.
+func (s *Store) bury(batch []*settleCall) {
 	if s.trusted() != nil {
 		return
 	}
@@ -107,8 +50,8 @@ func (s *Store) bury(batch []*tombstoneCall) {
 	}
 }
 
-func (s *Store) buryOn(ctx context.Context, conn *pgx.Conn, batch []*tombstoneCall) error {
-	byID := map[string]*tombstoneCall{}
+func (s *Store) buryOn(ctx context.Context, conn *pgx.Conn, batch []*settleCall) error {
+	byID := map[string]*settleCall{}
 	var ids []string
 	for _, call := range batch {
 		// Of several attempts of an id the others are for settle.
@@ -150,7 +93,7 @@ func (s *Store) buryOn(ctx context.Context, conn *pgx.Conn, batch []*tombstoneCa
 		return fmt.Errorf("leave tombstones: %w", err)
 	}
 	for _, id := range buried {
-		byID[id].durable = true
+		byID[id].proven = true
 	}
 	return nil
 }

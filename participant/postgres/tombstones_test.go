@@ -21,7 +21,7 @@ func TestTombstonesShareTheirWrites(t *testing.T) {
 		return write()
 	}})
 	run := s.tombstones.run
-	s.tombstones.run = func(batch []*tombstoneCall) {
+	s.tombstones.run = func(batch []*settleCall) {
 		begun.Add(int64(len(batch)))
 		<-held // the others gather behind the first
 		run(batch)
@@ -64,21 +64,21 @@ func TestABatchBuriesWhatIsUnknown(t *testing.T) {
 	b.prepared(s, committed)
 	b.done(s.Commit(within(t, patience), committed.Ref))
 	again := b.work("c", 4, addOne("c"))
-	bury := func(refs ...*tombstoneCall) { s.bury(refs) }
-	call := func(n uint64, id string) *tombstoneCall {
-		return &tombstoneCall{ref: b.work(id, n, addOne(id)).Ref, done: make(chan struct{})}
+	bury := func(refs ...*settleCall) { s.bury(refs) }
+	call := func(n uint64, id string) *settleCall {
+		return newSettleCall(b.work(id, n, addOne(id)).Ref)
 	}
-	list := []*tombstoneCall{call(1, "a"), call(3, "c"), call(4, "c"), call(5, "d")}
+	list := []*settleCall{call(1, "a"), call(3, "c"), call(4, "c"), call(5, "d")}
 	bury(list...)
 	for i, want := range []bool{false, true, false, true} {
-		if list[i].durable != want {
-			t.Errorf("%s is buried: %v, want %v", list[i].ref, list[i].durable, want)
+		if list[i].proven != want {
+			t.Errorf("%s is buried: %v, want %v", list[i].ref, list[i].proven, want)
 		}
 	}
 	b.prepared(other, held)
-	list = []*tombstoneCall{call(2, "b"), call(6, "e")}
+	list = []*settleCall{call(2, "b"), call(6, "e")}
 	bury(list...)
-	if list[0].durable || list[1].durable {
+	if list[0].proven || list[1].proven {
 		t.Error("what another endpoint has prepared is buried, or what was in one write with it")
 	}
 	b.held(s, held)
