@@ -12,9 +12,10 @@ const (
 	// committers are how many batches of commits are made at the same time: half of
 	// the sessions for control, so that the rest never waits for them.
 	committers = controlConnections / 2
-	// maxCommits bounds a batch. Its commits are made one after the other, and the
-	// last waits for the first.
-	maxCommits = 16
+	// maxCommits bounds a batch, finalConnections how many commits are made at the
+	// same time, and share the syncs of the log.
+	maxCommits       = 16
+	finalConnections = 8
 	// worthBatch is how many are not waited for others: what a batch costs besides its
 	// commits it costs once.
 	worthBatch = maxCommits / 2

@@ -80,6 +80,11 @@ func (s *Store) open(ctx context.Context) error {
 	if s.control, err = pgxpool.NewWithConfig(ctx, control); err != nil {
 		return err
 	}
+	finals := config.Copy()
+	finals.MaxConns = finalConnections
+	if s.finals, err = pgxpool.NewWithConfig(ctx, finals); err != nil {
+		return err
+	}
 	if _, err := s.Identity(ctx); err != nil {
 		return err
 	}

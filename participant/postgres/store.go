@@ -19,17 +19,17 @@ import (
 type Store struct {
 	options Options
 	log     hclog.Logger
-	// work has the sessions of branches, control all others: a branch that needs
-	// both never waits for a branch.
-	work, control *pgxpool.Pool
-	capacity      atomic.Int64 // max_prepared_transactions
-	crowd         *sqlbranch.Crowd
-	lane          *sqlbranch.Lane
-	commits       commits
-	tombstones    gathered // of branches of which nothing is known here
-	undos         gathered // of branches that are prepared
-	texts         texts
-	door          door
+	// work has the sessions of branches, finals those of COMMIT PREPARED, control all
+	// others: a branch that needs both never waits for a branch.
+	work, control, finals *pgxpool.Pool
+	capacity              atomic.Int64 // max_prepared_transactions
+	crowd                 *sqlbranch.Crowd
+	lane                  *sqlbranch.Lane
+	commits               commits
+	tombstones            gathered // of branches of which nothing is known here
+	undos                 gathered // of branches that are prepared
+	texts                 texts
+	door                  door
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
 	cluster atomic.Pointer[string]
@@ -47,7 +47,7 @@ var _ participant.ResourceManager = (*Store)(nil)
 
 // Close ends all connections. Prepared branches stay prepared.
 func (s *Store) Close() {
-	for _, pool := range []*pgxpool.Pool{s.work, s.control} {
+	for _, pool := range []*pgxpool.Pool{s.work, s.control, s.finals} {
 		if pool != nil {
 			pool.Close()
 		}
