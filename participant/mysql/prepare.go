@@ -101,7 +101,10 @@ func (m *Manager) execute(ctx context.Context, w participant.Work, fresh bool) (
 	if err := m.trusted(ctx); err != nil {
 		return participant.Aborted(pb.Reason_INCARNATION, err.Error()), nil
 	}
-	if err := m.crowd.Enter(ctx, w); err != nil {
+	switch err := m.crowd.Enter(ctx, w); {
+	case errors.Is(err, sqlbranch.ErrCrowded):
+		return participant.Aborted(pb.Reason_EXHAUSTED, err.Error()+"; "+retry), nil
+	case err != nil:
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before it was this branch's turn; "+retry), nil
 	}
 	defer func() { m.crowd.Leave(vote.Code == pb.Reason_CONFLICT) }()

@@ -7,12 +7,14 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/concordat-tx/concordat/fsm/failpoint"
+	"github.com/concordat-tx/concordat/participant"
 	"github.com/concordat-tx/concordat/participant/sqlbranch"
 )
 
@@ -38,7 +40,7 @@ WHERE o.participant = $1 AND o.id = f.id AND o.body = f.body`
 // locks, which end with the session; after it each branch is committed or prepared,
 // as one that is committed by itself may be; and what is not proven here nobody
 // acknowledges, until settle has found its row.
-func (s *Store) commitAll(batch []*commitCall) {
+func (s *Store) commitAll(batch []*settleCall) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitsTimeout)
 	defer cancel()
 	err := s.withControl(ctx, func(conn *pgx.Conn) error {
@@ -63,20 +65,20 @@ type commitBatch struct {
 	s    *Store
 	conn *pgx.Conn
 	// calls are those whose ids are locked here and have nothing to consider.
-	calls []*commitCall
+	calls []*settleCall
 	// plain are overlays with nothing but a result, by id.
 	plain map[string]*sqlbranch.Overlay
 }
 
 // lock takes the locks of the ids that are free, then looks for overlays in a
 // statement of its own, which sees what was committed before the locks were had.
-func (b *commitBatch) lock(ctx context.Context, batch []*commitCall) error {
+func (b *commitBatch) lock(ctx context.Context, batch []*settleCall) error {
 	ready, err := prepare(ctx, b.conn, sqlTryLocks, sqlOverlays)
 	if err != nil {
 		return err
 	}
 	owner := b.s.owner()
-	byKey := map[string][]*commitCall{}
+	byKey := map[string][]*settleCall{}
 	var keys, ids []string
 	for _, call := range batch {
 		key := strconv.FormatInt(owner.LockKey(call.ref.ID), 10)
@@ -126,30 +128,26 @@ func (b *commitBatch) consider(overlays [][][]byte) (err error) {
 	return nil
 }
 
-// commit commits them one after the other, reads the rows that prove it and gives
-// the locks back, each in a transaction of its own and all in one round trip. A
-// COMMIT PREPARED that fails, because its branch is gone or another role's, keeps
-// none of those behind it from being made.
+// commit commits them, reads the rows that prove it and gives the locks back. A COMMIT
+// PREPARED that fails, because its branch is gone or another role's or its session is
+// lost, keeps none of the others from being made.
 func (b *commitBatch) commit(ctx context.Context) error {
 	ready, err := prepare(ctx, b.conn, sqlEntries, sqlUnlocks)
 	if err != nil {
 		return err
 	}
-	owner := b.s.owner()
 	var ids []string
+	for _, call := range b.calls {
+		ids = append(ids, call.ref.ID)
+	}
+	how := b.commitAtOnce
+	if len(ids) == 1 {
+		how = b.commitInLine
+	}
 	var entries [][][]byte
 	failpoint.Hit("participant.settled.write.before")
-	err = b.s.options.around(func() error {
-		p := b.conn.PgConn().StartPipeline(ctx)
-		for _, call := range b.calls {
-			ids = append(ids, call.ref.ID)
-			p.SendQueryParams("COMMIT PREPARED "+quoteGID(owner, call.ref), nil, nil, nil, nil)
-			p.SendPipelineSync()
-		}
-		p.SendQueryStatement(ready[0], [][]byte{[]byte(b.s.options.Name), array(ids)}, nil, binaryBody)
-		p.SendQueryStatement(ready[1], nil, nil, nil)
-		p.SendPipelineSync()
-		entries, err = rowsBehind(p, len(b.calls))
+	err = b.s.options.around(func() (err error) {
+		entries, err = how(ctx, ready, [][]byte{[]byte(b.s.options.Name), array(ids)})
 		return err
 	})
 	failpoint.Hit("participant.settled.write.after")
@@ -157,6 +155,49 @@ func (b *commitBatch) commit(ctx context.Context) error {
 		return fmt.Errorf("commit a batch: %w", err)
 	}
 	return b.prove(entries)
+}
+
+// commitInLine does it all in one round trip, each in a transaction of its own.
+func (b *commitBatch) commitInLine(ctx context.Context, ready []*pgconn.StatementDescription, args [][]byte) ([][][]byte, error) {
+	p := b.conn.PgConn().StartPipeline(ctx)
+	for _, call := range b.calls {
+		p.SendQueryParams("COMMIT PREPARED "+quoteGID(b.s.owner(), call.ref), nil, nil, nil, nil)
+		p.SendPipelineSync()
+	}
+	p.SendQueryStatement(ready[0], args, nil, binaryBody)
+	p.SendQueryStatement(ready[1], nil, nil, nil)
+	p.SendPipelineSync()
+	return rowsBehind(p, len(b.calls))
+}
+
+// commitAtOnce has each commit made on a session of its own, so that they share the
+// syncs of the log, which cost more than all else about them.
+func (b *commitBatch) commitAtOnce(ctx context.Context, ready []*pgconn.StatementDescription, args [][]byte) ([][][]byte, error) {
+	var all sync.WaitGroup
+	for _, call := range b.calls {
+		all.Go(func() { b.s.commitOne(ctx, call.ref) })
+	}
+	all.Wait()
+	look := &pgconn.Batch{}
+	look.ExecStatement(ready[0], args, nil, binaryBody)
+	look.ExecStatement(ready[1], nil, nil, nil)
+	found, err := b.conn.PgConn().ExecBatch(ctx, look).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	return found[0].Rows, nil
+}
+
+// commitOne has the database commit a branch. What came of it its row will tell.
+func (s *Store) commitOne(ctx context.Context, ref participant.Ref) {
+	conn, err := s.acquire(ctx, s.finals)
+	if err != nil {
+		return
+	}
+	defer conn.Release()
+	if err := conn.Conn().PgConn().Exec(ctx, "COMMIT PREPARED "+quoteGID(s.owner(), ref)).Close(); lost(err) {
+		s.finals.Reset() // the others are no better
+	}
 }
 
 // rowsBehind passes over what comes before so many syncs, errors of the database

@@ -12,9 +12,10 @@ const (
 	// committers are how many batches of commits are made at the same time: half of
 	// the sessions for control, so that the rest never waits for them.
 	committers = controlConnections / 2
-	// maxCommits bounds a batch. Its commits are made one after the other, and the
-	// last waits for the first.
-	maxCommits = 16
+	// maxCommits bounds a batch, finalConnections how many commits are made at the
+	// same time, and share the syncs of the log.
+	maxCommits       = 16
+	finalConnections = 8
 	// worthBatch is how many are not waited for others: what a batch costs besides its
 	// commits it costs once.
 	worthBatch = maxCommits / 2
@@ -27,40 +28,27 @@ const (
 // worth it, or when there is nobody to wait for: every branch that is prepared here
 // waits for it already. Otherwise others are given a moment to come.
 type commits struct {
-	run func(batch []*commitCall)
+	run func(batch []*settleCall)
 	// prepared is how many branches are prepared, as far as is known here.
 	prepared func() int
 
 	mu      sync.Mutex // guards what follows
-	waiting []*commitCall
+	waiting []*settleCall
 	running int  // batches that are made
 	making  int  // commits in them
 	timed   bool // due will be set
 	due     bool // what waits has waited long enough
 }
 
-// commitCall is one Commit. done is closed when proven is set.
-type commitCall struct {
-	ref    participant.Ref
-	done   chan struct{}
-	proven bool
-}
-
 // do has ref committed by the batch that it gets into, and reports whether that is
 // proven. If not, nothing is known of the branch.
 func (c *commits) do(ctx context.Context, ref participant.Ref) (proven bool) {
-	call := &commitCall{ref: ref, done: make(chan struct{})}
+	call := newSettleCall(ref)
 	c.mu.Lock()
 	c.waiting = append(c.waiting, call)
 	c.begin()
 	c.mu.Unlock()
-	select {
-	case <-call.done:
-		return call.proven
-	case <-ctx.Done():
-		// It may be committed all the same, as by any Commit whose caller has left.
-		return false
-	}
+	return call.wait(ctx)
 }
 
 // begin makes the batches whose time has come. A batch belongs to no call.
@@ -90,7 +78,7 @@ func (c *commits) later() {
 	c.begin()
 }
 
-func (c *commits) make(batch []*commitCall) {
+func (c *commits) make(batch []*settleCall) {
 	defer func() {
 		for _, call := range batch {
 			close(call.done)

@@ -15,18 +15,18 @@ import (
 )
 
 // several are prepared branches and a batch of their commits.
-func (b *bench) several(s *Store, n int) (list []participant.Work, batch []*commitCall) {
+func (b *bench) several(s *Store, n int) (list []participant.Work, batch []*settleCall) {
 	b.t.Helper()
 	for i := range n {
 		w := b.work(fmt.Sprintf("t%d", i), uint64(i)+1, addOne("k"+fmt.Sprint(i)))
 		b.prepared(s, w)
 		list = append(list, w)
-		batch = append(batch, &commitCall{ref: w.Ref, done: make(chan struct{})})
+		batch = append(batch, newSettleCall(w.Ref))
 	}
 	return list, batch
 }
 
-func (b *bench) provenAre(batch []*commitCall, want ...bool) {
+func (b *bench) provenAre(batch []*settleCall, want ...bool) {
 	b.t.Helper()
 	for i, call := range batch {
 		if call.proven != want[i] {
@@ -124,7 +124,7 @@ func TestCommitsShareBatches(t *testing.T) {
 // heldUp are commits whose batches are held until on is closed.
 func heldUp() (c *commits, started chan int, on chan struct{}) {
 	c, started, on = &commits{prepared: func() int { return 0 }}, make(chan int, committers+1), make(chan struct{})
-	c.run = func(batch []*commitCall) {
+	c.run = func(batch []*settleCall) {
 		started <- len(batch)
 		<-on
 		for _, call := range batch {

@@ -114,7 +114,7 @@ func TestConflictsAreVotes(t *testing.T) {
 	}
 }
 
-// max_prepared_transactions is reached: the work is lost, and it is no defect.
+// max_prepared_transactions is reached: it waits for room for half of its budget, and it is no defect.
 func TestCapacityIsAVote(t *testing.T) {
 	p := own(t, map[string]string{"max_prepared_transactions": "2", "fsync": "off"})
 	b := newBench(t, p)
@@ -126,7 +126,12 @@ func TestCapacityIsAVote(t *testing.T) {
 	b.prepared(s, b.work("a", 1, addOne("a")))
 	b.prepared(s, b.work("b", 2, addOne("b")))
 	c := b.work("c", 3, addOne("c"))
-	v := b.aborted(s, c, pb.Reason_EXHAUSTED)
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	v, err := s.Prepare(ctx, c)
+	if err != nil || v.Code != pb.Reason_EXHAUSTED {
+		t.Fatalf("it came to %v, %v", v, err)
+	}
 	if !strings.Contains(v.Message, "max_prepared_transactions") || !strings.Contains(v.Message, retryHint) {
 		t.Error(v.Message)
 	}

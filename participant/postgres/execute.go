@@ -33,7 +33,10 @@ func (branchTx) Rollback(context.Context) error { return errNotYours }
 
 // execute runs the branch when it is its turn. lookFirst: its id is not free.
 func (s *Store) execute(ctx context.Context, w participant.Work) (vote participant.Vote, n next, err error) {
-	if err := s.crowd.Enter(ctx, w); err != nil {
+	switch err := s.crowd.Enter(ctx, w); {
+	case errors.Is(err, sqlbranch.ErrCrowded):
+		return participant.Aborted(pb.Reason_EXHAUSTED, s.crowded(err)), answer, nil
+	case err != nil:
 		return participant.Aborted(pb.Reason_TIMEOUT, "the budget ended before it was this branch's turn"), answer, nil
 	}
 	defer func() { s.crowd.Leave(vote.Code == pb.Reason_CONFLICT) }()

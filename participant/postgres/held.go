@@ -50,7 +50,7 @@ type prepared struct {
 
 // list are the branches of this participant that are prepared.
 func (s *Store) list(ctx context.Context, q querier) ([]prepared, error) {
-	owner := s.owner()
+	owner, compare := s.owner(), s.witness.compare()
 	rows, err := q.Query(ctx, `SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8, transaction::text::bigint,
 	pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM pg_catalog.pg_prepared_xact()
 WHERE starts_with(gid, $1) AND dbid = `+sqlThisDatabase, owner.GIDPrefix())
@@ -71,6 +71,7 @@ WHERE starts_with(gid, $1) AND dbid = `+sqlThisDatabase, owner.GIDPrefix())
 	if err != nil {
 		return nil, fmt.Errorf("list the prepared transactions: %w", err)
 	}
+	compare(list)
 	return list, nil
 }
 

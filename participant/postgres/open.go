@@ -39,7 +39,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		options: o, log: o.Logger,
 		crowd: sqlbranch.NewCrowd(o.MaxBranches, maxCommits), lane: sqlbranch.NewLane(controlConnections),
 	}
-	s.commits.run, s.commits.prepared = s.commitAll, s.witness.len
+	s.tombstones.run, s.tombstones.most = s.bury, maxTombstones
+	s.undos.run, s.undos.most = s.undoAll, maxUndos
+	s.commits.run, s.commits.prepared = s.commitAll, s.witness.prepared
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("postgres: %w", s.passing(err))
@@ -58,6 +60,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.check(ctx, config.ConnConfig); err != nil {
 		return err
 	}
+	s.crowd.Bound(sqlbranch.Prepared{Most: s.maxPrepared(), Count: s.witness.prepared, Recount: s.recount})
 	config.AfterConnect = s.recognise
 	work := config.Copy()
 	work.MaxConns = int32(s.options.MaxBranches)
@@ -75,6 +78,11 @@ func (s *Store) open(ctx context.Context) error {
 		control.ConnConfig.RuntimeParams[name] = value
 	}
 	if s.control, err = pgxpool.NewWithConfig(ctx, control); err != nil {
+		return err
+	}
+	finals := config.Copy()
+	finals.MaxConns = finalConnections
+	if s.finals, err = pgxpool.NewWithConfig(ctx, finals); err != nil {
 		return err
 	}
 	if _, err := s.Identity(ctx); err != nil {

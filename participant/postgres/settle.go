@@ -62,7 +62,7 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 	if prepared {
 		defer s.crowd.Settle()()
 	}
-	if _, own := s.witness.of(ref); own && d == commit && s.commits.do(ctx, ref) {
+	if s.settleTogether(ctx, ref, d, prepared) {
 		return participant.Done, nil
 	}
 	leave, err := s.lane.Enter(ctx, prepared)
@@ -91,6 +91,21 @@ func (s *Store) settle(ctx context.Context, ref participant.Ref, d decision) (st
 		}
 	}
 	return participant.Settlement{}, errTurns
+}
+
+// settleTogether settles a branch along with others, if it is one of what is usual,
+// and reports whether that is proven.
+func (s *Store) settleTogether(ctx context.Context, ref participant.Ref, d decision, prepared bool) (proven bool) {
+	_, own := s.witness.of(ref)
+	switch {
+	case own && d == commit:
+		return s.commits.do(ctx, ref)
+	case own:
+		return s.undos.do(ctx, ref)
+	case !prepared && d == rollback:
+		return s.tombstones.do(ctx, ref)
+	}
+	return false
 }
 
 // settleOnce does the next step about what was found; again: look anew.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,15 +19,17 @@ import (
 type Store struct {
 	options Options
 	log     hclog.Logger
-	// work has the sessions of branches, control all others: a branch that needs
-	// both never waits for a branch.
-	work, control *pgxpool.Pool
-	capacity      atomic.Int64 // max_prepared_transactions
-	crowd         *sqlbranch.Crowd
-	lane          *sqlbranch.Lane
-	commits       commits
-	texts         texts
-	door          door
+	// work has the sessions of branches, finals those of COMMIT PREPARED, control all
+	// others: a branch that needs both never waits for a branch.
+	work, control, finals *pgxpool.Pool
+	capacity              atomic.Int64 // max_prepared_transactions
+	crowd                 *sqlbranch.Crowd
+	lane                  *sqlbranch.Lane
+	commits               commits
+	tombstones            gathered // of branches of which nothing is known here
+	undos                 gathered // of branches that are prepared
+	texts                 texts
+	door                  door
 
 	// cluster is the one that the data are bound to; nil: none that we know of.
 	cluster atomic.Pointer[string]
@@ -44,7 +47,7 @@ var _ participant.ResourceManager = (*Store)(nil)
 
 // Close ends all connections. Prepared branches stay prepared.
 func (s *Store) Close() {
-	for _, pool := range []*pgxpool.Pool{s.work, s.control} {
+	for _, pool := range []*pgxpool.Pool{s.work, s.control, s.finals} {
 		if pool != nil {
 			pool.Close()
 		}
@@ -53,6 +56,32 @@ func (s *Store) Close() {
 
 // Capacity is how many transactions the server lets be prepared at the same time.
 func (s *Store) Capacity() int { return int(s.capacity.Load()) }
+
+// maxPrepared is how many branches this process lets be prepared at the same time. The
+// other half is for another database of the server, which mostly has the transactions'
+// other branches: it must not be this one's that leave them no room.
+func (s *Store) maxPrepared() int {
+	return max(s.Capacity()/2, min(s.Capacity(), s.options.MaxBranches))
+}
+
+// crowded says what there is too much of.
+func (s *Store) crowded(err error) string {
+	if n := s.witness.prepared(); n >= s.maxPrepared() {
+		return fmt.Sprintf("%v: %d are prepared here, of %d that the server's max_prepared_transactions allows", err, n, s.Capacity()) + retryHint
+	}
+	return err.Error() + retryHint
+}
+
+// recount looks how many branches are prepared: other endpoints settle some.
+func (s *Store) recount() {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	// If it fails, those that wait for room have it looked at again.
+	_ = s.withControl(ctx, func(conn *pgx.Conn) error {
+		_, err := s.list(ctx, conn)
+		return err
+	})
+}
 
 func (s *Store) owner() sqlbranch.Owner {
 	o := sqlbranch.Owner{Participant: s.options.Name}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 
@@ -18,7 +19,8 @@ import (
 type witness struct {
 	mu   sync.Mutex // guards what follows
 	xids map[participant.Ref]uint64
-	last map[string]participant.Ref // by id, the one seen last
+	last map[string]participant.Ref   // by id, the one seen last
+	held map[participant.Ref]struct{} // those of xids that are prepared, as far as is known
 }
 
 // maxWitnessed is far above what may be undelivered at a participant.
@@ -28,7 +30,7 @@ func (w *witness) saw(branch participant.Ref, xid uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.xids == nil {
-		w.xids, w.last = map[participant.Ref]uint64{}, map[string]participant.Ref{}
+		w.xids, w.last, w.held = map[participant.Ref]uint64{}, map[string]participant.Ref{}, map[participant.Ref]struct{}{}
 	}
 	if len(w.xids) >= maxWitnessed { // settled by other endpoints, mostly
 		for old := range w.xids {
@@ -36,11 +38,12 @@ func (w *witness) saw(branch participant.Ref, xid uint64) {
 			break
 		}
 	}
-	w.xids[branch], w.last[branch.ID] = xid, branch
+	w.xids[branch], w.last[branch.ID], w.held[branch] = xid, branch, struct{}{}
 }
 
 func (w *witness) remove(branch participant.Ref) {
 	delete(w.xids, branch)
+	delete(w.held, branch)
 	if w.last[branch.ID] == branch {
 		delete(w.last, branch.ID)
 	}
@@ -64,7 +67,7 @@ func (w *witness) settled(branch participant.Ref) {
 func (w *witness) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.xids, w.last = nil, nil
+	w.xids, w.last, w.held = nil, nil, nil
 }
 
 func (w *witness) of(branch participant.Ref) (xid uint64, known bool) {
@@ -74,11 +77,29 @@ func (w *witness) of(branch participant.Ref) (xid uint64, known bool) {
 	return xid, known
 }
 
-// len is how many branches are prepared, as far as is known here.
-func (w *witness) len() int {
+// prepared is how many branches are prepared, as far as is known here.
+func (w *witness) prepared() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.xids)
+	return len(w.held)
+}
+
+// compare takes what the database's list says of the branches that count as prepared
+// now: somebody else has settled those that are not in it.
+func (w *witness) compare() (with func(list []prepared)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	held := maps.Clone(w.held)
+	return func(list []prepared) {
+		for _, p := range list {
+			delete(held, p.branch)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for gone := range held {
+			delete(w.held, gone)
+		}
+	}
 }
 
 // widen finds the transaction of which the list shows the lower half of the

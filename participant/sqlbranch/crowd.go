@@ -2,16 +2,30 @@ package sqlbranch
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/concordat-tx/concordat/fsm"
 	"github.com/concordat-tx/concordat/participant"
 )
 
-// calmAfter is how many branches, for each one that may be at work, must find
-// their locks free before one more may be. Where all want the same rows that is
-// long enough to get most of the work done by few.
-const calmAfter = 8
+const (
+	// calmAfter is how many branches, for each one that may be at work, must find
+	// their locks free before one more may be. Where all want the same rows that is
+	// long enough to get most of the work done by few.
+	calmAfter = 8
+	// tooLong is the part of its budget that the first may have waited before somebody
+	// must leave for each one that comes, and atLeast what is left to one that is let in.
+	tooLong, atLeast = 8, 2
+	// recountAfter is how long the branches that are prepared may be as many as there
+	// may be, with others waiting, before it is looked whether they still are.
+	recountAfter = 100 * time.Millisecond
+)
+
+// ErrCrowded: there are more branches than the database can do. Nothing was done.
+var ErrCrowded = errors.New("the database has more branches to do than it can")
 
 // Crowd bounds how many branches are at work in a database. Branches that want
 // the same rows in two databases wait for each other in circles that neither
@@ -22,27 +36,46 @@ const calmAfter = 8
 //
 // Nobody comes in while more settlements than there are sessions for wait to be
 // made: clients that go on at the decision would otherwise bring branches faster
-// than they are committed, until the database can prepare no more. Settlements of
-// prepared branches wait for no branch, so this makes no circle.
+// than they are committed, until the database can prepare no more. Nor while as many
+// are prepared as may be. Settlements of prepared branches wait for no branch, so
+// this makes no circle.
+//
+// Where more come than can be done some must go, and a transaction of which each
+// database does another branch is done in vain. So who goes is no matter of chance:
+// see last.go.
 type Crowd struct {
 	most, settlers int
+	prepared       Prepared
 
-	mu       sync.Mutex // guards all below
-	limit    int
-	inside   int
-	calm     int // branches in a row that met no conflict, at this limit
-	waiting  []*turn
-	settling int // settlements that wait or are made
+	mu        sync.Mutex // guards all below
+	limit     int
+	inside    int
+	calm      int // branches in a row that met no conflict, at this limit
+	waiting   []*turn
+	settling  int  // settlements that wait or are made
+	recounted bool // a recount is planned
+}
+
+// Prepared are the branches of this process that are prepared and not settled.
+type Prepared struct {
+	Most    int        // may be
+	Count   func() int // are, as far as is known
+	Recount func()     // looks for those that others have settled
 }
 
 type turn struct {
-	work participant.Work
-	in   chan struct{} // closed when it has come
+	work    participant.Work
+	overdue time.Time     // the line is too long if it is still first then
+	in      chan struct{} // closed when it has come, or is out
+	out     bool          // it must go
 }
 
 // NewCrowd lets up to most branches be at work, and settlers settlements wait behind
 // as many that are made.
 func NewCrowd(most, settlers int) *Crowd { return &Crowd{most: most, settlers: settlers, limit: most} }
+
+// Bound has branches wait while too many are prepared. Call it before all others.
+func (c *Crowd) Bound(p Prepared) { c.prepared = p }
 
 // Settle counts a settlement of a prepared branch until done is called.
 func (c *Crowd) Settle() (done func()) {
@@ -57,26 +90,60 @@ func (c *Crowd) Settle() (done func()) {
 	}
 }
 
-// Enter waits for a turn, or until ctx ends.
+// Enter waits for a turn until ctx ends, or it cannot be had in time: then the error
+// is ErrCrowded.
 func (c *Crowd) Enter(ctx context.Context, w participant.Work) error {
-	t := &turn{work: w, in: make(chan struct{})}
-	c.mu.Lock()
-	at, _ := slices.BinarySearchFunc(c.waiting, t, older)
-	c.waiting = slices.Insert(c.waiting, at, t)
-	c.admit()
-	c.mu.Unlock()
+	left := fsm.MaxTimeout
+	if end, ok := ctx.Deadline(); ok {
+		left = time.Until(end)
+	}
+	t := &turn{work: w, in: make(chan struct{}), overdue: time.Now().Add(left / tooLong)}
+	c.join(t)
 	select {
 	case <-t.in:
-		return nil
+		return t.end()
+	default:
+	}
+	late := time.NewTimer(left - left/atLeast)
+	defer late.Stop()
+	cause := ErrCrowded
+	select {
+	case <-t.in:
+		return t.end()
+	case <-late.C:
 	case <-ctx.Done():
+		cause = context.Cause(ctx)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if at := slices.Index(c.waiting, t); at >= 0 {
 		c.waiting = slices.Delete(c.waiting, at, at+1)
-		return context.Cause(ctx)
+		return cause
 	}
-	return nil // it has come at the same moment
+	return t.end() // it has come at the same moment
+}
+
+// end is what its wait came to.
+func (t *turn) end() error {
+	if t.out {
+		return ErrCrowded
+	}
+	return nil
+}
+
+// join puts a turn into the line. If that is too long somebody has to go.
+func (c *Crowd) join(t *turn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, _ := slices.BinarySearchFunc(c.waiting, t, older)
+	c.waiting = slices.Insert(c.waiting, at, t)
+	c.admit()
+	if len(c.waiting) > 0 && time.Now().After(c.waiting[0].overdue) {
+		at := last(c.waiting)
+		c.waiting[at].out = true
+		close(c.waiting[at].in)
+		c.waiting = slices.Delete(c.waiting, at, at+1)
+	}
 }
 
 // Leave ends a turn. conflict: the branch did not get its locks.
@@ -94,11 +161,33 @@ func (c *Crowd) Leave(conflict bool) {
 
 // admit lets in whose turn it is.
 func (c *Crowd) admit() {
-	for c.inside < c.limit && c.settling <= 2*c.settlers && len(c.waiting) > 0 {
+	for c.inside < c.limit && c.settling <= 2*c.settlers && len(c.waiting) > 0 && c.hasRoom() {
 		close(c.waiting[0].in)
+		c.waiting[0] = nil
 		c.waiting = c.waiting[1:]
 		c.inside++
 	}
+}
+
+// hasRoom is whether one more may be prepared.
+func (c *Crowd) hasRoom() bool {
+	p := &c.prepared
+	if p.Most == 0 || c.inside+p.Count() < p.Most {
+		return true
+	}
+	if !c.recounted {
+		c.recounted = true
+		time.AfterFunc(recountAfter, c.recount)
+	}
+	return false
+}
+
+func (c *Crowd) recount() {
+	c.prepared.Recount()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recounted = false
+	c.admit()
 }
 
 // older is the order of turns, the older first, as everywhere (P12).
