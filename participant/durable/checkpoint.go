@@ -62,7 +62,7 @@ func (s *File) closeLog() error {
 	if s.log == nil {
 		return nil
 	}
-	err := s.log.file.Close()
+	err := s.log.close()
 	if s.Failure() != nil {
 		return err
 	}

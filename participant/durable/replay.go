@@ -54,13 +54,13 @@ func (s *File) damagedLog(format string, args ...any) error {
 
 // replayLog opens the log that the pages name and brings them up to its end.
 func (s *File) replayLog(m mark) (seq uint64, err error) {
-	file, err := s.openLog(0)
+	file, clearing, err := s.openLog(0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, s.damagedLog("the file is missing, and %s is not whole without it", s.path)
 	} else if err != nil {
 		return 0, err
 	}
-	l := newBatchLog(file, m.id, m.length)
+	l := newBatchLog(file, clearing, m.id, m.length)
 	s.log = l
 	all, err := io.ReadAll(file)
 	if err != nil {
