@@ -25,11 +25,11 @@ func (c *committer) turn() error {
 	next := newOverlay(tx.ID(), old.seq.Load())
 	next.below.Store(old)
 	s.over.Store(next)
-	over := make(chan struct{})
+	done := make(chan struct{})
 	full, counts := s.log.turn(), s.counts
-	c.beside = over
+	c.beside = done
 	go func() {
-		defer close(over)
+		defer close(done)
 		failpoint.Hit("participant.checkpoint.beside.before")
 		err := s.moveToPages(tx, next, counts, full)
 		failpoint.Hit("participant.checkpoint.beside.after")
@@ -38,6 +38,16 @@ func (c *committer) turn() error {
 		}
 	}()
 	return nil
+}
+
+// checkpointing reports whether a checkpoint is under way.
+func (c *committer) checkpointing() bool {
+	select {
+	case <-c.beside: // never, if there is none
+		c.beside = nil
+	default:
+	}
+	return c.beside != nil
 }
 
 // settle waits until no checkpoint is under way, and fails if the last one did.

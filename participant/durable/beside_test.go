@@ -102,13 +102,11 @@ func TestBatchesGoOnBesideACheckpoint(t *testing.T) {
 	for range 12 {
 		for {
 			some()
-			select {
-			case <-gate.asked:
-			default:
-				continue
+			if s.over.Load().below.Load() != nil { // the halves have changed: it is about to ask
+				break
 			}
-			break
 		}
+		<-gate.asked
 		held(false)
 		gate.passed <- struct{}{}
 		<-gate.asked

@@ -79,7 +79,7 @@ func decodeSummary(b []byte, buckets int) (summary, error) {
 	switch version {
 	case FormatVersion:
 	case halfVersion, loggedVersion:
-		s.log = &mark{length: logBytes}
+		s.log = &mark{length: logBytes, oneHalf: version == halfVersion}
 		if copy(s.log.id[:], d.Bytes()) != logID {
 			d.Spoil()
 		}

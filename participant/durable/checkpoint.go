@@ -17,6 +17,8 @@ type mark struct {
 	id     [logID]byte
 	length int64
 	seq    uint64
+	// oneHalf: the pages are from before there were two.
+	oneHalf bool
 }
 
 // checkpoint writes to the pages, in one transaction, what the overlay has and
@@ -62,7 +64,7 @@ func (s *File) closeLog() error {
 	if s.log == nil {
 		return nil
 	}
-	err := s.log.file.Close()
+	err := s.log.close()
 	if s.Failure() != nil {
 		return err
 	}

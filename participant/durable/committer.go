@@ -176,12 +176,13 @@ func (c *committer) transact(batch []*write) (err error) {
 			return &WriteError{File: s.path, Err: err}
 		}
 	}
-	if c.beside != nil {
-		defer c.leave() // bbolt may have to wait for all readers, and new ones for it
-	}
 	c.at.seq = c.at.over.seq.Load()
 	p := &Pages{at: c.at, file: s, changes: &changes{}, counts: slices.Clone(s.counts)}
-	if err := applyAll(p, batch); err != nil {
+	err = applyAll(p, batch)
+	if c.checkpointing() {
+		c.leave() // bbolt may have to wait for all readers, and new ones for it
+	}
+	if err != nil {
 		return err
 	}
 	if len(p.changes.list) == 0 {
@@ -211,7 +212,7 @@ func applyAll(p *Pages, batch []*write) (err error) {
 
 // sync makes the batch in p durable: in the log, or with all that is there in the pages.
 func (c *committer) sync(p *Pages) (err error) {
-	s, seq := c.file, c.at.seq+1
+	s, seq := c.file, p.at.seq+1
 	began := time.Now()
 	failpoint.Hit("participant.store.commit.before")
 	logged := s.log != nil && s.log.encode(seq, p.counts, p.changes.list)

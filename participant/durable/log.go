@@ -33,12 +33,15 @@ const (
 
 // batchLog is the log, open for appending.
 type batchLog struct {
-	file   *os.File
-	id     [logID]byte
-	length int64 // of a half
-	halves [2]half
-	now    int // the one that is written
-	buf    []byte
+	file *os.File
+	// clearing is the same file, opened for clear alone: an error of the disk is told
+	// to one sync of each descriptor, and a checkpoint's would take that of a batch.
+	clearing *os.File
+	id       [logID]byte
+	length   int64 // of a half
+	halves   [2]half
+	now      int // the one that is written
+	buf      []byte
 }
 
 // half is one of the two. Its offsets are those of the file.
@@ -48,8 +51,8 @@ type half struct {
 	size int64 // so much of it has blocks
 }
 
-func newBatchLog(file *os.File, id [logID]byte, length int64) *batchLog {
-	l := &batchLog{file: file, id: id, length: length}
+func newBatchLog(file, clearing *os.File, id [logID]byte, length int64) *batchLog {
+	l := &batchLog{file: file, clearing: clearing, id: id, length: length}
 	for i := range l.halves {
 		from := int64(i) * length
 		l.halves[i] = half{from: from, end: from + logHeader}
@@ -94,37 +97,46 @@ func (s *File) makeLog() (l *batchLog, err error) {
 	var id [logID]byte
 	// crypto/rand never fails: it ends the process instead.
 	_, _ = rand.Read(id[:])
-	file, err := s.openLog(os.O_CREATE | os.O_TRUNC)
+	file, clearing, err := s.openLog(os.O_CREATE | os.O_TRUNC)
 	if err != nil {
 		return nil, err
 	}
-	l = newBatchLog(file, id, s.options.LogBytes)
+	l = newBatchLog(file, clearing, id, s.options.LogBytes)
 	for i := range l.halves {
-		err = errors.Join(err, l.begin(&l.halves[i], 0))
+		err = errors.Join(err, l.begin(l.file, &l.halves[i], 0))
 	}
 	if err == nil {
-		err = l.grow(&l.halves[0], min(logStep, l.length))
+		err = l.grow(l.file, &l.halves[0], min(logStep, l.length))
 	}
 	if err == nil && !s.db.NoSync {
 		err = errors.Join(l.file.Sync(), syncDirectory(filepath.Dir(s.path)))
 	}
 	if err != nil {
-		return nil, errors.Join(err, l.file.Close())
+		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
 }
 
-func (s *File) openLog(flag int) (*os.File, error) {
+// openLog opens the log, for its batches and for clear.
+func (s *File) openLog(flag int) (file, clearing *os.File, err error) {
 	open := s.options.OpenFile
 	if open == nil {
 		open = os.OpenFile
 	}
-	return open(logPath(s.path), os.O_RDWR|flag, 0o600)
+	if file, err = open(logPath(s.path), os.O_RDWR|flag, 0o600); err != nil {
+		return nil, nil, err
+	}
+	if clearing, err = open(logPath(s.path), os.O_RDWR, 0o600); err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return file, clearing, nil
 }
 
+func (l *batchLog) close() error { return errors.Join(l.file.Close(), l.clearing.Close()) }
+
 // grow makes a half so long, with zeros that have their blocks.
-func (l *batchLog) grow(h *half, size int64) error {
-	if _, err := l.file.WriteAt(make([]byte, size-h.size), h.from+h.size); err != nil {
+func (l *batchLog) grow(file *os.File, h *half, size int64) error {
+	if _, err := file.WriteAt(make([]byte, size-h.size), h.from+h.size); err != nil {
 		return err
 	}
 	h.size = size
@@ -132,13 +144,13 @@ func (l *batchLog) grow(h *half, size int64) error {
 }
 
 // begin writes the header of a half.
-func (l *batchLog) begin(h *half, base uint64) error {
+func (l *batchLog) begin(file *os.File, h *half, base uint64) error {
 	if h.size < logHeader {
-		if err := l.grow(h, logHeader); err != nil {
+		if err := l.grow(file, h, logHeader); err != nil {
 			return err
 		}
 	}
-	_, err := l.file.WriteAt(l.header(base), h.from)
+	_, err := file.WriteAt(l.header(base), h.from)
 	return err
 }
 
@@ -202,7 +214,7 @@ func (l *batchLog) headChecksum(record []byte) uint32 {
 func (l *batchLog) write(sync bool) error {
 	h := &l.halves[l.now]
 	if need := h.end - h.from + int64(len(l.buf)); need > h.size {
-		if err := l.grow(h, min((need+logStep-1)/logStep*logStep, l.length)); err != nil {
+		if err := l.grow(l.file, h, min((need+logStep-1)/logStep*logStep, l.length)); err != nil {
 			return err
 		}
 	}
@@ -304,19 +316,19 @@ func allZero(b []byte) bool {
 func (l *batchLog) clear(h *half, seq uint64, sync bool) error {
 	durable := func(err error) error {
 		if err == nil && sync {
-			err = syncData(l.file)
+			err = syncData(l.clearing)
 		}
 		return err
 	}
 	nothing := make([]byte, min(logStep, h.end-h.from-logHeader))
 	for from := h.from + logHeader; from < h.end; from += int64(len(nothing)) {
-		_, err := l.file.WriteAt(nothing[:min(int64(len(nothing)), h.end-from)], from)
+		_, err := l.clearing.WriteAt(nothing[:min(int64(len(nothing)), h.end-from)], from)
 		if err := durable(err); err != nil {
 			return err
 		}
 	}
 	h.end = h.from + logHeader
-	return durable(l.begin(h, seq))
+	return durable(l.begin(l.clearing, h, seq))
 }
 
 // logged is a record that was read back.

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -306,4 +307,31 @@ func TestLogOfOneHalf(t *testing.T) {
 		want = "a=2 c=1"
 	}
 	closed(t, s)
+}
+
+// TestLogWithoutItsOtherHalf: each half has its header from before the pages name the
+// log, so one without was cut off, with batches that were answered.
+func TestLogWithoutItsOtherHalf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file.db")
+	s := testFile(t, path)
+	large := strings.Repeat("x", logBytes/3)
+	for i := range 4 {
+		put(t, s, fmt.Sprintf("large%d=%s", i, large))
+	}
+	quiet(t, s)
+	pages, log := crashed(t, path)
+	if len(log) <= logBytes+logHeader {
+		t.Fatalf("the other half is empty, at %d bytes", len(log))
+	}
+	zeros := bytes.Clone(log)
+	clear(zeros[logBytes:])
+	for name, b := range map[string][]byte{"cut off": log[:logBytes], "shorter": log[:logBytes+8], "zeros": zeros} {
+		var corrupt *CorruptError
+		if s, err := reopen(t, pages, b); !errors.As(err, &corrupt) {
+			t.Errorf("%s: opened: %v", name, err)
+			if err == nil {
+				closed(t, s)
+			}
+		}
+	}
 }

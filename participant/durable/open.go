@@ -36,7 +36,7 @@ func Open(path string, options Options) (*File, error) {
 	s.counted = append(s.counted, bucketJournal)
 	if err := s.open(); err != nil {
 		if s.log != nil {
-			_ = s.log.file.Close()
+			_ = s.log.close()
 		}
 		if s.db != nil {
 			_ = s.db.Close()

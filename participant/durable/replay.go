@@ -54,25 +54,31 @@ func (s *File) damagedLog(format string, args ...any) error {
 
 // replayLog opens the log that the pages name and brings them up to its end.
 func (s *File) replayLog(m mark) (seq uint64, err error) {
-	file, err := s.openLog(0)
+	file, clearing, err := s.openLog(0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, s.damagedLog("the file is missing, and %s is not whole without it", s.path)
 	} else if err != nil {
 		return 0, err
 	}
-	l := newBatchLog(file, m.id, m.length)
+	l := newBatchLog(file, clearing, m.id, m.length)
 	s.log = l
 	all, err := io.ReadAll(file)
 	if err != nil {
 		return 0, err
 	}
-	stale, err := s.staleHalves(all, m.seq)
+	stale, err := s.staleHalves(all, m)
 	if err != nil {
 		return 0, err
 	}
 	batches, err := s.readBatches(all, m.seq)
 	if err != nil || len(stale) == 0 {
 		return m.seq, err
+	}
+	if m.oneHalf { // before the pages say that there are two
+		if err = errors.Join(l.begin(l.clearing, &l.halves[1], m.seq), syncData(l.clearing)); err != nil {
+			return 0, s.failedWrite(err)
+		}
+		m.oneHalf = false
 	}
 	m.seq += uint64(len(batches))
 	failpoint.Hit("participant.checkpoint.open.before")
@@ -97,12 +103,13 @@ func (s *File) replayLog(m mark) (seq uint64, err error) {
 }
 
 // staleHalves are those of the log that have to begin anew before they are written:
-// anything is in them, or they never began. all is the file, seq what the pages have.
-func (s *File) staleHalves(all []byte, seq uint64) (list []*half, err error) {
+// anything is in them, or they never began, as the other one of a log that had one
+// half. all is the file.
+func (s *File) staleHalves(all []byte, m mark) (list []*half, err error) {
 	for i := range s.log.halves {
 		h, in := &s.log.halves[i], s.log.part(all, i)
-		begun := s.log.fits(in, seq)
-		if !begun && (i == 0 || !allZero(in[:min(logHeader, len(in))])) {
+		begun := s.log.fits(in, m.seq)
+		if !begun && (i == 0 || !m.oneHalf) {
 			return nil, s.damagedLog("at byte %d it does not begin as the log of %s, or goes with a later state of it", h.from, s.path)
 		}
 		h.size = int64(len(in))

@@ -81,7 +81,7 @@ var (
 // Stats are counters since Open, and the locks of this moment.
 type Stats struct {
 	// Writes are durable changes (votes, acknowledgements, forgetting, the
-	// fence); Syncs are the bbolt transactions that made them durable. Their
+	// fence); Syncs are the batches that made them durable. Their
 	// quotient is what group commit saves.
 	Writes, Syncs uint64
 	// Locks are pairs of branch and key, of branches prepared or executing.

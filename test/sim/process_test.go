@@ -37,10 +37,10 @@ type process struct {
 	skew, asked atomic.Int64
 }
 
-// wall is the process's wall clock.
 // logBytes has a participant write its log to its store every twenty branches or so.
 const logBytes = 16 << 10
 
+// wall is the process's wall clock.
 func (p *process) wall() time.Time {
 	p.asked.Add(1)
 	return time.Now().Add(time.Duration(p.skew.Load()))
