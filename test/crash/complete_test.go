@@ -72,11 +72,12 @@ func pointsAreComplete(t *testing.T, store cluster.LogStore) {
 	}
 	traces := tr.stop()
 	k := newChecker(w, log)
-	for _, odd := range k.check(traces, "") {
+	events := k.events(traces)
+	for _, odd := range k.check(events) {
 		t.Error(odd)
 	}
 	k.coversTheProtocol(t)
-	k.bites(t, traces)
+	k.bites(t, events)
 }
 
 // checker holds traces against points.
@@ -134,24 +135,24 @@ func part(name string, n int) string {
 // thread is what one thread is about.
 type thread struct {
 	durable, writes []string // steps and messages of which the before was passed and not the after
-	arrived         *systemCall
+	arrived         *event
 	hands           *int // of the process: frames of handshakes that arrived and passed no point
 }
 
 // check returns what does not lie between two points. It passes over the
-// points whose name begins with without, as if nobody hit them.
-func (k *checker) check(traces map[string][]systemCall, without string) (odd []string) {
-	for process, calls := range traces {
+// points of the steps and messages without, as if nobody hit them.
+func (k *checker) check(events map[string][]event, without ...string) (odd []string) {
+	for process, list := range events {
 		threads, hands := map[string]*thread{}, 0
-		for i := range calls {
-			c := &calls[i]
-			th := threads[c.thread]
+		for i := range list {
+			e := &list[i]
+			th := threads[e.call.thread]
 			if th == nil {
 				th = &thread{hands: &hands}
-				threads[c.thread] = th
+				threads[e.call.thread] = th
 			}
-			if why := k.step(th, process, c, without); why != "" {
-				odd = append(odd, why+": "+c.String())
+			if why := k.step(th, e, without); why != "" {
+				odd = append(odd, why+": "+e.call.String())
 			}
 		}
 		if hands > 0 {
@@ -161,50 +162,113 @@ func (k *checker) check(traces map[string][]systemCall, without string) (odd []s
 	return odd
 }
 
+func (k *checker) step(th *thread, e *event, without []string) string {
+	switch {
+	case e.point != "":
+		if end := strings.LastIndexByte(e.point, '.'); !slices.Contains(without, e.point[:end]) {
+			k.pass(th, e.point)
+		}
+	case e.durable:
+		if len(th.durable) == 0 {
+			return "a durable step lies between no two points"
+		}
+	default:
+		return e.message(th)
+	}
+	return ""
+}
+
+// message judges a call on a connection. What arrives must be seen by a point
+// before the thread reads on.
+func (e *event) message(th *thread) string {
+	if e.hello {
+		*th.hands++
+	}
+	if e.leaves {
+		if e.begins && len(th.writes) == 0 {
+			return "a message leaves between no two points"
+		}
+		return ""
+	}
+	last := th.arrived
+	th.arrived = nil
+	if e.ends {
+		th.arrived = e
+	}
+	if last != nil {
+		return "a message arrived and no point was passed: " + last.call.String() + "; then"
+	}
+	return ""
+}
+
+// event is what a system call is to the check: a point that was passed, a
+// durable step, or a part of a message at one of its ends.
+type event struct {
+	call    *systemCall
+	point   string
+	durable bool
+
+	leaves       bool // else it arrives
+	begins, ends bool // it has a part of a message, and a message's end
+	hello        bool // the body of a handshake's frame, arriving
+}
+
 var (
 	descriptor = regexp.MustCompile(`^\d+<(TCP[^\]]*\]|[^>]*)>`)
 	endpoints  = regexp.MustCompile(`^TCP(?:v6)?:\[.*:(\d+)->.*:(\d+)\]$`)
 	quoted     = regexp.MustCompile(`"([^"]*)"`)
 )
 
-func (k *checker) step(th *thread, process string, c *systemCall, without string) string {
+// events are the calls of the traces that the check is about; it reads them
+// once for each point that it is tried without.
+func (k *checker) events(traces map[string][]systemCall) map[string][]event {
+	all := map[string][]event{}
+	for process, calls := range traces {
+		for i := range calls {
+			if e := k.event(&calls[i]); e != nil {
+				all[process] = append(all[process], *e)
+				if e.point != "" {
+					k.seen[process+" "+e.point]++
+				}
+			}
+		}
+	}
+	return all
+}
+
+// event is nil if a call is nothing to the check.
+func (k *checker) event(c *systemCall) *event {
 	fd := ""
 	if m := descriptor.FindStringSubmatch(c.args); m != nil {
 		fd = m[1]
 	}
 	if fd == k.log {
 		name := strings.TrimSpace(string(c.data))
-		if without == "" {
-			k.seen[process+" "+name]++
+		if !strings.Contains(name, ".") {
+			return nil // the trace ended before it
 		}
-		if without == "" || !strings.HasPrefix(name, without) {
-			k.pass(th, name)
-		}
-		return ""
+		return &event{call: c, point: name}
 	}
 	if m := endpoints.FindStringSubmatch(fd); m != nil {
-		return k.socket(th, c, m[1], m[2])
+		return k.socket(c, m[1], m[2])
 	}
 	switch c.name {
 	case "write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "msync", "ftruncate", "fallocate":
 		if !k.data(fd) {
-			return ""
+			return nil
 		}
 	case "openat":
 		if !strings.Contains(c.args, "O_CREAT") || !k.data(path(c.args)) || c.result < 0 {
-			return ""
+			return nil
 		}
 	case "read", "readv", "recvfrom", "recvmsg", "sendto", "sendmsg":
-		return ""
+		return nil
 	default: // rename, link, unlink and their kin
 		if !k.data(path(c.args)) || c.result < 0 {
-			return ""
+			return nil
 		}
 	}
-	if len(th.durable) == 0 {
-		return "a durable step lies between no two points"
-	}
-	return ""
+	return &event{call: c, durable: true}
 }
 
 // path is the last path that a call names.
@@ -250,40 +314,27 @@ func isHandshake(name string) bool {
 	return strings.Contains(name, "."+failpoint.Hello.Name+".") || strings.Contains(name, "."+failpoint.Verdict.Name+".")
 }
 
-// socket judges a call on a connection. What arrives must be seen by a point
-// before the thread reads on.
-func (k *checker) socket(th *thread, c *systemCall, ours, theirs string) string {
+// socket is a call on a connection between these ports.
+func (k *checker) socket(c *systemCall, ours, theirs string) *event {
 	raft, grpc := k.raft[ours] || k.raft[theirs], k.grpc[ours] || k.grpc[theirs]
 	if !raft && !grpc || c.result <= 0 {
-		return ""
+		return nil
 	}
-	begins, ends := true, true
+	e := &event{call: c, begins: true, ends: true}
 	switch {
 	case grpc:
-		begins, ends = messages(c.data)
+		e.begins, e.ends = messages(c.data)
 	case strings.HasPrefix(string(c.data), "CCDR"): // the head of a handshake's frame
-		ends = false
+		e.ends = false
 	case strings.HasPrefix(string(c.data), `{"node":`) && strings.HasPrefix(c.name, "read"):
 		// Its body. Between reading and judging it the goroutine may change threads.
-		*th.hands++
-		ends = false
+		e.hello, e.ends = true, false
 	}
 	switch c.name {
 	case "write", "writev", "sendto", "sendmsg":
-		if begins && len(th.writes) == 0 {
-			return "a message leaves between no two points"
-		}
-	default:
-		last := th.arrived
-		th.arrived = nil
-		if ends {
-			th.arrived = c
-		}
-		if last != nil {
-			return "a message arrived and no point was passed: " + last.String() + "; then"
-		}
+		e.leaves = true
 	}
-	return ""
+	return e
 }
 
 // messages reports whether HTTP/2 frames carry a part of a message, and the end of one.
@@ -331,21 +382,32 @@ func (k *checker) coversTheProtocol(t *testing.T) {
 	}
 }
 
+// around are steps that stand within others, and those: one is seen to be
+// missing only if they are missing too. raft-wal's log is deleted by a record
+// of its segments and by their removal, which have points of their own.
+var around = map[string][]string{
+	"node.log.delete":     {"node.segment.record", "node.segment.remove"},
+	"node.segment.record": {"node.log.delete", "node.log.store"},
+	"node.segment.remove": {"node.log.delete"},
+	"node.segment.create": {"node.log.store", "node.log.delete"},
+
+	"participant.log.create": {"participant.store.commit"}, // with the first batch
+}
+
 // bites proves the check: without any one of the points that stand beside a
 // system call it must find something.
-func (k *checker) bites(t *testing.T, traces map[string][]systemCall) {
+func (k *checker) bites(t *testing.T, events map[string][]event) {
 	t.Helper()
 	tried := 0
 	for name, times := range k.seenSteps() {
+		_, message := k.stageOf(name + ".before")
 		switch {
 		case strings.HasPrefix(name, "participant.") && strings.HasSuffix(name, ".write"):
 			continue // the committer, on a thread of its own, writes for these
-		case name == "node.segment.remove":
-			continue // it stands within node.log.delete
-		case strings.HasPrefix(name, "exempt"), times < 4:
+		case message && times < 4, strings.HasPrefix(name, "exempt"):
 			continue // too rare: each may have gone out together with another message
 		}
-		if found := k.check(traces, name+"."); len(found) == 0 {
+		if found := k.check(events, append([]string{name}, around[name]...)...); len(found) == 0 {
 			t.Errorf("without %s nothing was missed: the check does not see it", name)
 		}
 		tried++

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,13 +28,6 @@ type systemCall struct {
 	data            []byte // of reads and writes
 	result          int64
 }
-
-var (
-	wholeCall   = regexp.MustCompile(`^(\d+) +(\w+)\((.*)\) += (-?\d+)`)
-	begunCall   = regexp.MustCompile(`^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$`)
-	resumedCall = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)\) += (-?\d+)`)
-	stringArg   = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"(\.\.\.)?`)
-)
 
 // tracer follows processes by strace.
 type tracer struct {
@@ -120,45 +112,85 @@ func parseTrace(t *testing.T, process string, text []byte) (calls []systemCall) 
 	open := map[string]int{} // by thread: a call that was begun
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
-		if m := wholeCall.FindStringSubmatch(s); m != nil {
-			calls = append(calls, systemCall{process: process, thread: m[1], name: m[2], args: m[3], result: number(m[4])})
-		} else if m := begunCall.FindStringSubmatch(s); m != nil {
-			calls = append(calls, systemCall{process: process, thread: m[1], name: m[2], args: m[3]})
-			open[m[1]] = len(calls) - 1
-		} else if m := resumedCall.FindStringSubmatch(s); m != nil {
-			i, begun := open[m[1]]
+		thread, rest, _ := strings.Cut(s, " ")
+		rest, result, whole := cutResult(strings.TrimLeft(rest, " "))
+		if resumed, ok := strings.CutPrefix(rest, "<... "); ok && whole {
+			i, begun := open[thread]
 			if !begun {
 				continue // begun before the trace
 			}
-			delete(open, m[1])
-			calls[i].args += m[3]
-			calls[i].result = number(m[4])
-			if strings.HasPrefix(m[2], "read") || strings.HasPrefix(m[2], "recv") {
+			delete(open, thread)
+			name, args, _ := strings.Cut(resumed, " resumed>")
+			calls[i].args += args
+			calls[i].result = result
+			if strings.HasPrefix(name, "read") || strings.HasPrefix(name, "recv") {
 				calls = append(calls, calls[i])
 				calls[i].name = "" // it stands where it ended
 			}
+		} else if name, args, ok := strings.Cut(rest, "("); ok && whole {
+			calls = append(calls, systemCall{process: process, thread: thread, name: name, args: args, result: result})
+		} else if begun, ok := strings.CutSuffix(args, " <unfinished ...>"); ok && name != "" {
+			calls = append(calls, systemCall{process: process, thread: thread, name: name, args: begun})
+			open[thread] = len(calls) - 1
 		} else if !strings.Contains(s, "+++") && !strings.Contains(s, "---") && !strings.Contains(s, "= ?") && !strings.HasSuffix(s, "<detached ...>") && !strings.HasSuffix(s, "<unfinished ...>") {
 			t.Fatalf("a line of the trace of %s that is not understood: %s", process, s)
 		}
 	}
 	for i := range calls {
-		if m := stringArg.FindStringSubmatch(calls[i].args); m != nil && calls[i].result > 0 {
-			if m[2] != "" {
-				t.Fatalf("strace cut the data of a call short: %s", calls[i].args[:80])
-			}
-			data, err := strconv.Unquote(`"` + m[1] + `"`)
-			if err != nil {
-				data = octal(m[1])
-			}
-			calls[i].data = []byte(data)
+		if calls[i].result <= 0 {
+			continue
 		}
+		s, whole := stringArg(calls[i].args)
+		if !whole {
+			t.Fatalf("strace cut the data of a call short: %s", calls[i].args[:80])
+		}
+		data, err := strconv.Unquote(`"` + s + `"`)
+		if err != nil {
+			data = octal(s)
+		}
+		calls[i].data = []byte(data)
 	}
 	return slices.DeleteFunc(calls, func(c systemCall) bool { return c.name == "" })
 }
 
-func number(s string) int64 {
-	n, _ := strconv.ParseInt(s, 10, 64)
-	return n
+// cutResult takes the result off the end of a call: ") = 12 ...".
+func cutResult(s string) (rest string, result int64, ok bool) {
+	end := strings.LastIndex(s, ") ")
+	if end < 0 {
+		return s, 0, false
+	}
+	text, ok := strings.CutPrefix(strings.TrimLeft(s[end+1:], " "), "= ")
+	if !ok {
+		return s, 0, false
+	}
+	text, _, _ = strings.Cut(text, " ")
+	text, _, _ = strings.Cut(text, "<") // the file of a descriptor that was opened
+	result, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return s, 0, false
+	}
+	return s[:end], result, true
+}
+
+// stringArg is the first string of a call's arguments, as strace wrote it.
+func stringArg(args string) (s string, whole bool) {
+	_, args, ok := strings.Cut(args, `"`)
+	if !ok {
+		return "", true
+	}
+	end := 0
+	for {
+		i := strings.IndexByte(args[end:], '"')
+		if i < 0 {
+			return "", false
+		}
+		end += i
+		before := strings.TrimRight(args[:end], `\`)
+		if (end-len(before))%2 == 0 {
+			return args[:end], !strings.HasPrefix(args[end+1:], "...")
+		}
+		end++
+	}
 }
 
 // octal unquotes what strace writes with short octal escapes.
