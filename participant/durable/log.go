@@ -301,13 +301,17 @@ func (l *batchLog) interrupted(all []byte, offset int) bool {
 	return false
 }
 
-func allZero(b []byte) bool {
-	for _, v := range b {
-		if v != 0 {
-			return false
-		}
+func allZero(b []byte) bool { return usedOf(b) == 0 }
+
+// zeros are compared with whole: a log is zeros for the most part.
+var zeros [4096]byte
+
+// usedOf is how long b is without the zeros at its end.
+func usedOf(b []byte) int {
+	for len(b) > len(zeros) && bytes.Equal(b[len(b)-len(zeros):], zeros[:]) {
+		b = b[:len(b)-len(zeros)]
 	}
-	return true
+	return len(bytes.TrimRight(b, "\x00"))
 }
 
 // clear has a half begin anew, over nothing: the pages have all of it, up to batch

@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -113,7 +112,7 @@ func (s *File) staleHalves(all []byte, m mark) (list []*half, err error) {
 			return nil, s.damagedLog("at byte %d it does not begin as the log of %s, or goes with a later state of it", h.from, s.path)
 		}
 		h.size = int64(len(in))
-		used := int64(len(bytes.TrimRight(in, "\x00")))
+		used := int64(usedOf(in))
 		if !begun || used > logHeader {
 			h.end = h.from + max(used, logHeader)
 			list = append(list, h)
@@ -127,13 +126,14 @@ func (s *File) staleHalves(all []byte, m mark) (list []*half, err error) {
 func (s *File) readBatches(all []byte, seq uint64) (batches []logged, err error) {
 	l := s.log
 	var found []record
+	var ends [len(l.halves)]int // of the records of each half that stand one behind the other
 	for i := range l.halves {
 		in := l.part(all, i)
 		records, end := l.records(in)
 		if !l.interrupted(in, end) {
 			return nil, s.damagedLog("the record at byte %d is not as it was written", l.halves[i].from+int64(end))
 		}
-		found = append(found, records...)
+		found, ends[i] = append(found, records...), end
 	}
 	slices.SortFunc(found, func(a, b record) int { return cmp.Compare(a.seq, b.seq) })
 	for _, r := range found {
@@ -151,9 +151,12 @@ func (s *File) readBatches(all []byte, seq uint64) (batches []logged, err error)
 	}
 	// Batches are synced one after the other: one that follows proves that the
 	// one which is missing here was whole.
-	for at := 0; at+recordHead <= len(all); at += recordStep {
-		if number, length := l.recordAt(all, at); length > 0 && number > seq {
-			return nil, s.damagedLog("batch %d is not as it was written, and batch %d follows, at byte %d", seq+1, number, at)
+	for i := range l.halves {
+		in := l.part(all, i)
+		for at, used := ends[i], usedOf(in); at < used; at += recordStep {
+			if number, length := l.recordAt(in, at); length > 0 && number > seq {
+				return nil, s.damagedLog("batch %d is not as it was written, and batch %d follows, at byte %d", seq+1, number, l.halves[i].from+int64(at))
+			}
 		}
 	}
 	return batches, nil
