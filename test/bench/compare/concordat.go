@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/concordat-tx/concordat/node/local"
@@ -174,32 +171,16 @@ func (c *cluster) sound(ctx context.Context) error {
 
 // unfinished is what the leader says.
 func (c *cluster) unfinished(ctx context.Context) (int, error) {
-	return unfinishedAt(ctx, c.Nodes[c.leader])
+	client, err := c.Client()
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	st, err := client.Status(ctx, c.Nodes[c.leader].RPC)
+	return unfinishedOf(st), err
 }
 
-func unfinishedAt(ctx context.Context, node *local.Node) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node.HTTP+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	const name = "\nconcordat_state_unfinished "
-	_, rest, found := bytes.Cut(text, []byte(name))
-	if !found {
-		return 0, fmt.Errorf("%s: no %s", req.URL, strings.TrimSpace(name))
-	}
-	value, _, _ := bytes.Cut(rest, []byte("\n"))
-	n, err := strconv.ParseFloat(string(value), 64)
-	return int(n), err
-}
+func unfinishedOf(st *pb.StatusResponse) int { return int(st.GetPreparing() + st.GetDeciding()) }
 
 // idle are the participants that do nothing.
 var idle = [2]string{"idle-1", "idle-2"}

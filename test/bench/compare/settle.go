@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/concordat-tx/concordat/node/local"
 	"github.com/concordat-tx/concordat/rpc/pb"
 )
 
@@ -19,9 +20,8 @@ const (
 	inDoubtBudget = 50 * time.Millisecond
 	// roomInDoubt is how many more than those in doubt the nodes take.
 	roomInDoubt = 10_000
-	// askSettled is how often a node is asked whether it has settled everything;
-	// its answer has all of its metrics, which it should not spend its time on.
-	askSettled = 25 * time.Millisecond
+	// askSettled is how often a node is asked whether it has settled everything.
+	askSettled = 10 * time.Millisecond
 )
 
 // settleFigure is what a kill -9 of the leader did to the transactions under way.
@@ -63,13 +63,25 @@ func (v *victim) strikeInFlight(ctx context.Context) (f settleFigure, err error)
 func (c *cluster) settled(ctx context.Context, dead int) error {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var leader *local.Node
 	return untilEvery(ctx, askSettled, "nothing is unfinished after a kill", func(ctx context.Context) (bool, error) {
-		leader := c.Leader(ctx)
-		if leader == nil || leader == c.Nodes[dead] {
-			return false, nil
+		if leader == nil {
+			if leader = c.Leader(ctx); leader == nil || leader == c.Nodes[dead] {
+				leader = nil
+				return false, nil
+			}
 		}
-		n, err := unfinishedAt(ctx, leader)
-		return n == 0, err
+		st, err := client.Status(ctx, leader.RPC)
+		if err != nil || !st.GetReady() {
+			leader = nil
+			return false, err
+		}
+		return unfinishedOf(st) == 0, nil
 	})
 }
 
