@@ -46,7 +46,7 @@ func newClusterAlerts(l *leader) *clusterAlerts {
 func (c *clusterAlerts) run(ctx context.Context) {
 	defer c.showNone()
 	c.takeOver()
-	c.judge(ctx)
+	next := c.judgeOnce(ctx)
 	if c.l.node.alerts.webhook != nil {
 		cfg := c.l.node.notify(c)
 		cfg.Confirm = c.l.verify
@@ -61,9 +61,18 @@ func (c *clusterAlerts) run(ctx context.Context) {
 		case t := <-c.told:
 			t.noted <- c.noteTold(ctx, t.items)
 		case <-tick.C:
-			c.judge(ctx)
+			if c.l.now() >= next {
+				next = c.judgeOnce(ctx)
+			}
 		}
 	}
+}
+
+// judgeOnce returns when to judge again.
+func (c *clusterAlerts) judgeOnce(ctx context.Context) time.Duration {
+	began := c.l.now()
+	c.judge(ctx)
+	return began + lookAfter(c.l.now()-began)
 }
 
 // marks are the marks as they stand.

@@ -47,7 +47,7 @@ func (f *flight) takeBegin(now time.Duration, b *fate) []drive.Effect {
 	switch {
 	case b.err != nil && cluster.OutcomeOf(b.err) == cluster.NotApplied:
 		if f.d != nil { // Prepares have left: who holds it asks, so it must never be another's
-			f.l.attempts.Close(f.attempt)
+			f.l.attempts.Never(f.attempt)
 		} else {
 			f.l.attempts.GiveBack(f.attempt)
 		}
@@ -57,12 +57,12 @@ func (f *flight) takeBegin(now time.Duration, b *fate) []drive.Effect {
 		f.fail(proposeError(b.err, f.id))
 	case b.r.Rejection != nil && b.r.Txn != nil && b.r.Txn.State.Finished():
 		// A Refuse was quicker: the only other command that makes a record (P10).
-		f.l.attempts.Close(f.attempt)
+		f.l.attempts.Never(f.attempt)
 		f.update(b.r.Txn)
 		f.nowDecided()
 		f.nowCompleted()
 	case b.r.Rejection != nil:
-		f.l.attempts.Close(f.attempt)
+		f.l.attempts.Never(f.attempt)
 		f.fail(rejectionError(b.r.Rejection, f.id))
 	default:
 		return f.begins(now, b.r.Txn)

@@ -126,6 +126,7 @@ func (f *flight) settle(i int, op drive.Op) {
 	c.make = func() {
 		ref, answer = branchRef(rec, i), &pb.SettleResponse{}
 		fence := f.l.fence(rec.Branches[i].Participant)
+		fence.FinishedBelow = rpc.AttemptProto(f.l.attempts.FinishedBelow())
 		if c.answer = answer; op == drive.Commit {
 			c.method, c.request = pb.Participant_Commit_FullMethodName, &pb.CommitRequest{Fence: fence, Branch: ref}
 		} else {

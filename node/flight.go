@@ -126,7 +126,7 @@ func (f *flight) do(e drive.Effect) {
 		f.l.node.replica.ProposeLazy(drive.FinishCommand(f.d), f.answered)
 	case drive.Decided:
 		f.forgetCalls()
-		f.l.attempts.Close(f.d.Record().Attempt)
+		f.l.attempts.Decided(f.d.Record().Attempt)
 		f.l.observeDecided(f, f.d.Record())
 		f.nowDecided()
 	case drive.Completed:
@@ -167,6 +167,9 @@ func (f *flight) leave() {
 	f.mu.Lock()
 	f.gone, f.inbox = true, nil
 	f.mu.Unlock()
+	if f.d != nil && f.d.Finished() {
+		f.l.attempts.Finished(f.attempt)
+	}
 	f.stopTimer()
 	for i := range f.legs {
 		f.hangUp(i)

@@ -11,8 +11,11 @@ import (
 )
 
 const (
-	// watchEvery is how often the leader looks for what is unsettled.
-	watchEvery = time.Second
+	// watchEvery is how often the leader looks for what is unsettled, unless that is so
+	// much that a look takes more than a watchShare-th of that. It is never longer than watchSeldom.
+	watchEvery  = time.Second
+	watchShare  = 20
+	watchSeldom = 10 * time.Second
 	// forgetBatch is how many transactions one Forget names: about 20 KiB.
 	forgetBatch = 512
 )
@@ -22,17 +25,24 @@ func (l *leader) housekeep() {
 	l.wg.Go(func() { l.alerts.run(l.ctx) })
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	r := drive.Retention{}
+	r, next := drive.Retention{}, time.Duration(0)
 	for {
 		select {
 		case <-l.ctx.Done():
 			return
 		case <-tick.C:
-			l.watch()
+			if began := l.now(); began >= next {
+				l.watch()
+				next = began + lookAfter(l.now()-began)
+			}
 			l.forget(&r)
 		}
 	}
 }
+
+// lookAfter is from the beginning of a look at everything that is unfinished, which
+// took so long, to that of the next.
+func lookAfter(took time.Duration) time.Duration { return min(watchShare*took, watchSeldom) }
 
 // watch measures what is unfinished.
 func (l *leader) watch() {

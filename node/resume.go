@@ -22,13 +22,13 @@ const (
 func (l *leader) resume() []*flight {
 	var live []*fsm.Txn
 	l.node.replica.View(func(m *fsm.Machine) { live = m.Live() })
-	var preparing []fsm.Attempt
+	preparing := 0
 	for _, t := range live {
 		if t.State == fsm.Preparing {
-			preparing = append(preparing, t.Attempt)
+			preparing++
 		}
 	}
-	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), preparing)
+	l.attempts = drive.NewAttempts(l.node.lastAttempt(l.generation, l.term), live)
 	l.node.metrics.tookOver(len(live))
 	if mutant.On("no-resume") {
 		return nil
@@ -52,7 +52,7 @@ func (l *leader) resume() []*flight {
 		resumed[i] = f
 	}
 	if len(live) > 0 {
-		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", len(preparing), "term", l.term)
+		l.log.Info("resumed unfinished transactions", "count", len(live), "preparing", preparing, "term", l.term)
 	}
 	return resumed
 }
@@ -79,7 +79,9 @@ func (l *leader) startResumed(resumed []*flight) {
 	for len(q) > 0 && l.ctx.Err() == nil {
 		pause(l.ctx, resumePause)
 		for k := range q {
-			for k.hasRoom() {
+			// No more than there is room for, though some take none because they wait
+			// for another participant as well: two that are full would hand all to each other.
+			for range k.room() {
 				f := q.next(k)
 				if f == nil {
 					break
@@ -91,28 +93,56 @@ func (l *leader) startResumed(resumed []*flight) {
 }
 
 // queues are the flights that wait to be started, each at a participant that is
-// owed too much to take it.
-type queues map[*link][]*flight
+// owed too much to take it. The oldest goes first, also if it waited elsewhere
+// before: what is finished below (P8) rises with it.
+type queues map[*link]*queue
 
-// next takes the first one out that waits for k, or nil.
-func (q queues) next(k *link) *flight {
-	waiting := q[k]
-	if len(waiting) == 0 {
-		delete(q, k)
-		return nil
+// queue is flights that have a record: two lists, each the oldest first. What has
+// waited elsewhere before is older than the last of rest.
+type queue struct{ rest, before []*flight }
+
+func older(a, b *flight) int { return a.rec.Attempt.Compare(b.rec.Attempt) }
+
+func (w *queue) len() int { return len(w.rest) + len(w.before) }
+
+// add has f wait for k.
+func (q queues) add(k *link, f *flight) {
+	w := q[k]
+	if w == nil {
+		w = &queue{}
+		q[k] = w
 	}
-	q[k] = waiting[1:]
-	return waiting[0]
+	if n := len(w.rest); n == 0 || older(w.rest[n-1], f) < 0 {
+		w.rest = append(w.rest, f)
+		return
+	}
+	at, _ := slices.BinarySearchFunc(w.before, f, older) // mostly at the end: they come in their order
+	w.before = slices.Insert(w.before, at, f)
 }
 
-// hasRoom reports whether a participant is not owed too much already.
-func (k *link) hasRoom() bool { return k.owed() < maxOwed }
+// next takes the oldest out that waits for k, or nil.
+func (q queues) next(k *link) (f *flight) {
+	w := q[k]
+	switch {
+	case w == nil || w.len() == 0:
+		delete(q, k)
+		return nil
+	case len(w.rest) == 0 || len(w.before) > 0 && older(w.before[0], w.rest[0]) < 0:
+		f, w.before = w.before[0], w.before[1:]
+	default:
+		f, w.rest = w.rest[0], w.rest[1:]
+	}
+	return f
+}
+
+// room is how many more may be owed to a participant.
+func (k *link) room() int { return max(maxOwed-k.owed(), 0) }
 
 // startOrQueue starts a flight, unless a participant of it has no room.
 func (l *leader) startOrQueue(q queues, f *flight) {
 	for i := range f.legs {
-		if k := f.legs[i].link; !k.hasRoom() {
-			q[k] = append(q[k], f)
+		if k := f.legs[i].link; k.room() == 0 {
+			q.add(k, f)
 			return
 		}
 	}

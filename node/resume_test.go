@@ -55,10 +55,10 @@ func TestDecidedAreResumedAsThereIsRoom(t *testing.T) {
 
 	owe(maxOwed)
 	q := queues{}
-	for _, f := range []*flight{both, one, after} {
+	for _, f := range []*flight{after, both, one} { // as when the older one has waited elsewhere before
 		l.startOrQueue(q, f)
 	}
-	if started(one); len(q[full]) != 2 || len(q) != 1 {
+	if started(one); len(q) != 1 || q[full].len() != 2 {
 		t.Fatalf("queues %v", q)
 	}
 	owe(maxOwed - 1)

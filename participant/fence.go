@@ -23,6 +23,8 @@ type fence struct {
 	// after a restart the first message teaches it again, and what was
 	// forgotten under a floor was forgotten in one write with it.
 	floor atomic.Pointer[rpc.Attempt]
+	// told is below which leaders have said that all is finished (P8); zero: none has.
+	told atomic.Pointer[rpc.Attempt]
 	// writing has room for one: whoever put a token in may Bind.
 	writing chan struct{}
 }
@@ -31,6 +33,7 @@ func newFence(name string, rm ResourceManager, id Identity) *fence {
 	f := &fence{name: name, rm: rm, identity: id, writing: make(chan struct{}, 1)}
 	f.binding.Store(&id.Binding)
 	f.floor.Store(&id.Binding.Floor)
+	f.told.Store(&rpc.Attempt{})
 	return f
 }
 
@@ -47,6 +50,7 @@ func (f *fence) admit(ctx context.Context, p *pb.Fence, prepare bool) error {
 			return err
 		case !news:
 			f.raiseFloor(rpc.AttemptFrom(p.GetFloor()))
+			raise(&f.told, FinishedBelow(p))
 			return nil
 		}
 		if err := f.bind(ctx, b, p); err != nil {
@@ -148,17 +152,30 @@ func (f *fence) forget(ctx context.Context, floor rpc.Attempt, refs []Ref) error
 	return nil
 }
 
-func (f *fence) raiseFloor(floor rpc.Attempt) {
+func (f *fence) raiseFloor(floor rpc.Attempt) { raise(&f.floor, floor) }
+
+// raise stores an attempt that is above the one in p.
+func raise(p *atomic.Pointer[rpc.Attempt], a rpc.Attempt) {
 	for {
-		cur := f.floor.Load()
-		if !cur.Less(floor) {
+		cur := p.Load()
+		if !cur.Less(a) {
 			return
 		}
-		higher := floor // of its own, so that a floor that is heard once more takes no memory
-		if f.floor.CompareAndSwap(cur, &higher) {
+		higher := a // of its own, so that one that is heard once more takes no memory
+		if p.CompareAndSwap(cur, &higher) {
 			return
 		}
 	}
+}
+
+// FinishedBelow is below which the cluster calls everything finished in an admitted
+// fence (P8); zero: it says nothing of that. It is true under every later leader.
+func FinishedBelow(p *pb.Fence) rpc.Attempt {
+	below, floor := rpc.AttemptFrom(p.GetFinishedBelow()), rpc.AttemptFrom(p.GetFloor())
+	if floor.Less(below) { // against the protocol: a Prepare of it may still come
+		return floor
+	}
+	return below
 }
 
 // belowFloor refuses a Prepare that nobody waits for any more (P8).

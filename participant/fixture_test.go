@@ -135,6 +135,7 @@ type fixture struct {
 	path    string
 	term    uint64
 	floor   rpc.Attempt
+	below   rpc.Attempt // finished, by every fence
 }
 
 func newFixture(t *testing.T, cluster participant.Cluster, change func(cfg *participant.Config, c *counter)) *fixture {
@@ -191,7 +192,11 @@ func work(id string, sequence uint64, payload string) participant.Work {
 }
 
 func (f *fixture) fence() *pb.Fence {
-	return &pb.Fence{ClusterId: "c1", Generation: 1, Term: f.term, Participant: "p", Floor: rpc.AttemptProto(f.floor)}
+	fence := &pb.Fence{ClusterId: "c1", Generation: 1, Term: f.term, Participant: "p", Floor: rpc.AttemptProto(f.floor)}
+	if !f.below.IsZero() {
+		fence.FinishedBelow = rpc.AttemptProto(f.below)
+	}
+	return fence
 }
 
 func branch(r participant.Ref) *pb.BranchRef {

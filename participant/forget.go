@@ -19,7 +19,7 @@ const (
 	// forgetPause: of 100,000 branches there are always some to look at.
 	forgetShare = 15
 	forgetPause = 200 * time.Millisecond
-	// maxForgetScan bounds what one round looks at; a multiple of maxBatch by a power of two.
+	// maxForgetScan bounds what a round that asks looks at at a time; a multiple of maxBatch by a power of two.
 	maxForgetScan = 16 * maxBatch
 	// maxForgetBatches bounds the questions of one round, and with them what it
 	// remembers to have asked; enough to get past a scan of branches that must stay.
@@ -31,13 +31,16 @@ func (s *Server) forgetLoop(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.ForgetEvery)
 	defer ticker.Stop()
 	now, rest := s.forgetNow, time.Duration(0)
+	var told rpc.Attempt // by the last round
 	rested := time.NewTimer(0)
 	defer rested.Stop()
 	for {
+		due := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			due = true
 		case <-now:
 		case <-rested.C:
 			now = s.forgetNow
@@ -45,7 +48,16 @@ func (s *Server) forgetLoop(ctx context.Context) {
 		}
 		s.metrics.settledSince.Store(0)
 		began := time.Now()
-		dropped, more, err := s.forget(ctx)
+		dropped, more, err := 0, false, error(nil)
+		if heard := *s.fence.told.Load(); told.Less(heard) {
+			told = heard
+			dropped, more, err = s.forgetTold(ctx, told)
+		}
+		if err == nil && (due || dropped == 0) {
+			var asked int
+			asked, more, err = s.forgetAsked(ctx)
+			dropped += asked
+		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Debug("cannot forget finished branches now, trying again later", "error", err)
 		}
@@ -60,15 +72,33 @@ func (s *Server) forgetLoop(ctx context.Context) {
 	}
 }
 
-// forget is one round: it asks about finished branches in batches. What must
-// stay is passed over, so that it does not hide others; what is not below the
-// floor of an answer need not be asked about. Under steady load there is always
-// more: the round ends all the same, and the next asks again about what had to stay.
-func (s *Server) forget(ctx context.Context) (dropped int, more bool, err error) {
+// forgetTold is a round that drops what is below told, of which a leader has said
+// in passing that all is finished: under load that is nearly everything, and nobody asks.
+// Where a look at maxBatch finds nothing of it, what there is must mostly stay, and
+// this is not the way to look through all of it.
+func (s *Server) forgetTold(ctx context.Context, told rpc.Attempt) (dropped int, more bool, err error) {
+	return s.forget(ctx, told, maxBatch, func(refs []Ref) (rpc.Attempt, []Ref, error) { return told, refs, nil })
+}
+
+// forgetAsked is a round that asks: about what is finished above a transaction that
+// is not, about the last ones before a silence, and where no leader says anything.
+func (s *Server) forgetAsked(ctx context.Context) (dropped int, more bool, err error) {
 	cluster := s.fence.binding.Load().ClusterID
-	var floor rpc.Attempt // of the last answer
-	asked := make(map[Ref]bool)
-	for limit, batches := maxBatch, 0; limit <= maxForgetScan; {
+	return s.forget(ctx, rpc.Attempt{}, maxForgetScan, func(refs []Ref) (floor rpc.Attempt, drop []Ref, err error) {
+		return s.asker.finished(ctx, cluster, s.cfg.Name, refs)
+	})
+}
+
+// forget is one round: it looks at branches that have ended here in batches, and drops
+// those that judge calls finished, under the floor that comes with its answer. What must
+// stay is passed over, so that it does not hide others; what is not below the
+// floor of an answer, or below floor at first, need not be judged; scan bounds what it looks at at a time. Under steady load there is always
+// more: the round ends all the same, and the next looks again at what had to stay.
+func (s *Server) forget(
+	ctx context.Context, floor rpc.Attempt, scan int, judge func([]Ref) (floor rpc.Attempt, drop []Ref, err error),
+) (dropped int, more bool, err error) {
+	judged := make(map[Ref]bool)
+	for limit, batches := maxBatch, 0; limit <= scan; {
 		if batches == maxForgetBatches {
 			return dropped, dropped > 0, nil
 		}
@@ -78,9 +108,9 @@ func (s *Server) forget(ctx context.Context) (dropped int, more bool, err error)
 		}
 		batch := make([]Ref, 0, maxBatch)
 		for _, r := range refs {
-			if !asked[r] && (floor.IsZero() || r.Attempt.Less(floor)) && len(batch) < maxBatch {
+			if !judged[r] && (floor.IsZero() || r.Attempt.Less(floor)) && len(batch) < maxBatch {
 				batch = append(batch, r)
-				asked[r] = true
+				judged[r] = true
 			}
 		}
 		switch {
@@ -90,26 +120,27 @@ func (s *Server) forget(ctx context.Context) (dropped int, more bool, err error)
 			limit *= 2
 			continue
 		}
-		n := 0
-		if floor, n, err = s.forgetBatch(ctx, cluster, batch); err != nil {
+		var drop []Ref
+		if floor, drop, err = judge(batch); err == nil {
+			err = s.drop(ctx, floor, drop)
+		}
+		if err != nil {
 			return dropped, false, err
 		}
 		batches++
-		dropped += n
+		dropped += len(drop)
 	}
 	return dropped, false, nil
 }
 
-// forgetBatch asks a leader about refs and drops those that it calls finished
-// and that are below the floor in the same answer.
-func (s *Server) forgetBatch(ctx context.Context, cluster string, refs []Ref) (floor rpc.Attempt, dropped int, err error) {
-	floor, drop, err := s.asker.finished(ctx, cluster, s.cfg.Name, refs)
-	if err != nil || len(drop) == 0 {
-		return floor, 0, err
+// drop forgets refs, which are finished and below floor.
+func (s *Server) drop(ctx context.Context, floor rpc.Attempt, refs []Ref) error {
+	if len(refs) == 0 {
+		return nil
 	}
-	if err := s.fence.forget(ctx, floor, drop); err != nil {
-		return floor, 0, err
+	if err := s.fence.forget(ctx, floor, refs); err != nil {
+		return err
 	}
-	s.metrics.forgotten.Add(float64(len(drop)))
-	return floor, len(drop), nil
+	s.metrics.forgotten.Add(float64(len(refs)))
+	return nil
 }

@@ -133,6 +133,75 @@ func TestForgetRests(t *testing.T) {
 	})
 }
 
+// pileUp rolls branches back until there are 1001 more, by which a round begins.
+func (f *fixture) pileUp(n *uint64) {
+	f.Helper()
+	for range 1001 {
+		*n++
+		if _, err := f.rollback(work(fmt.Sprintf("t%d", *n), *n, "add k")); err != nil {
+			f.Fatal(err)
+		}
+	}
+	synctest.Wait()
+}
+
+func (f *fixture) finished() int {
+	f.Helper()
+	refs, err := f.c.Finished(f.ctx(), 1<<20)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return len(refs)
+}
+
+// TestForgetTold: what a leader says in passing to be finished is forgotten without a
+// question, with a floor above it, and nothing else is; the rest is asked about in time,
+// and at once where the leader has nothing to say.
+func TestForgetTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leader := newLedger(true)
+		f := newFixture(t, inProcess{leader}, nil)
+		n := uint64(0)
+		f.floor, f.below = work("", 990, "").Attempt, work("", 1000, "").Attempt // which is above the floor
+		f.pileUp(&n)
+		if left := f.finished(); left != 1001-989 || leader.calls() != 0 {
+			t.Fatalf("%d are left of 1001, 989 below the floor, and %d questions were asked", left, leader.calls())
+		}
+		if _, err := f.prepare(work("t7", 7, "add k")); rpc.ReasonOf(err) != rpc.ReasonBelowFloor {
+			t.Errorf("a late Prepare of a forgotten branch: %v", err)
+		}
+		time.Sleep(time.Second)
+		f.floor, f.below = work("", 1995, "").Attempt, work("", 500, "").Attempt // of an older message
+		f.pileUp(&n)
+		if left := f.finished(); left != 2002-989 || leader.calls() == 0 {
+			t.Fatalf("%d are left of 1013, none newly below, and %d questions were asked", left, leader.calls())
+		}
+		asked := leader.calls()
+		time.Sleep(time.Second)
+		f.below = work("", 1900, "").Attempt
+		f.pileUp(&n)
+		if left := f.finished(); left < 3003-1899 || left > 2014-500 || leader.calls() != asked {
+			t.Fatalf("%d are left, 1899 of 3003 are below, and %d questions were asked", left, leader.calls()-asked)
+		}
+		leader.set(func(l *ledger) {
+			l.floor = f.floor
+			for i := range uint64(1950) {
+				l.finished[work(fmt.Sprintf("t%d", i+1), i+1, "add k").Ref] = true
+			}
+		})
+		time.Sleep(5 * time.Second) // the round that is due
+		synctest.Wait()
+		if left := f.finished(); left != 3003-1950 || leader.calls() == asked {
+			t.Errorf("%d are left, the cluster calls 1950 of 3003 finished, and %d questions were asked", left, leader.calls()-asked)
+		}
+		f.restart(inProcess{leader})
+		if _, err := f.prepare(work("t1898", 1898, "add k")); rpc.ReasonOf(err) != rpc.ReasonBelowFloor {
+			t.Errorf("after a restart, a late Prepare of a forgotten branch: %v", err)
+		}
+		f.server.Close()
+	})
+}
+
 func heapBytes() int64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -22,6 +22,7 @@ func List() []Bug {
 		{"undecided-is-abort", "P7", "an inquiry about an undecided transaction is answered with ABORT"},
 		{"follower-says-never", "P7", "a follower that does not know an attempt says that it never began"},
 		{"floor-too-high", "P8", "the floor is above attempts that are still PREPARING"},
+		{"told-unfinished", "P8", "the leader says of transactions that are decided and not finished that they are"},
 		{"no-resume", "P9", "a new leader leaves unfinished transactions alone"},
 		{"abort-at-takeover", "P9", "a new leader aborts what is PREPARING"},
 		{"unknown-is-abort", "P10", "a leader that loses its leadership tells its callers ABORT"},

@@ -9,20 +9,69 @@ import (
 )
 
 // Attempts makes one leadership's attempts and knows which are open: made or
-// resumed, and neither decided nor known never to begin. Attempts are made in
-// ascending order, so the oldest open one, the floor (P8), is at the head. It may be
-// used concurrently.
+// resumed, and neither decided nor known never to begin; and which are owed: open, or
+// decided and not finished. Attempts are made in ascending order, so the oldest of
+// each stands at the head (P8). It may be used concurrently.
 type Attempts struct {
-	mu     sync.Mutex
-	last   fsm.Attempt // the newest made
-	open   []fsm.Attempt
-	closed map[fsm.Attempt]struct{} // closed, but not yet at the head
+	mu         sync.Mutex
+	last       fsm.Attempt // the newest made
+	open, owed span
+}
+
+// span is attempts in ascending order, of which some have ended.
+type span struct {
+	list  []fsm.Attempt
+	ended map[fsm.Attempt]struct{} // but not yet at the head
+}
+
+func (s *span) end(done fsm.Attempt) {
+	s.ended[done] = struct{}{}
+	for len(s.list) > 0 {
+		if _, ok := s.ended[s.list[0]]; !ok {
+			return
+		}
+		delete(s.ended, s.list[0])
+		s.list = s.list[1:]
+	}
+}
+
+func (s *span) begin(a fsm.Attempt) { s.list = append(s.list, a) }
+
+// takeBack removes the newest; false if that is not a.
+func (s *span) takeBack(a fsm.Attempt) bool {
+	n := len(s.list)
+	if n == 0 || s.list[n-1] != a {
+		return false
+	}
+	s.list = s.list[:n-1]
+	return true
+}
+
+// lowest is the oldest of s, or next if there is none.
+func (s *span) lowest(next fsm.Attempt) fsm.Attempt {
+	if len(s.list) > 0 {
+		return s.list[0]
+	}
+	return next
+}
+
+func (s *span) has(a fsm.Attempt) bool {
+	_, ended := s.ended[a]
+	_, found := slices.BinarySearchFunc(s.list, a, fsm.Attempt.Compare)
+	return found && !ended
 }
 
 // NewAttempts starts with last as the newest attempt ever made in this term,
-// and with the attempts of PREPARING records, oldest first.
-func NewAttempts(last fsm.Attempt, preparing []fsm.Attempt) *Attempts {
-	return &Attempts{last: last, open: preparing, closed: map[fsm.Attempt]struct{}{}}
+// and with the unfinished records that it resumes, oldest first.
+func NewAttempts(last fsm.Attempt, live []*fsm.Txn) *Attempts {
+	a := &Attempts{last: last, open: span{ended: map[fsm.Attempt]struct{}{}}, owed: span{ended: map[fsm.Attempt]struct{}{}}}
+	for _, t := range live {
+		a.owed.begin(t.Attempt)
+		if t.State == fsm.Preparing {
+			a.open.begin(t.Attempt)
+		}
+	}
+	return a
 }
 
 // Make makes the next attempt and opens it.
@@ -30,26 +79,31 @@ func (a *Attempts) Make() fsm.Attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.last.Sequence++
-	a.open = append(a.open, a.last)
+	a.open.begin(a.last)
+	a.owed.begin(a.last)
 	return a.last
 }
 
-// Close ends an attempt: decided, or known never to begin.
-func (a *Attempts) Close(done fsm.Attempt) {
+// Decided closes an attempt whose decision is applied.
+func (a *Attempts) Decided(done fsm.Attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.closeLocked(done)
+	a.open.end(done)
 }
 
-func (a *Attempts) closeLocked(done fsm.Attempt) {
-	a.closed[done] = struct{}{}
-	for len(a.open) > 0 {
-		if _, ok := a.closed[a.open[0]]; !ok {
-			return
-		}
-		delete(a.closed, a.open[0])
-		a.open = a.open[1:]
-	}
+// Finished ends an attempt that is decided and whose Finish is applied.
+func (a *Attempts) Finished(done fsm.Attempt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.owed.end(done)
+}
+
+// Never ends an attempt that is known never to begin.
+func (a *Attempts) Never(never fsm.Attempt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open.end(never)
+	a.owed.end(never)
 }
 
 // GiveBack ends an attempt that no log holds and never will. The newest is
@@ -57,37 +111,51 @@ func (a *Attempts) closeLocked(done fsm.Attempt) {
 func (a *Attempts) GiveBack(never fsm.Attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := len(a.open); a.last == never && n > 0 && a.open[n-1] == never {
-		a.open = a.open[:n-1]
+	if a.last == never && a.open.takeBack(never) {
+		a.owed.takeBack(never)
 		a.last.Sequence--
 		return
 	}
-	a.closeLocked(never)
+	a.open.end(never)
+	a.owed.end(never)
+}
+
+func (a *Attempts) nextLocked() fsm.Attempt {
+	next := a.last
+	next.Sequence++
+	return next
 }
 
 // Floor is the lowest attempt that is open or not made yet.
 func (a *Attempts) Floor() fsm.Attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.open) > 0 && !mutant.On("floor-too-high") {
-		return a.open[0]
+	if mutant.On("floor-too-high") {
+		return a.nextLocked()
 	}
-	next := a.last
-	next.Sequence++
-	return next
+	return a.open.lowest(a.nextLocked())
+}
+
+// FinishedBelow is the lowest attempt that is owed or not made yet. Whatever is
+// below it is finished or can never begin, and stays so under every leader: a
+// participant may forget what of it has ended there.
+func (a *Attempts) FinishedBelow() fsm.Attempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if mutant.On("told-unfinished") {
+		return a.open.lowest(a.nextLocked())
+	}
+	return a.owed.lowest(a.nextLocked())
 }
 
 // Status reports whether an attempt of this term was made, and whether it is open.
 func (a *Attempts) Status(q fsm.Attempt) (made, open bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	made = q.Compare(a.last) <= 0
-	if len(a.open) == 0 || q.Less(a.open[0]) || !made {
-		return made, false
+	if q.Compare(a.last) > 0 {
+		return false, false
 	}
-	_, closed := a.closed[q]
-	_, found := slices.BinarySearchFunc(a.open, q, fsm.Attempt.Compare)
-	return made, found && !closed
+	return true, a.open.has(q)
 }
 
 // Last is the newest attempt made.

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -23,33 +24,60 @@ func TestAttemptsGiveTheNewestBack(t *testing.T) {
 	}
 }
 
-// TestAttempts holds attempts against a plain list: the floor is the lowest
-// that is open or not made yet and never falls; sequences are dense but for
-// what was given back out of order.
+// TestAttempts holds attempts against plain lists: the floor is the lowest
+// that is open or not made yet, and what is finished below is the same of those
+// that are owed; neither ever falls, and the second is never above the first.
+// Sequences are dense but for what was given back out of order.
 func TestAttempts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		old := []fsm.Attempt{{Generation: 1, Term: 3, Sequence: 7}, {Generation: 1, Term: 4, Sequence: 1}}
-		old = old[:rapid.IntRange(0, 2).Draw(t, "resumed")]
-		a := NewAttempts(at(0), append([]fsm.Attempt(nil), old...))
-		open := append([]fsm.Attempt(nil), old...)
-		highest := a.Floor()
+		live := []*fsm.Txn{
+			{Attempt: fsm.Attempt{Generation: 1, Term: 3, Sequence: 7}, State: fsm.Committing},
+			{Attempt: fsm.Attempt{Generation: 1, Term: 4, Sequence: 1}, State: fsm.Preparing},
+			{Attempt: fsm.Attempt{Generation: 1, Term: 4, Sequence: 9}, State: fsm.Aborting},
+		}
+		live = live[:rapid.IntRange(0, 3).Draw(t, "resumed")]
+		a := NewAttempts(at(0), live)
+		var open, owed []fsm.Attempt
+		for _, r := range live {
+			if owed = append(owed, r.Attempt); r.State == fsm.Preparing {
+				open = append(open, r.Attempt)
+			}
+		}
+		without := func(list []fsm.Attempt, x fsm.Attempt) []fsm.Attempt {
+			return slices.DeleteFunc(slices.Clone(list), func(y fsm.Attempt) bool { return x == y })
+		}
+		lowest := func(list []fsm.Attempt) fsm.Attempt {
+			if len(list) > 0 {
+				return list[0]
+			}
+			next := a.last
+			next.Sequence++
+			return next
+		}
+		floor, below := a.Floor(), a.FinishedBelow()
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
-			switch rapid.IntRange(0, 3).Draw(t, "step") {
-			case 0, 1:
-				open = append(open, a.Make())
-			default:
-				if len(open) == 0 {
-					continue
-				}
-				i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
-				done := open[i]
-				open = append(open[:i:i], open[i+1:]...)
-				if done.Term == 5 && rapid.Bool().Draw(t, "never logged") {
+			switch decided := slices.DeleteFunc(slices.Clone(owed), func(x fsm.Attempt) bool { return slices.Contains(open, x) }); {
+			case rapid.IntRange(0, 3).Draw(t, "step") < 2:
+				made := a.Make()
+				open, owed = append(open, made), append(owed, made)
+			case len(decided) > 0 && rapid.Bool().Draw(t, "finishes"):
+				done := rapid.SampledFrom(decided).Draw(t, "which")
+				a.Finished(done)
+				owed = without(owed, done)
+			case len(open) > 0:
+				done := rapid.SampledFrom(open).Draw(t, "which")
+				open = without(open, done)
+				switch end := rapid.SampledFrom([]string{"decided", "never", "never logged"}).Draw(t, "end"); {
+				case end == "decided" || done.Term != 5:
+					a.Decided(done)
+				case end == "never":
+					a.Never(done)
+					owed = without(owed, done)
+				default:
 					a.GiveBack(done)
-				} else {
-					a.Close(done)
+					owed = without(owed, done)
 				}
-				if made, isOpen := a.Status(done); isOpen && made {
+				if _, isOpen := a.Status(done); isOpen {
 					t.Fatalf("%s is open after its end", done)
 				}
 			}
@@ -58,18 +86,13 @@ func TestAttempts(t *testing.T) {
 					t.Fatalf("%s: made %v, open %v", o, made, isOpen)
 				}
 			}
-			want := a.last
-			want.Sequence++
-			if len(open) > 0 {
-				want = open[0]
+			if got, want := a.Floor(), lowest(open); got != want || got.Less(floor) {
+				t.Fatalf("floor %s, want %s; it was %s", got, want, floor)
 			}
-			if got := a.Floor(); got != want {
-				t.Fatalf("floor %s, want %s", got, want)
+			if got, want := a.FinishedBelow(), lowest(owed); got != want || got.Less(below) || a.Floor().Less(got) {
+				t.Fatalf("finished below %s, want %s; it was %s, the floor is %s", got, want, below, a.Floor())
 			}
-			if len(open) > 0 && a.Floor().Less(highest) && highest.Compare(open[0]) <= 0 {
-				t.Fatalf("the floor fell from %s to %s", highest, a.Floor())
-			}
-			highest = a.Floor()
+			floor, below = a.Floor(), a.FinishedBelow()
 		}
 	})
 }

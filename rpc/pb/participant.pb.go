@@ -611,7 +611,11 @@ type Fence struct {
 	// The lowest attempt that is still active, preparing or not yet begun (P8).
 	Floor *Attempt `protobuf:"bytes,5,opt,name=floor,proto3" json:"floor,omitempty"`
 	// The incarnation of the participant's data that the cluster has accepted; empty: none yet.
-	Incarnation   string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Every attempt below it is finished or can never begin, for good: what of them
+	// has ended at the receiver may be forgotten, under this as the floor (P8). Set
+	// in Commits and Rollbacks; never above the floor. Empty: nobody says.
+	FinishedBelow *Attempt `protobuf:"bytes,7,opt,name=finished_below,json=finishedBelow,proto3" json:"finished_below,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -686,6 +690,13 @@ func (x *Fence) GetIncarnation() string {
 		return x.Incarnation
 	}
 	return ""
+}
+
+func (x *Fence) GetFinishedBelow() *Attempt {
+	if x != nil {
+		return x.FinishedBelow
+	}
+	return nil
 }
 
 // BranchRef names one branch of one attempt. Messages whose reference does not
@@ -1499,7 +1510,7 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\boperator\x18\x02 \x01(\tR\boperator\"L\n" +
 	"\x16AcceptInstanceResponse\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x16\n" +
-	"\x06former\x18\x02 \x01(\tR\x06former\"\xcb\x01\n" +
+	"\x06former\x18\x02 \x01(\tR\x06former\"\x89\x02\n" +
 	"\x05Fence\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1e\n" +
@@ -1509,7 +1520,8 @@ const file_concordat_v1_participant_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12 \n" +
 	"\vparticipant\x18\x04 \x01(\tR\vparticipant\x12+\n" +
 	"\x05floor\x18\x05 \x01(\v2\x15.concordat.v1.AttemptR\x05floor\x12 \n" +
-	"\vincarnation\x18\x06 \x01(\tR\vincarnation\"\x86\x01\n" +
+	"\vincarnation\x18\x06 \x01(\tR\vincarnation\x12<\n" +
+	"\x0efinished_below\x18\a \x01(\v2\x15.concordat.v1.AttemptR\rfinishedBelow\"\x86\x01\n" +
 	"\tBranchRef\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\aattempt\x18\x02 \x01(\v2\x15.concordat.v1.AttemptR\aattempt\x12 \n" +
@@ -1630,49 +1642,50 @@ var file_concordat_v1_participant_proto_depIdxs = []int32{
 	1,  // 3: concordat.v1.Finding.level:type_name -> concordat.v1.Finding.Level
 	6,  // 4: concordat.v1.DiagnoseResponse.findings:type_name -> concordat.v1.Finding
 	21, // 5: concordat.v1.Fence.floor:type_name -> concordat.v1.Attempt
-	21, // 6: concordat.v1.BranchRef.attempt:type_name -> concordat.v1.Attempt
-	10, // 7: concordat.v1.PrepareRequest.fence:type_name -> concordat.v1.Fence
-	11, // 8: concordat.v1.PrepareRequest.branch:type_name -> concordat.v1.BranchRef
-	21, // 9: concordat.v1.PrepareRequest.priority:type_name -> concordat.v1.Attempt
-	11, // 10: concordat.v1.PrepareResponse.branch:type_name -> concordat.v1.BranchRef
-	22, // 11: concordat.v1.PrepareResponse.vote:type_name -> concordat.v1.Vote
-	23, // 12: concordat.v1.PrepareResponse.reason:type_name -> concordat.v1.Reason
-	10, // 13: concordat.v1.CommitRequest.fence:type_name -> concordat.v1.Fence
-	11, // 14: concordat.v1.CommitRequest.branch:type_name -> concordat.v1.BranchRef
-	10, // 15: concordat.v1.RollbackRequest.fence:type_name -> concordat.v1.Fence
-	11, // 16: concordat.v1.RollbackRequest.branch:type_name -> concordat.v1.BranchRef
-	23, // 17: concordat.v1.RollbackRequest.reason:type_name -> concordat.v1.Reason
-	10, // 18: concordat.v1.CommitOnePhaseRequest.fence:type_name -> concordat.v1.Fence
-	11, // 19: concordat.v1.CommitOnePhaseRequest.branch:type_name -> concordat.v1.BranchRef
-	21, // 20: concordat.v1.CommitOnePhaseRequest.priority:type_name -> concordat.v1.Attempt
-	11, // 21: concordat.v1.CommitOnePhaseResponse.branch:type_name -> concordat.v1.BranchRef
-	22, // 22: concordat.v1.CommitOnePhaseResponse.vote:type_name -> concordat.v1.Vote
-	23, // 23: concordat.v1.CommitOnePhaseResponse.reason:type_name -> concordat.v1.Reason
-	11, // 24: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
-	24, // 25: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
-	10, // 26: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
-	25, // 27: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
-	12, // 28: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
-	14, // 29: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
-	15, // 30: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
-	16, // 31: concordat.v1.Participant.CommitOnePhase:input_type -> concordat.v1.CommitOnePhaseRequest
-	19, // 32: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
-	2,  // 33: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
-	5,  // 34: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
-	8,  // 35: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
-	13, // 36: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
-	18, // 37: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
-	18, // 38: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
-	17, // 39: concordat.v1.Participant.CommitOnePhase:output_type -> concordat.v1.CommitOnePhaseResponse
-	20, // 40: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
-	4,  // 41: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
-	7,  // 42: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
-	9,  // 43: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	21, // 6: concordat.v1.Fence.finished_below:type_name -> concordat.v1.Attempt
+	21, // 7: concordat.v1.BranchRef.attempt:type_name -> concordat.v1.Attempt
+	10, // 8: concordat.v1.PrepareRequest.fence:type_name -> concordat.v1.Fence
+	11, // 9: concordat.v1.PrepareRequest.branch:type_name -> concordat.v1.BranchRef
+	21, // 10: concordat.v1.PrepareRequest.priority:type_name -> concordat.v1.Attempt
+	11, // 11: concordat.v1.PrepareResponse.branch:type_name -> concordat.v1.BranchRef
+	22, // 12: concordat.v1.PrepareResponse.vote:type_name -> concordat.v1.Vote
+	23, // 13: concordat.v1.PrepareResponse.reason:type_name -> concordat.v1.Reason
+	10, // 14: concordat.v1.CommitRequest.fence:type_name -> concordat.v1.Fence
+	11, // 15: concordat.v1.CommitRequest.branch:type_name -> concordat.v1.BranchRef
+	10, // 16: concordat.v1.RollbackRequest.fence:type_name -> concordat.v1.Fence
+	11, // 17: concordat.v1.RollbackRequest.branch:type_name -> concordat.v1.BranchRef
+	23, // 18: concordat.v1.RollbackRequest.reason:type_name -> concordat.v1.Reason
+	10, // 19: concordat.v1.CommitOnePhaseRequest.fence:type_name -> concordat.v1.Fence
+	11, // 20: concordat.v1.CommitOnePhaseRequest.branch:type_name -> concordat.v1.BranchRef
+	21, // 21: concordat.v1.CommitOnePhaseRequest.priority:type_name -> concordat.v1.Attempt
+	11, // 22: concordat.v1.CommitOnePhaseResponse.branch:type_name -> concordat.v1.BranchRef
+	22, // 23: concordat.v1.CommitOnePhaseResponse.vote:type_name -> concordat.v1.Vote
+	23, // 24: concordat.v1.CommitOnePhaseResponse.reason:type_name -> concordat.v1.Reason
+	11, // 25: concordat.v1.SettleResponse.branch:type_name -> concordat.v1.BranchRef
+	24, // 26: concordat.v1.SettleResponse.settled:type_name -> concordat.v1.Settled
+	10, // 27: concordat.v1.DescribeRequest.fence:type_name -> concordat.v1.Fence
+	25, // 28: concordat.v1.DescribeResponse.alerts:type_name -> concordat.v1.Alert
+	12, // 29: concordat.v1.Participant.Prepare:input_type -> concordat.v1.PrepareRequest
+	14, // 30: concordat.v1.Participant.Commit:input_type -> concordat.v1.CommitRequest
+	15, // 31: concordat.v1.Participant.Rollback:input_type -> concordat.v1.RollbackRequest
+	16, // 32: concordat.v1.Participant.CommitOnePhase:input_type -> concordat.v1.CommitOnePhaseRequest
+	19, // 33: concordat.v1.Participant.Describe:input_type -> concordat.v1.DescribeRequest
+	2,  // 34: concordat.v1.Participant.Census:input_type -> concordat.v1.CensusRequest
+	5,  // 35: concordat.v1.Participant.Diagnose:input_type -> concordat.v1.DiagnoseRequest
+	8,  // 36: concordat.v1.Participant.AcceptInstance:input_type -> concordat.v1.AcceptInstanceRequest
+	13, // 37: concordat.v1.Participant.Prepare:output_type -> concordat.v1.PrepareResponse
+	18, // 38: concordat.v1.Participant.Commit:output_type -> concordat.v1.SettleResponse
+	18, // 39: concordat.v1.Participant.Rollback:output_type -> concordat.v1.SettleResponse
+	17, // 40: concordat.v1.Participant.CommitOnePhase:output_type -> concordat.v1.CommitOnePhaseResponse
+	20, // 41: concordat.v1.Participant.Describe:output_type -> concordat.v1.DescribeResponse
+	4,  // 42: concordat.v1.Participant.Census:output_type -> concordat.v1.CensusResponse
+	7,  // 43: concordat.v1.Participant.Diagnose:output_type -> concordat.v1.DiagnoseResponse
+	9,  // 44: concordat.v1.Participant.AcceptInstance:output_type -> concordat.v1.AcceptInstanceResponse
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_concordat_v1_participant_proto_init() }

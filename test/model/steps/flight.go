@@ -63,7 +63,7 @@ func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin, pending *fsm.Txn) {
 			if pending == nil || l.w.has(AttemptTwice) {
 				l.attempts.GiveBack(attempt)
 			} else { // a participant may hold it
-				l.attempts.Close(attempt)
+				l.attempts.Never(attempt)
 			}
 			f.fail(errNotLeader)
 			f.leave()
@@ -71,13 +71,13 @@ func (f *flight) begin(attempt fsm.Attempt, c *fsmpb.Begin, pending *fsm.Txn) {
 			f.fail(errLost) // it may yet be applied: the attempt stays open
 			f.leave()
 		case r.Rejection != nil && r.Txn != nil && r.Txn.State.Finished():
-			l.attempts.Close(attempt) // a Refuse was quicker
+			l.attempts.Never(attempt) // a Refuse was quicker
 			f.rec = r.Txn
 			f.nowDecided()
 			f.nowCompleted()
 			f.leave()
 		case r.Rejection != nil:
-			l.attempts.Close(attempt)
+			l.attempts.Never(attempt)
 			f.fail(rejected(r.Rejection))
 			f.leave()
 		case pending == nil:
@@ -192,7 +192,7 @@ func (f *flight) do(e drive.Effect) {
 		f.busy = true
 		l.proposeLazily(drive.FinishCommand(f.driver), f.proposed)
 	case drive.Decided:
-		l.attempts.Close(f.driver.Record().Attempt)
+		l.attempts.Decided(f.driver.Record().Attempt)
 		f.nowDecided()
 	case drive.Completed:
 		f.rec = drive.Acknowledged(f.driver.Record(), f.driver.Settled)

@@ -57,17 +57,11 @@ func (l *lead) machine() *fsm.Machine { return l.node.machine }
 func (l *lead) resume() {
 	l.ready = true
 	live := l.machine().Live()
-	var preparing []fsm.Attempt
-	for _, t := range live {
-		if t.State == fsm.Preparing {
-			preparing = append(preparing, t.Attempt)
-		}
-	}
 	last := fsm.Attempt{Generation: l.machine().Generation(), Term: l.term}
 	if l.node.newest.Generation == last.Generation && l.node.newest.Term == last.Term {
 		last = l.node.newest // the same term, continued
 	}
-	l.attempts = drive.NewAttempts(last, preparing)
+	l.attempts = drive.NewAttempts(last, live)
 	l.w.seen[Resumed] += len(live)
 	l.w.say("past its barrier, resumes %d", len(live))
 	for _, t := range live {
