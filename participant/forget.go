@@ -53,7 +53,7 @@ func (s *Server) forgetLoop(ctx context.Context) {
 			told = heard
 			dropped, more, err = s.forgetTold(ctx, told)
 		}
-		if err == nil && (due || dropped == 0) {
+		if err == nil && (dropped == 0 || due && dropped < maxBatch) { // else the cluster keeps pace by itself
 			var asked int
 			asked, more, err = s.forgetAsked(ctx)
 			dropped += asked
