@@ -68,6 +68,7 @@ var by = map[string]suite{
 	"undecided-is-abort":        steps,
 	"follower-says-never":       steps,
 	"floor-too-high":            steps,
+	"told-unfinished":           steps,
 	"snapshot-forgets-attempts": steps,
 	// In a whole cluster fence, floor and the locks of ids stand before these two.
 	"refusal-not-remembered":   conformance,

@@ -4,8 +4,9 @@
  * Shows P8, with the parts of P3, P6 and P7 that it leans on: a participant
  * drops a finished reference once the cluster has called it finished, in one
  * write with a floor above it; a Prepare below the floor is refused in the very
- * write that would make the branch prepared. One participant, IDS ids, an id
- * may be begun again once it is forgotten. The participant's entry is that of
+ * write that would make the branch prepared. The leader calls it finished when it is
+ * asked, or says in passing below which attempt everything is finished or can never
+ * begin. One participant, IDS ids, an id may be begun again once it is forgotten. The participant's entry is that of
  * participant/journal.go (held, max, committed, refused), message by message.
  *
  * Safety: a forgotten branch is never done again; a Prepare that somebody still
@@ -18,6 +19,7 @@
  *
  * The slow worker is a Prepare that was looked at before its work and is written
  * after: another endpoint of the same data, or a slow statement.
+ * -DTOLD: the leader says in passing what is finished as well; -DLATE: that is heard later, perhaps under another leader.
  * -DLIVE: for `forgets`; a late Rollback leaves its tombstone once.
  * Bounds: -DMAXATT=n attempts over all ids, -DIDS=n, -DMAXELEC=n leader changes,
  * -DMAXCRASH=n. The network is a set: anything may come never, late, often.
@@ -89,6 +91,9 @@ byte mPrep = 0, yes = 0, saidC = 0, saidA = 0, ack = 0;
 byte held[IDS], mx[IDS];           /* attempt + 1 */
 byte com = 0, ref = 0;
 byte fterm = 0, fseq = 0;          /* the floor: below it is what has an older term, or this term and a lower number */
+#ifdef LATE
+byte wterm = 0, wseq = 0;          /* what was said last, and not heard yet: 0 0, nothing */
+#endif
 /* ... and in memory */
 byte slow = 0;                     /* a Prepare that is at work, + 1 */
 byte crashes = 0;
@@ -359,6 +364,88 @@ end:
        t = 0; s = 0 }
   od
 }
+
+#ifdef TOLD
+#ifdef BUG_P8_TOLD_UNFINISHED
+#define OWED(i) OPEN(i)
+#else
+#define OWED(i) (OPEN(i) || rst[i] == CMT || rst[i] == ABT)
+#endif
+#define LOWER(i) \
+  if \
+  :: OWED(i) && BELOW(OWEDATT(i),t,s) -> s = OWEDATT(i); t = aterm[s] \
+  :: else \
+  fi
+#define OWEDATT(i) (pend[i] != 0 -> pend[i] - 1 : ratt[i])
+
+/* below which all is finished, now, in t and s */
+inline finishedbelow(t,s) {
+  t = elec; s = natt;
+  LOWER(0);
+#if IDS > 1
+  LOWER(1)
+#endif
+}
+#define ISTOLD(a,t,s) (HAS(com | ref,a) && BELOW(a,t,s))
+#if MAXATT > 3
+#define ANYTOLD(t,s) (ISTOLD(0,t,s) || ISTOLD(1,t,s) || ISTOLD(2,t,s) || ISTOLD(3,t,s))
+#elif MAXATT > 2
+#define ANYTOLD(t,s) (ISTOLD(0,t,s) || ISTOLD(1,t,s) || ISTOLD(2,t,s))
+#else
+#define ANYTOLD(t,s) (ISTOLD(0,t,s) || ISTOLD(1,t,s))
+#endif
+#define DROPTOLD(a) \
+  if :: ISTOLD(a,t,s) -> \
+     EV("EV drop a=%d\n", a) com = WITHOUT(com,a); ref = WITHOUT(ref,a); dropped = dropped | BIT(a) :: else fi
+
+#define HEAR(t,s) \
+  if \
+  :: ANYTOLD(t,s) -> \
+     EV("EV told term=%d lowest=%d\n", t, s) \
+     if :: fterm < t || (fterm == t && fseq < s) -> fterm = t; fseq = s :: else fi; \
+     owed(); \
+     DROPTOLD(0); DROPTOLD(1); DROPTOLD2; DROPTOLD3; \
+     TOLDREACHED; \
+     UNMAX(0); UNMAX1 \
+  :: else \
+  fi
+#ifdef REACH_TOLD
+/* of a commit, under another leader than that of its attempt */
+#define TOLDREACHED assert(!(HAS(dropped & done,0) && elec > aterm[0]))
+#else
+#define TOLDREACHED skip
+#endif
+#if MAXATT > 2
+#define DROPTOLD2 DROPTOLD(2)
+#else
+#define DROPTOLD2 skip
+#endif
+#if MAXATT > 3
+#define DROPTOLD3 DROPTOLD(3)
+#else
+#define DROPTOLD3 skip
+#endif
+#if IDS > 1
+#define UNMAX1 UNMAX(1)
+#else
+#define UNMAX1 skip
+#endif
+
+/* hears in passing what is finished, and drops it without a question */
+active proctype Told() {
+  byte t, s;
+end:
+  do
+#ifdef LATE
+  :: atomic { ready && wterm == 0 && wseq == 0 -> finishedbelow(t,s); wterm = t; wseq = s; t = 0; s = 0 }
+  :: atomic { wterm != 0 || wseq != 0 -> t = wterm; s = wseq; wterm = 0; wseq = 0; HEAR(t,s); t = 0; s = 0 }
+#else
+  :: atomic { ready && (com | ref) != 0 -> finishedbelow(t,s); HEAR(t,s); t = 0; s = 0 }
+#endif
+  od
+}
+
+#endif
 
 /* the last attempt is forgotten in time */
 ltl forgets { [] (HAS(com | ref,MAXATT-1) -> <> !HAS(com | ref,MAXATT-1)) }

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"slices"
 	"time"
 
 	"github.com/concordat-tx/concordat/fsm"
@@ -105,6 +106,14 @@ func (p *party) planForget() {
 		refs := p.disk.finished(64)
 		if len(refs) == 0 {
 			return false
+		}
+		if p.rounds++; p.rounds%2 == 0 { // else it would seldom ask
+			told := slices.DeleteFunc(slices.Clone(refs), func(r participant.Ref) bool { return !r.Attempt.Less(p.told) })
+			if len(told) > 0 {
+				p.w.seen[ToldFinished] += len(told)
+				p.forget(p.told, told)
+				return true
+			}
 		}
 		a := &ask{p: p, life: life, refs: refs, finished: true, done: func() {}}
 		a.begin()

@@ -102,6 +102,7 @@ const (
 	ToldAbort
 	ToldWait
 	ToldForgotten
+	ToldFinished // in passing, and dropped
 	Heuristic
 	Forgotten
 	LockWait
@@ -113,7 +114,7 @@ const (
 
 var sightNames = [...]string{
 	"resumed", "fates unknown", "taken over", "prepared again", "late prepares refused", "other content", "conflicts", "tombstones",
-	"below the floor", "stale terms", "told COMMIT", "told ABORT", "told WAIT", "told FORGOTTEN", "heuristics", "forgotten", "waits for a lock",
+	"below the floor", "stale terms", "told COMMIT", "told ABORT", "told WAIT", "told FORGOTTEN", "told in passing that it is finished", "heuristics", "forgotten", "waits for a lock",
 	"expired", "refused", "prepared ahead of its begin",
 }
 

@@ -214,7 +214,7 @@ func (l *lead) floor() fsm.Attempt {
 func (l *lead) fence(p *party) *pb.Fence {
 	f := &pb.Fence{
 		ClusterId: clusterID, Generation: l.machine().Generation(), Term: l.term, Participant: p.name,
-		Floor: rpc.AttemptProto(l.floor()),
+		Floor: rpc.AttemptProto(l.floor()), FinishedBelow: rpc.AttemptProto(l.attempts.FinishedBelow()),
 	}
 	if r := l.machine().Participant(p.name); r != nil {
 		f.Incarnation = r.Incarnation

@@ -26,6 +26,8 @@ type party struct {
 
 	// Of the process.
 	floor   rpc.Attempt // the highest heard
+	told    rpc.Attempt // below which all is finished
+	rounds  int         // of forgetting
 	locks   *kv.Locks
 	held    map[string]kv.Branch // the locks of prepared branches
 	waiting []*job               // for a lock
@@ -78,7 +80,7 @@ func (p *party) now() time.Time { return base.Add(p.w.now + p.skew) }
 func (p *party) start() {
 	p.up = true
 	p.life++
-	p.floor = p.disk.binding.Floor
+	p.floor, p.told = p.disk.binding.Floor, rpc.Attempt{}
 	p.locks, p.held = kv.NewLocks(), map[string]kv.Branch{}
 	p.waiting, p.batch, p.syncing, p.asking, p.lookAt = nil, nil, false, false, 0
 	p.busy = map[string]*turn{}
@@ -156,6 +158,9 @@ func (p *party) admit(c *call, then func()) {
 		}, synced: func() { p.admit(c, then) }})
 	default:
 		p.raiseFloor(rpc.AttemptFrom(c.fence.GetFloor()))
+		if below := participant.FinishedBelow(c.fence); p.told.Less(below) {
+			p.told = below
+		}
 		p.doubts.Heard(p.now())
 		p.planInquiry()
 		then()
