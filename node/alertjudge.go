@@ -47,7 +47,7 @@ func (f *finding) add(rec *fsm.Txn, old bool, p branchProgress) {
 	f.raise = f.raise || old
 	f.count++
 	if f.first = append(f.first, waiting{rec.Attempt, rec.ID}); len(f.first) == 2*alerting.MaxTransactions {
-		f.oldest() // there may be 100,000, and it is done every second
+		f.oldest() // there may be 100,000, and it is done every few seconds
 	}
 	f.vain += uint64(p.vain)
 	if p.lastError != "" {

@@ -18,6 +18,7 @@ import (
 // One goroutine, run, proposes every mark of a leadership; so what it looked
 // at before it proposed is still so when the command is applied.
 type clusterAlerts struct {
+	next    time.Duration // when to judge again, by the leadership's clock
 	l       *leader
 	changed chan struct{}
 	told    chan toldMarks
@@ -46,7 +47,7 @@ func newClusterAlerts(l *leader) *clusterAlerts {
 func (c *clusterAlerts) run(ctx context.Context) {
 	defer c.showNone()
 	c.takeOver()
-	next := c.judgeOnce(ctx)
+	c.judge(ctx)
 	if c.l.node.alerts.webhook != nil {
 		cfg := c.l.node.notify(c)
 		cfg.Confirm = c.l.verify
@@ -61,18 +62,11 @@ func (c *clusterAlerts) run(ctx context.Context) {
 		case t := <-c.told:
 			t.noted <- c.noteTold(ctx, t.items)
 		case <-tick.C:
-			if c.l.now() >= next {
-				next = c.judgeOnce(ctx)
+			if c.l.now() >= c.next {
+				c.judge(ctx)
 			}
 		}
 	}
-}
-
-// judgeOnce returns when to judge again.
-func (c *clusterAlerts) judgeOnce(ctx context.Context) time.Duration {
-	began := c.l.now()
-	c.judge(ctx)
-	return began + lookAfter(c.l.now()-began)
 }
 
 // marks are the marks as they stand.
@@ -117,7 +111,9 @@ func (c *clusterAlerts) learn(fs findings, marks map[alertKey]fsm.AlertMark) {
 // judge marks what has begun and what is over.
 func (c *clusterAlerts) judge(ctx context.Context) {
 	marks := c.marks()
+	began := c.l.now()
 	fs := c.l.find(marks)
+	c.next = began + lookAfter(c.l.now()-began)
 	now := c.l.node.cfg.Cluster.Wall().UnixMilli()
 	var change []*fsmpb.AlertMark
 	mark := func(key alertKey, state fsm.AlertState) {

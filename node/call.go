@@ -125,8 +125,9 @@ func (f *flight) settle(i int, op drive.Op) {
 	c := &call{op: op, timeout: f.l.node.cfg.CallTimeout}
 	c.make = func() {
 		ref, answer = branchRef(rec, i), &pb.SettleResponse{}
+		below := f.l.attempts.FinishedBelow() // before the floor, so that it is not above it
 		fence := f.l.fence(rec.Branches[i].Participant)
-		fence.FinishedBelow = rpc.AttemptProto(f.l.attempts.FinishedBelow())
+		fence.FinishedBelow = rpc.AttemptProto(below)
 		if c.answer = answer; op == drive.Commit {
 			c.method, c.request = pb.Participant_Commit_FullMethodName, &pb.CommitRequest{Fence: fence, Branch: ref}
 		} else {

@@ -15,7 +15,7 @@ const (
 	// much that a look takes more than a watchShare-th of that. It is never longer than watchSeldom.
 	watchEvery  = time.Second
 	watchShare  = 20
-	watchSeldom = 10 * time.Second
+	watchSeldom = 5 * time.Second
 	// forgetBatch is how many transactions one Forget names: about 20 KiB.
 	forgetBatch = 512
 )

@@ -2,6 +2,7 @@ package participant
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/concordat-tx/concordat/rpc"
@@ -31,7 +32,7 @@ func (s *Server) forgetLoop(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.ForgetEvery)
 	defer ticker.Stop()
 	now, rest := s.forgetNow, time.Duration(0)
-	var told rpc.Attempt // by the last round
+	var told rpc.Attempt // and all that was below is gone
 	rested := time.NewTimer(0)
 	defer rested.Stop()
 	for {
@@ -50,8 +51,9 @@ func (s *Server) forgetLoop(ctx context.Context) {
 		began := time.Now()
 		dropped, more, err := 0, false, error(nil)
 		if heard := *s.fence.told.Load(); told.Less(heard) {
-			told = heard
-			dropped, more, err = s.forgetTold(ctx, told)
+			if dropped, more, err = s.forgetTold(ctx, heard); err == nil && !more {
+				told = heard
+			}
 		}
 		if err == nil && (dropped == 0 || due && dropped < maxBatch) { // else the cluster keeps pace by itself
 			var asked int
@@ -74,10 +76,16 @@ func (s *Server) forgetLoop(ctx context.Context) {
 
 // forgetTold is a round that drops what is below told, of which a leader has said
 // in passing that all is finished: under load that is nearly everything, and nobody asks.
-// Where a look at maxBatch finds nothing of it, what there is must mostly stay, and
+// That is so in its generation alone: what was done after the backup that a cluster
+// was restored from, its leader does not know. Where a look at maxBatch finds nothing of it, what there is must mostly stay, and
 // this is not the way to look through all of it.
 func (s *Server) forgetTold(ctx context.Context, told rpc.Attempt) (dropped int, more bool, err error) {
-	return s.forget(ctx, told, maxBatch, func(refs []Ref) (rpc.Attempt, []Ref, error) { return told, refs, nil })
+	if told.Generation != s.fence.binding.Load().Generation {
+		return 0, false, nil // heard before the restore
+	}
+	return s.forget(ctx, told, maxBatch, func(refs []Ref) (rpc.Attempt, []Ref, error) {
+		return told, slices.DeleteFunc(refs, func(r Ref) bool { return r.Attempt.Generation != told.Generation }), nil
+	})
 }
 
 // forgetAsked is a round that asks: about what is finished above a transaction that

@@ -202,6 +202,48 @@ func TestForgetTold(t *testing.T) {
 	})
 }
 
+// TestToldSaysNothingOfOlderGenerations: of what was committed after the backup that a
+// cluster was restored from its leaders know nothing, so the proof of it stays;
+// and what leaders said before is not acted on any more.
+func TestToldSaysNothingOfOlderGenerations(t *testing.T) {
+	for _, heard := range []uint64{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			leader := newLedger(true)
+			f := newFixture(t, inProcess{leader}, nil)
+			w := work("a-committed", 1, "add k")
+			f.prepared(w)
+			if heard == 1 {
+				f.floor = work("", 5, "").Attempt
+				f.below = f.floor
+			}
+			if _, err := f.commit(w); err != nil {
+				t.Fatal(err)
+			}
+			for n := range uint64(1002) {
+				v := work(fmt.Sprintf("t%d", n), n, "add k")
+				v.Attempt = rpc.Attempt{Generation: 2, Term: 3, Sequence: n + 1}
+				fence := f.fence()
+				fence.Generation, fence.Term = 2, 3
+				fence.Floor = rpc.AttemptProto(rpc.Attempt{Generation: 2, Term: 3, Sequence: 500})
+				if fence.FinishedBelow = nil; heard == 2 {
+					fence.FinishedBelow = fence.Floor
+				}
+				if _, err := f.server.Rollback(f.ctx(), &pb.RollbackRequest{Fence: fence, Branch: branch(v.Ref)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			if e := f.c.entry("a-committed"); len(e.Committed) != 1 {
+				t.Errorf("heard in generation %d: the proof that a-committed was committed in generation 1 is gone: %+v", heard, e)
+			}
+			if left, want := f.finished(), map[uint64]int{1: 1003, 2: 1003 - 499}[heard]; left != want {
+				t.Errorf("heard in generation %d: %d are left, want %d", heard, left, want)
+			}
+			f.server.Close()
+		})
+	}
+}
+
 func heapBytes() int64 {
 	runtime.GC()
 	var m runtime.MemStats

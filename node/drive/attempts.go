@@ -18,22 +18,30 @@ type Attempts struct {
 	open, owed span
 }
 
-// span is attempts in ascending order, of which some have ended.
+// span is attempts in ascending order, of which some have ended. One that cannot
+// be delivered for hours stays at the head all the time, so what has ended
+// behind it is taken out before it is more than half.
 type span struct {
 	list  []fsm.Attempt
-	ended map[fsm.Attempt]struct{} // but not yet at the head
+	ended map[fsm.Attempt]struct{} // that are in list, and not at the head
 }
+
+// fewEnded may be in a span whatever else is.
+const fewEnded = 64
 
 func (s *span) end(done fsm.Attempt) {
 	s.ended[done] = struct{}{}
-	for len(s.list) > 0 {
-		if _, ok := s.ended[s.list[0]]; !ok {
-			return
-		}
+	for len(s.list) > 0 && s.hasEnded(s.list[0]) {
 		delete(s.ended, s.list[0])
 		s.list = s.list[1:]
 	}
+	if len(s.ended) > max(fewEnded, len(s.list)/2) {
+		s.list = slices.DeleteFunc(s.list, s.hasEnded)
+		s.ended = map[fsm.Attempt]struct{}{}
+	}
 }
+
+func (s *span) hasEnded(a fsm.Attempt) bool { _, ended := s.ended[a]; return ended }
 
 func (s *span) begin(a fsm.Attempt) { s.list = append(s.list, a) }
 
@@ -56,9 +64,8 @@ func (s *span) lowest(next fsm.Attempt) fsm.Attempt {
 }
 
 func (s *span) has(a fsm.Attempt) bool {
-	_, ended := s.ended[a]
 	_, found := slices.BinarySearchFunc(s.list, a, fsm.Attempt.Compare)
-	return found && !ended
+	return found && !s.hasEnded(a)
 }
 
 // NewAttempts starts with last as the newest attempt ever made in this term,
@@ -136,9 +143,10 @@ func (a *Attempts) Floor() fsm.Attempt {
 	return a.open.lowest(a.nextLocked())
 }
 
-// FinishedBelow is the lowest attempt that is owed or not made yet. Whatever is
-// below it is finished or can never begin, and stays so under every leader: a
-// participant may forget what of it has ended there.
+// FinishedBelow is the lowest attempt that is owed or not made yet. Whatever of its
+// generation is below it is finished or can never begin, and stays so under every
+// leader: a participant may forget what of it has ended there. What began in an older
+// generation after the backup that the cluster was restored from, nobody knows.
 func (a *Attempts) FinishedBelow() fsm.Attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()

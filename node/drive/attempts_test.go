@@ -96,3 +96,26 @@ func TestAttempts(t *testing.T) {
 		}
 	})
 }
+
+// TestOneThatIsOwedCostsNothing: while one transaction cannot be delivered, for
+// hours perhaps, nothing is kept of those that go by.
+func TestOneThatIsOwedCostsNothing(t *testing.T) {
+	a := NewAttempts(at(0), nil)
+	stuck := a.Make()
+	a.Decided(stuck)
+	for range 100_000 {
+		one := a.Make()
+		a.Decided(one)
+		a.Finished(one)
+		if len(a.owed.list) > 2*fewEnded+2 || len(a.owed.ended) > fewEnded {
+			t.Fatalf("at %s there are %d attempts, of which %d have ended", one, len(a.owed.list), len(a.owed.ended))
+		}
+	}
+	if got := a.FinishedBelow(); got != stuck {
+		t.Errorf("finished below %s, want %s", got, stuck)
+	}
+	a.Finished(stuck)
+	if got := a.FinishedBelow(); got != a.Floor() || len(a.owed.list)+len(a.owed.ended) != 0 {
+		t.Errorf("finished below %s, the floor is %s, %d are left", got, a.Floor(), len(a.owed.list))
+	}
+}

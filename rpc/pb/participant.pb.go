@@ -612,9 +612,9 @@ type Fence struct {
 	Floor *Attempt `protobuf:"bytes,5,opt,name=floor,proto3" json:"floor,omitempty"`
 	// The incarnation of the participant's data that the cluster has accepted; empty: none yet.
 	Incarnation string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// Every attempt below it is finished or can never begin, for good: what of them
-	// has ended at the receiver may be forgotten, under this as the floor (P8). Set
-	// in Commits and Rollbacks; never above the floor. Empty: nobody says.
+	// Every attempt of its generation that is below it is finished or can never begin,
+	// for good: what of them has ended at the receiver may be forgotten, under this as
+	// the floor (P8). Set in Commits and Rollbacks; never above the floor. Empty: nobody says.
 	FinishedBelow *Attempt `protobuf:"bytes,7,opt,name=finished_below,json=finishedBelow,proto3" json:"finished_below,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
