@@ -47,7 +47,7 @@ func script(file string) participant {
 func conformance(t *testing.T, subject participant, env ...string) *exec.Cmd {
 	t.Helper()
 	endpoint := freeAddress(t)
-	args := []string{"participants", "conform", "--endpoint", endpoint, "--serve", "127.0.0.1:0", "--silence", "1s", "-o", "json", "--"}
+	args := []string{"participants", "conform", "--endpoint", endpoint, "--serve", "127.0.0.1:0", "--silence", "100ms", "-o", "json", "--"}
 	cmd := exec.CommandContext(within(t, 10*time.Minute), binary, append(args, subject(endpoint, t.TempDir())...)...)
 	cmd.Env = append(os.Environ(), environment(t, env...)...)
 	return cmd
