@@ -32,7 +32,7 @@ func (s *Server) forgetLoop(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.ForgetEvery)
 	defer ticker.Stop()
 	now, rest := s.forgetNow, time.Duration(0)
-	var told rpc.Attempt // and all that was below is gone
+	var told rpc.Attempt // by the last round that came to its end
 	rested := time.NewTimer(0)
 	defer rested.Stop()
 	for {
@@ -77,8 +77,8 @@ func (s *Server) forgetLoop(ctx context.Context) {
 // forgetTold is a round that drops what is below told, of which a leader has said
 // in passing that all is finished: under load that is nearly everything, and nobody asks.
 // That is so in its generation alone: what was done after the backup that a cluster
-// was restored from, its leader does not know. Where a look at maxBatch finds nothing of it, what there is must mostly stay, and
-// this is not the way to look through all of it.
+// was restored from, its leader does not know. Where a look at maxBatch finds nothing
+// of it, what there is must mostly stay, and the round ends.
 func (s *Server) forgetTold(ctx context.Context, told rpc.Attempt) (dropped int, more bool, err error) {
 	if told.Generation != s.fence.binding.Load().Generation {
 		return 0, false, nil // heard before the restore
@@ -98,10 +98,11 @@ func (s *Server) forgetAsked(ctx context.Context) (dropped int, more bool, err e
 }
 
 // forget is one round: it looks at branches that have ended here in batches, and drops
-// those that judge calls finished, under the floor that comes with its answer. What must
-// stay is passed over, so that it does not hide others; what is not below the
-// floor of an answer, or below floor at first, need not be judged; scan bounds what it looks at at a time. Under steady load there is always
-// more: the round ends all the same, and the next looks again at what had to stay.
+// those that judge calls finished, under the floor that comes with its answer. What
+// must stay is passed over, so that it does not hide others; what is not below the
+// floor of an answer, or below floor at first, need not be judged. scan bounds one look.
+// Under steady load there is always more: the round ends all the same, and the next
+// looks again at what had to stay.
 func (s *Server) forget(
 	ctx context.Context, floor rpc.Attempt, scan int, judge func([]Ref) (floor rpc.Attempt, drop []Ref, err error),
 ) (dropped int, more bool, err error) {
